@@ -1,0 +1,3 @@
+//! Modules.
+#![no_std]
+#![forbid(unsafe_code)]
