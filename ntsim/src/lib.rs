@@ -1,1 +1,3 @@
 //! ntsim
+
+pub mod registry;
