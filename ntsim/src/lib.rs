@@ -1,3 +1,49 @@
-//! ntsim
+// SPDX-License-Identifier: MIT OR Apache-2.0
 
+//! A deterministic simulation of the NT kernel and KMDF 1.33.
+//!
+//! `ntsim` runs Windows drivers where there is no Windows: the `.sys` image
+//! itself, or the same source linked into a test program. Threads, timers,
+//! DPCs and PnP events interleave as a seed decides; time is virtual; a bug
+//! check is a value with a report.
+//!
+//! # What it is not
+//! - Not an emulator: the driver's code runs on this machine's processor.
+//! - Not a memory model: threads interleave at kernel calls, so a data race
+//!   between two plain loads is not found.
+//! - Not complete: what it does not simulate it names, and stops.
+//!
+//! # Principles
+//! 1. One operating-system thread. Every interleaving is the scheduler's choice.
+//! 2. One seed decides everything; the same seed gives the same trace, byte for byte.
+//! 3. Nothing succeeds silently: an unknown function, a broken rule, a leak is reported.
+//! 4. The driver's faults are the driver's: they end the simulation, not the process.
+
+mod abi;
+mod access;
+pub mod bugcheck;
+mod crt;
+mod ex;
+mod exports;
+pub mod fault;
+pub mod image;
+mod io;
+mod ke;
+mod kernel;
+pub mod machine;
+pub mod memory;
+mod ob;
+pub mod inf;
 pub mod registry;
+mod rtl;
+mod strategy;
+pub mod trace;
+mod trap;
+mod wdf;
+mod zw;
+
+pub use bugcheck::{Stop, StopKind};
+pub use kernel::{CLOCK_TICK, MILLISECOND, SECOND, Settings};
+pub use machine::{Machine, run};
+pub use strategy::Strategy;
+pub use trap::inside_simulation;
