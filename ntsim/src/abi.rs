@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Calling the driver: by address, in its calling convention, traced.
+//!
+//! A driver that is linked into the host program uses the host's C convention,
+//! a loaded image the Windows x64 one. Which it is, the address tells.
+
+use crate::bugcheck::BugCheck;
+use crate::kernel::Kernel;
+use crate::trace::{Arg, Event};
+use crate::trap::kernel;
+
+/// A calling convention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Abi {
+    /// The host's `extern "C"`, through which a Rust panic may unwind.
+    Host,
+    /// Windows x64.
+    Image,
+}
+
+/// A value that is passed in one integer register.
+pub(crate) trait Word: Arg + Copy {
+    fn to_word(self) -> usize;
+    fn from_word(word: usize) -> Self;
+}
+
+macro_rules! word_for_integers {
+    ($($ty:ty),*) => {$(
+        impl Word for $ty {
+            #[expect(clippy::allow_attributes, reason = "one macro for all widths")]
+            #[allow(clippy::cast_sign_loss, clippy::cast_lossless, reason = "a register holds the bits, whatever the sign")]
+            fn to_word(self) -> usize {
+                self as usize
+            }
+            #[expect(clippy::allow_attributes, reason = "one macro for all widths")]
+            #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the callee defines only the low bits")]
+            fn from_word(word: usize) -> Self {
+                word as Self
+            }
+        }
+    )*};
+}
+word_for_integers!(u8, i8, u16, u32, i32, i64, u64, usize, isize);
+
+impl Word for () {
+    fn to_word(self) -> usize {
+        0
+    }
+    fn from_word(_: usize) {}
+}
+
+impl<T> Word for *mut T {
+    fn to_word(self) -> usize {
+        self as usize
+    }
+    fn from_word(word: usize) -> Self {
+        word as Self
+    }
+}
+
+impl<T> Word for *const T {
+    fn to_word(self) -> usize {
+        self as usize
+    }
+    fn from_word(word: usize) -> Self {
+        word as Self
+    }
+}
+
+/// An argument of a callback: its documented name and value.
+pub(crate) struct Param<'a> {
+    label: &'static str,
+    word: usize,
+    shown: &'a dyn Arg,
+}
+
+/// Names an argument of a callback.
+pub(crate) fn param<'a, T: Word>(label: &'static str, value: &'a T) -> Param<'a> {
+    Param { label, word: value.to_word(), shown: value }
+}
+
+/// Calls the driver's `routine`, which is documented as `name`, from the
+/// current context. The call and its result are traced; a routine that returns
+/// at another IRQL is a bug check.
+pub(crate) fn callback<R: Word>(name: &'static str, routine: usize, params: &[Param<'_>]) -> R {
+    let (abi, irql) = kernel(|k| {
+        let args = params
+            .iter()
+            .map(|param| {
+                let mut text = format!("{}=", param.label);
+                param.shown.show(k, &mut text);
+                text
+            })
+            .collect::<Vec<_>>()
+            .join(", ");
+        k.log(Event::Callback { name, args });
+        let id = k.running();
+        k.context_mut(id).depth += 1;
+        (k.io.abi_of(routine), k.irql())
+    });
+    let mut words = [0; 8];
+    for (word, param) in words.iter_mut().zip(params) {
+        *word = param.word;
+    }
+    let result = R::from_word(invoke(abi, routine, &words));
+    kernel(|k| returned(k, name, irql, &result));
+    result
+}
+
+fn returned(k: &mut Kernel, name: &'static str, before: u8, result: &dyn Arg) {
+    let mut text = String::new();
+    result.show(k, &mut text);
+    let id = k.running();
+    let context = k.context_mut(id);
+    context.depth = context.depth.saturating_sub(1);
+    k.log(Event::Return { name, result: text });
+    let after = k.irql();
+    if after != before {
+        k.bug_check(BugCheck::wdf(
+            0xE,
+            [u64::from(before), u64::from(after), 0],
+            format!("{name} was called at IRQL {before} and returned at {after}"),
+        ));
+    }
+}
+
+/// Calls `routine` with eight register-sized arguments; callees take as many
+/// as they declare.
+fn invoke(abi: Abi, routine: usize, words: &[usize; 8]) -> usize {
+    type HostRoutine =
+        unsafe extern "C-unwind" fn(usize, usize, usize, usize, usize, usize, usize, usize) -> usize;
+    type ImageRoutine =
+        unsafe extern "win64" fn(usize, usize, usize, usize, usize, usize, usize, usize) -> usize;
+    let [a, b, c, d, e, f, g, h] = *words;
+    match abi {
+        Abi::Host => {
+            // SAFETY: the driver registered this address as a function; both
+            // conventions let a caller pass more integer arguments than the callee takes.
+            let routine = unsafe { std::mem::transmute::<usize, HostRoutine>(routine) };
+            // SAFETY: the arguments are those that the callback's documentation
+            // gives; an address that is no code faults inside the simulation.
+            unsafe { routine(a, b, c, d, e, f, g, h) }
+        }
+        Abi::Image => {
+            // SAFETY: as above, for code of a loaded image.
+            let routine = unsafe { std::mem::transmute::<usize, ImageRoutine>(routine) };
+            // SAFETY: as above.
+            unsafe { routine(a, b, c, d, e, f, g, h) }
+        }
+    }
+}

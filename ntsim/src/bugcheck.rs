@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! How a simulation ends before its time: bug checks, and what only a
+//! simulator can notice.
+//!
+//! A stop is a value, never a crash of the process. It says what happened in
+//! one sentence, names the rule with its bug-check code and parameters as
+//! Windows would report them, and carries what an engineer asks for next: the
+//! thread, its IRQL, the calls it was in, the last lines of the trace and a
+//! backtrace.
+
+use crate::fault::Fault;
+use crate::kernel::Kernel;
+
+/// Why the simulation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub enum StopKind {
+    /// The kernel stopped the machine, as Windows would.
+    BugCheck {
+        /// The bug check code, e.g. `0xC4`.
+        code: u32,
+        /// Its four parameters.
+        parameters: [u64; 4],
+    },
+    /// The driver used something that ntsim does not simulate.
+    NotSimulated,
+    /// Calls without end while virtual time stands still.
+    Livelock,
+    /// What was waited for can never happen: nothing is left to run.
+    Deadlock,
+}
+
+/// The report of a simulation that was ended.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Stop {
+    /// What sort of end it was.
+    pub kind: StopKind,
+    /// The bug check's symbolic name, or another short name.
+    pub name: String,
+    /// What happened, in one sentence.
+    pub message: String,
+    /// Who ran: the thread's or DPC's name.
+    pub context: String,
+    /// The IRQL it ran at.
+    pub irql: u8,
+    /// Virtual time, in 100 ns units since the first boot.
+    pub time: u64,
+    /// The calls and callbacks the context was in, outermost first.
+    pub calls: Vec<String>,
+    /// The last trace lines.
+    pub last: Vec<String>,
+    /// Frames, innermost first, with symbols where there are any.
+    pub backtrace: Vec<String>,
+    /// Threads that wait, and for what.
+    pub waiting: Vec<String>,
+}
+
+/// A bug check about to happen.
+#[derive(Clone, Debug)]
+pub struct BugCheck {
+    pub(crate) code: u32,
+    pub(crate) parameters: [u64; 4],
+    pub(crate) message: String,
+    pub(crate) backtrace: Vec<String>,
+}
+
+/// The bug check of `wdk-panic`: the letters `RPNC`.
+pub const RUST_PANIC: u32 = u32::from_be_bytes(*b"RPNC");
+
+impl BugCheck {
+    /// A bug check with its code, parameters and the sentence that explains it.
+    pub(crate) fn new(code: u32, parameters: [u64; 4], message: impl Into<String>) -> Self {
+        Self { code, parameters, message: message.into(), backtrace: Vec::new() }
+    }
+
+    /// Driver Verifier's `DRIVER_VERIFIER_DETECTED_VIOLATION`.
+    pub(crate) fn verifier(rule: u64, parameters: [u64; 3], message: impl Into<String>) -> Self {
+        Self::new(0xC4, [rule, parameters[0], parameters[1], parameters[2]], message)
+    }
+
+    /// KMDF's `WDF_VIOLATION`.
+    pub(crate) fn wdf(rule: u64, parameters: [u64; 3], message: impl Into<String>) -> Self {
+        Self::new(0x10D, [rule, parameters[0], parameters[1], parameters[2]], message)
+    }
+
+    pub(crate) fn rust_panic(message: &str) -> Self {
+        Self::new(RUST_PANIC, [0; 4], format!("the driver panicked: {message}"))
+    }
+
+    pub(crate) fn from_fault(k: &Kernel, fault: &Fault) -> Self {
+        let _ = k;
+        let _ = fault;
+        Self::new(0x1E, [0; 4], "fault")
+    }
+}
+
+/// The symbolic name of a bug check code.
+#[must_use]
+pub fn bug_check_name(code: u32) -> &'static str {
+    match code {
+        0x01 => "APC_INDEX_MISMATCH",
+        0x0A => "IRQL_NOT_LESS_OR_EQUAL",
+        0x18 => "REFERENCE_BY_POINTER",
+        0x1E => "KMODE_EXCEPTION_NOT_HANDLED",
+        0x4A => "IRQL_GT_ZERO_AT_SYSTEM_SERVICE",
+        0x50 => "PAGE_FAULT_IN_NONPAGED_AREA",
+        0x7F => "UNEXPECTED_KERNEL_MODE_TRAP",
+        0xB8 => "ATTEMPTED_SWITCH_FROM_DPC",
+        0xC2 => "BAD_POOL_CALLER",
+        0xC4 => "DRIVER_VERIFIER_DETECTED_VIOLATION",
+        0xC7 => "TIMER_OR_DPC_INVALID",
+        0xC8 => "IRQL_UNEXPECTED_VALUE",
+        0xC9 => "DRIVER_VERIFIER_IOMANAGER_VIOLATION",
+        0xCE => "DRIVER_UNLOADED_WITHOUT_CANCELLING_PENDING_OPERATIONS",
+        0xD1 => "DRIVER_IRQL_NOT_LESS_OR_EQUAL",
+        0xE1 => "WORKER_THREAD_RETURNED_AT_BAD_IRQL",
+        0xE4 => "WORKER_INVALID",
+        0x10D => "WDF_VIOLATION",
+        0x133 => "DPC_WATCHDOG_VIOLATION",
+        0x139 => "KERNEL_SECURITY_CHECK_FAILURE",
+        RUST_PANIC => "RUST_PANIC",
+        _ => "BUG_CHECK",
+    }
+}
+
+/// The text of a panic's payload.
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a payload that is not text".to_owned()
+    }
+}
+
+const LAST_LINES: usize = 16;
+
+impl Stop {
+    fn here(k: &Kernel, kind: StopKind, name: &str, message: String) -> Self {
+        let (context, irql, calls) = match k.current {
+            Some(id) => {
+                let context = k.context(id);
+                let calls = k.open_calls(id).map(|(name, args)| format!("{name}({args})")).collect();
+                (context.name.clone(), context.irql, calls)
+            }
+            None => ("machine".to_owned(), 0, Vec::new()),
+        };
+        let last = k.trace.iter().rev().take(LAST_LINES).rev().map(ToString::to_string).collect();
+        Self {
+            kind,
+            name: name.to_owned(),
+            message,
+            context,
+            irql,
+            time: k.boot_offset + k.now,
+            calls,
+            last,
+            backtrace: Vec::new(),
+            waiting: crate::ke::wait::describe_waiters(k),
+        }
+    }
+
+    pub(crate) fn bug_check(k: &Kernel, check: BugCheck) -> Self {
+        let kind = StopKind::BugCheck { code: check.code, parameters: check.parameters };
+        let mut stop = Self::here(k, kind, bug_check_name(check.code), check.message);
+        stop.backtrace = check.backtrace;
+        stop
+    }
+
+    pub(crate) fn not_simulated(k: &Kernel, what: &str) -> Self {
+        let message = format!("the driver called {what}, which ntsim does not simulate");
+        Self::here(k, StopKind::NotSimulated, "NOT_SIMULATED", message)
+    }
+
+    pub(crate) fn livelock(k: &Kernel, call: &str) -> Self {
+        let message = format!(
+            "{} calls without virtual time moving, the last to {call}: the driver polls without waiting",
+            k.settings.livelock_limit
+        );
+        Self::here(k, StopKind::Livelock, "LIVELOCK", message)
+    }
+
+    pub(crate) fn deadlock(k: &Kernel, what: &str) -> Self {
+        let message = format!("{what} never finished: nothing can run and no timer is left");
+        Self::here(k, StopKind::Deadlock, "DEADLOCK", message)
+    }
+
+    /// The bug check code, if it was one.
+    #[must_use]
+    pub fn bug_check_code(&self) -> Option<u32> {
+        match self.kind {
+            StopKind::BugCheck { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.kind {
+            StopKind::BugCheck { code, parameters: [a, b, c, d] } => {
+                writeln!(f, "bug check {code:#X} {} ({a:#x}, {b:#x}, {c:#x}, {d:#x})", self.name)?;
+            }
+            _ => writeln!(f, "{}", self.name)?,
+        }
+        writeln!(f, "  {}", self.message)?;
+        writeln!(f, "  at {} in {} at IRQL {}", crate::trace::Stamp(self.time), self.context, self.irql)?;
+        let mut list = |title: &str, items: &[String]| -> std::fmt::Result {
+            if !items.is_empty() {
+                writeln!(f, "  {title}:")?;
+                for item in items {
+                    writeln!(f, "    {item}")?;
+                }
+            }
+            Ok(())
+        };
+        list("in", &self.calls)?;
+        list("backtrace", &self.backtrace)?;
+        list("waiting", &self.waiting)?;
+        list("last events", &self.last)
+    }
+}
+
+impl std::error::Error for Stop {}

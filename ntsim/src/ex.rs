@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The executive (`Ex`): pool and work items.
+
+pub(crate) mod pool;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::ke::thread;
+use crate::kernel::{Job, Kernel};
+use crate::trap::kernel;
+
+/// What the executive remembers.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) pool: pool::Pool,
+    work: VecDeque<Job>,
+    /// Numbers of worker threads that are busy.
+    busy: BTreeSet<u32>,
+}
+
+/// How many work items run at once; more wait in the queue.
+const WORKERS: usize = 16;
+
+/// Queues `job` for a system worker thread.
+pub(crate) fn queue_work(k: &mut Kernel, job: Job) {
+    k.ex.work.push_back(job);
+}
+
+pub(crate) fn has_work(k: &Kernel) -> bool {
+    !k.ex.work.is_empty() && k.ex.busy.len() < WORKERS
+}
+
+/// Gives queued work to worker threads.
+pub(crate) fn dispatch_work(k: &mut Kernel) {
+    while has_work(k) {
+        let job = k.ex.work.pop_front().expect("checked");
+        let number = (1..).find(|number| !k.ex.busy.contains(number)).expect("fewer than WORKERS are busy");
+        k.ex.busy.insert(number);
+        thread::spawn(
+            k,
+            format!("worker#{number}"),
+            true,
+            Box::new(move || {
+                job();
+                kernel(|k| k.ex.busy.remove(&number));
+            }),
+        );
+    }
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Pool: <https://learn.microsoft.com/windows-hardware/drivers/kernel/memory-allocation-for-system-wide-use>
+//!
+//! Every block has a guard page behind it and is unmapped when freed, like
+//! Driver Verifier's special pool.
+
+use std::ptr::NonNull;
+
+use crate::bugcheck::BugCheck;
+use crate::kernel::{APC_LEVEL, DISPATCH_LEVEL, Kernel};
+use crate::memory::{Fill, FreeError, GuardedPool, tag_name};
+use crate::trap::kernel;
+
+/// The pool, and what the simulation is told to make of it.
+#[derive(Default)]
+pub(crate) struct Pool {
+    pub(crate) blocks: GuardedPool,
+    /// Paged blocks by address, for the IRQL at which they are freed.
+    paged: std::collections::HashSet<usize>,
+    /// Allocations so far, failed ones included.
+    pub(crate) attempts: u64,
+    /// Which attempt fails (`VerifierAllocateFailCount`).
+    pub(crate) fail_at: Option<u64>,
+}
+
+const POOL_FLAG_UNINITIALIZED: u64 = 0x2;
+const POOL_FLAG_RAISE_ON_FAILURE: u64 = 0x20;
+const POOL_FLAG_NON_PAGED: u64 = 0x40;
+const POOL_FLAG_NON_PAGED_EXECUTE: u64 = 0x80;
+const POOL_FLAG_PAGED: u64 = 0x100;
+
+/// `ExAllocatePool2`.
+pub(crate) fn ex_allocate_pool2(flags: u64, size: usize, tag: u32) -> usize {
+    let kinds = flags & (POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL_FLAG_PAGED);
+    kernel(|k| {
+        // Documented: an invalid flag combination or tag gives NULL.
+        if kinds.count_ones() != 1 || tag == 0 || flags & POOL_FLAG_RAISE_ON_FAILURE != 0 {
+            return 0;
+        }
+        let fill = if flags & POOL_FLAG_UNINITIALIZED == 0 { Fill::Zero } else { Fill::Uninitialised };
+        allocate(k, kinds == POOL_FLAG_PAGED, size, tag, fill, "ExAllocatePool2")
+    })
+}
+
+/// `PagedPool` in `POOL_TYPE`.
+const PAGED_POOL: i32 = 1;
+
+/// `ExAllocatePoolWithTag`.
+pub(crate) fn ex_allocate_pool_with_tag(kind: i32, size: usize, tag: u32) -> usize {
+    kernel(|k| allocate(k, kind & 1 == PAGED_POOL, size, tag, Fill::Uninitialised, "ExAllocatePoolWithTag"))
+}
+
+/// Allocates a block and names it; 0 when the pool is empty.
+pub(crate) fn allocate(k: &mut Kernel, paged: bool, size: usize, tag: u32, fill: Fill, function: &str) -> usize {
+    let irql = k.irql();
+    if size == 0 {
+        k.bug_check(BugCheck::verifier(0x00, [u64::from(irql), u64::from(paged), 0], format!("{function} was asked for 0 bytes")));
+    }
+    let limit = if paged { APC_LEVEL } else { DISPATCH_LEVEL };
+    if irql > limit {
+        let rule = if paged { 0x01 } else { 0x02 };
+        let kind = if paged { "paged" } else { "non-paged" };
+        k.bug_check(BugCheck::verifier(
+            rule,
+            [u64::from(irql), u64::from(paged), size as u64],
+            format!("{function} of {kind} pool was called at IRQL {irql}; it needs {limit} or below"),
+        ));
+    }
+    let pool = &mut k.ex.pool;
+    pool.attempts += 1;
+    if pool.fail_at == Some(pool.attempts) {
+        return 0;
+    }
+    let Some(block) = pool.blocks.allocate(size, tag, fill) else { return 0 };
+    let address = block.as_ptr() as usize;
+    if paged {
+        pool.paged.insert(address);
+    }
+    k.name(address, "pool");
+    address
+}
+
+/// `ExFreePool`.
+pub(crate) fn ex_free_pool(address: usize) {
+    kernel(|k| free(k, address, None));
+}
+
+/// `ExFreePoolWithTag`.
+pub(crate) fn ex_free_pool_with_tag(address: usize, tag: u32) {
+    kernel(|k| free(k, address, Some(tag)));
+}
+
+/// Frees a block; anything wrong with it is a bug check.
+pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
+    let irql = k.irql();
+    let Some(block) = NonNull::new(address as *mut u8) else {
+        k.bug_check(BugCheck::new(0xC2, [0x46, 0, 0, 0], "ExFreePool was given NULL"))
+    };
+    let paged = k.ex.pool.paged.contains(&address);
+    let limit = if paged { APC_LEVEL } else { DISPATCH_LEVEL };
+    if irql > limit {
+        let rule = if paged { 0x11 } else { 0x12 };
+        k.bug_check(BugCheck::verifier(
+            rule,
+            [u64::from(irql), u64::from(paged), address as u64],
+            format!("pool is freed at IRQL {irql}; this block needs {limit} or below"),
+        ));
+    }
+    if let Some(info) = k.ex.pool.blocks.describe(address) {
+        if let Some(tag) = tag
+            && tag != 0
+            && tag != info.tag
+        {
+            k.bug_check(BugCheck::new(
+                0xC2,
+                [0x0A, address as u64, u64::from(info.tag), u64::from(tag)],
+                format!("{info} is freed with the tag '{}'", tag_name(tag)),
+            ));
+        }
+        crate::ke::dispatcher::memory_freed(k, address, info.size);
+    }
+    match k.ex.pool.blocks.free(block) {
+        Ok(_) => {
+            k.ex.pool.paged.remove(&address);
+            k.unname(address);
+        }
+        Err(error @ FreeError::AlreadyFreed(_)) => {
+            k.bug_check(BugCheck::new(0xC2, [0x07, 0, 0, address as u64], error.to_string()))
+        }
+        Err(error @ (FreeError::NotTheStart(_) | FreeError::Unknown(_))) => {
+            k.bug_check(BugCheck::new(0xC2, [0x46, address as u64, 0, 0], error.to_string()))
+        }
+        Err(error @ FreeError::Damaged { .. }) => {
+            k.bug_check(BugCheck::new(0xC1, [address as u64, 0, 0, 0x23], error.to_string()))
+        }
+    }
+}

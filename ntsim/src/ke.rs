@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The kernel's core (`Ke`): dispatcher objects and waits, timers and DPCs,
+//! threads, spin locks, IRQL and time.
+
+pub(crate) mod dispatcher;
+pub(crate) mod dpc;
+pub(crate) mod event;
+pub(crate) mod irql;
+pub(crate) mod mutex;
+pub(crate) mod semaphore;
+pub(crate) mod spin_lock;
+pub(crate) mod thread;
+pub(crate) mod time;
+pub(crate) mod timer;
+pub(crate) mod wait;
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::bugcheck::BugCheck;
+use crate::kernel::{ContextId, DISPATCH_LEVEL, Kernel, PASSIVE_LEVEL};
+
+/// What the kernel's core remembers.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Dispatcher objects by the address that the driver gave them.
+    pub(crate) objects: HashMap<usize, dispatcher::Object>,
+    /// Threads in the order in which their waits began.
+    pub(crate) waiters: Vec<dispatcher::ThreadId>,
+    pub(crate) wait_serial: u64,
+    pub(crate) next_thread: u32,
+    /// Threads that the driver created, for their names.
+    pub(crate) driver_threads: u32,
+    /// Spin locks that are held, by address, with their holder.
+    pub(crate) spin_locks: HashMap<usize, ContextId>,
+    /// The kernel timers that are set, by address.
+    pub(crate) set_timers: BTreeMap<usize, timer::Set>,
+}
+
+/// Looks after what a context leaves behind when its function returns.
+pub(crate) fn context_ends(k: &mut Kernel, id: ContextId, irql: u8) {
+    let is_thread = k.context(id).thread.is_some();
+    let expected = if is_thread { PASSIVE_LEVEL } else { DISPATCH_LEVEL };
+    if irql != expected {
+        let name = k.context(id).name.clone();
+        k.bug_check(BugCheck::new(
+            0xC8,
+            [u64::from(irql), u64::from(expected), 0, 0],
+            format!("{name} returned at IRQL {irql} instead of {expected}"),
+        ));
+    }
+    if let Some((lock, _)) = k.ke.spin_locks.iter().find(|(_, holder)| **holder == id) {
+        let lock = *lock;
+        let name = k.context(id).name.clone();
+        k.bug_check(BugCheck::verifier(
+            0x32,
+            [lock as u64, 0, 0],
+            format!("{name} returned while it holds a spin lock"),
+        ));
+    }
+    if let Some(thread) = k.context(id).thread {
+        dispatcher::thread_exits(k, thread);
+    }
+}

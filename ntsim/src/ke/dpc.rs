@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! DPCs: <https://learn.microsoft.com/windows-hardware/drivers/kernel/introduction-to-dpcs>
+
+use crate::kernel::{Dpc, Kernel};
+use crate::abi::param;
+use crate::access::{peek, poke};
+use crate::trap::kernel;
+
+/// A DPC routine, as an address: its calling convention is the driver's.
+type Routine = usize;
+
+/// The part of `KDPC` that the simulator reads.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct KDpc {
+    kind: u8,
+    importance: u8,
+    number: u16,
+    reserved: u32,
+    list: usize,
+    history: usize,
+    routine: Routine,
+    context: usize,
+    argument1: usize,
+    argument2: usize,
+    data: usize,
+}
+
+/// `DpcObject` in the kernel's object type list.
+const DPC_OBJECT: u8 = 19;
+
+/// `KeInitializeDpc`.
+pub(crate) fn ke_initialize_dpc(dpc: *mut KDpc, routine: usize, context: usize) {
+    poke(
+        dpc,
+        KDpc {
+            kind: DPC_OBJECT,
+            importance: 1,
+            number: 0,
+            reserved: 0,
+            list: 0,
+            history: 0,
+            routine,
+            context,
+            argument1: 0,
+            argument2: 0,
+            data: 0,
+        },
+    );
+    kernel(|k| k.name(dpc as usize, "dpc"));
+}
+
+/// A DPC ready to be queued, read from the driver's memory in the driver's context.
+#[derive(Clone, Copy)]
+pub(crate) struct Prepared {
+    pub(crate) address: usize,
+    routine: usize,
+    context: usize,
+}
+
+/// Reads a `KDPC` for later.
+pub(crate) fn prepare(dpc: *mut KDpc) -> Option<Prepared> {
+    (!dpc.is_null()).then(|| {
+        let read = peek(dpc);
+        Prepared { address: dpc as usize, routine: read.routine, context: read.context }
+    })
+}
+
+/// Queues `dpc`; false if it is in the queue already.
+pub(crate) fn queue(k: &mut Kernel, dpc: Prepared, argument1: usize, argument2: usize) -> bool {
+    let name = k.name_of(dpc.address).unwrap_or("dpc").to_owned();
+    k.queue_dpc(Dpc {
+        key: dpc.address,
+        name,
+        run: Box::new(move || {
+            let pointer = |address: usize| address as *mut u8;
+            crate::abi::callback::<()>(
+                "DeferredRoutine",
+                dpc.routine,
+                &[
+                    param("Dpc", &pointer(dpc.address)),
+                    param("DeferredContext", &pointer(dpc.context)),
+                    param("SystemArgument1", &pointer(argument1)),
+                    param("SystemArgument2", &pointer(argument2)),
+                ],
+            );
+        }),
+    })
+}
+
+/// `KeInsertQueueDpc`.
+pub(crate) fn ke_insert_queue_dpc(dpc: *mut KDpc, argument1: usize, argument2: usize) -> u8 {
+    let prepared = prepare(dpc).expect("peek faults on NULL");
+    kernel(|k| u8::from(queue(k, prepared, argument1, argument2)))
+}
+
+/// `KeRemoveQueueDpc`.
+pub(crate) fn ke_remove_queue_dpc(dpc: *mut KDpc) -> u8 {
+    let _ = peek(dpc);
+    kernel(|k| u8::from(k.remove_dpc(dpc as usize)))
+}
+
+/// `KeFlushQueuedDpcs`: returns when every DPC that was queued has run.
+pub(crate) fn ke_flush_queued_dpcs() {
+    kernel(|k| super::irql::passive(k, "KeFlushQueuedDpcs"));
+    while kernel(|k| k.has_dpcs()) {
+        crate::trap::preempt();
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `KEVENT`: <https://learn.microsoft.com/windows-hardware/drivers/kernel/event-objects>
+
+use crate::bugcheck::BugCheck;
+use crate::kernel::{APC_LEVEL, DISPATCH_LEVEL, Kernel};
+use crate::access::peek;
+use crate::trap::kernel;
+
+use super::dispatcher::{self, Header, Object, initialize};
+
+/// `NotificationEvent`.
+const NOTIFICATION: i32 = 0;
+
+/// `KeInitializeEvent`.
+pub(crate) fn ke_initialize_event(event: *mut Header, kind: i32, state: u8) {
+    initialize(event, Object::Event { notification: kind == NOTIFICATION, set: state != 0 });
+}
+
+fn event_state<'k>(k: &'k mut Kernel, event: *mut Header, function: &str) -> &'k mut bool {
+    dispatcher::get(k, event as usize, function);
+    if !matches!(k.ke.objects[&(event as usize)], Object::Event { .. }) {
+        let name = k.name_of(event as usize).unwrap_or("it").to_owned();
+        k.bug_check(BugCheck::verifier(0xE1, [event as u64, 0, 0], format!("{function} was given {name}, which is no event")));
+    }
+    match k.ke.objects.get_mut(&(event as usize)) {
+        Some(Object::Event { set, .. }) => set,
+        _ => unreachable!("checked above"),
+    }
+}
+
+/// `KeSetEvent`. Returns the previous state.
+pub(crate) fn ke_set_event(event: *mut Header, _increment: i32, wait: u8) -> i32 {
+    let _ = peek(event);
+    kernel(|k| {
+        let irql = k.irql();
+        let limit = if wait == 0 { DISPATCH_LEVEL } else { APC_LEVEL };
+        if irql > limit {
+            k.bug_check(BugCheck::verifier(
+                0x2_0016,
+                [u64::from(irql), u64::from(limit), 0],
+                format!("KeSetEvent was called at IRQL {irql}; with Wait = {} it needs {limit} or below", wait != 0),
+            ));
+        }
+        let previous = std::mem::replace(event_state(k, event, "KeSetEvent"), true);
+        if !previous {
+            super::wait::signaled(k, event as usize);
+        }
+        i32::from(previous)
+    })
+}
+
+/// `KeResetEvent`. Returns the previous state.
+pub(crate) fn ke_reset_event(event: *mut Header) -> i32 {
+    let _ = peek(event);
+    kernel(|k| {
+        super::irql::at_most_dispatch(k, "KeResetEvent");
+        i32::from(std::mem::replace(event_state(k, event, "KeResetEvent"), false))
+    })
+}
+
+/// `KeClearEvent`.
+pub(crate) fn ke_clear_event(event: *mut Header) {
+    let _ = peek(event);
+    kernel(|k| {
+        super::irql::at_most_dispatch(k, "KeClearEvent");
+        *event_state(k, event, "KeClearEvent") = false;
+    });
+}
+
+/// `KeReadStateEvent`.
+pub(crate) fn ke_read_state_event(event: *mut Header) -> i32 {
+    let _ = peek(event);
+    kernel(|k| {
+        super::irql::at_most_dispatch(k, "KeReadStateEvent");
+        i32::from(*event_state(k, event, "KeReadStateEvent"))
+    })
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! System threads: <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-pscreatesystemthread>
+
+use crate::abi::{callback, param};
+use crate::access::poke;
+use crate::bugcheck::BugCheck;
+use crate::kernel::{Job, Kernel, PASSIVE_LEVEL, State};
+use crate::ob::{self, Handle};
+use crate::trap::{Blocking, block, kernel};
+
+use super::dispatcher::{Thread, ThreadId};
+
+/// `LOW_REALTIME_PRIORITY` is 16; system threads start at 8.
+const DEFAULT_PRIORITY: i32 = 8;
+
+/// Starts a thread that runs `job`.
+pub(crate) fn spawn(k: &mut Kernel, name: String, system: bool, job: Job) -> ThreadId {
+    k.ke.next_thread += 1;
+    let id = ThreadId(k.ke.next_thread);
+    let context = k.spawn(name.clone(), PASSIVE_LEVEL, Some(id), job);
+    k.name_as(id.address(), name.clone());
+    k.threads.insert(
+        id,
+        Thread {
+            name,
+            context: Some(context),
+            exited: false,
+            exit_status: 0,
+            wait: None,
+            wait_status: 0,
+            critical_regions: 0,
+            alerted: false,
+            user_apc: false,
+            priority: DEFAULT_PRIORITY,
+            references: 0,
+            system,
+        },
+    );
+    id
+}
+
+/// `PsCreateSystemThread`.
+#[expect(clippy::too_many_arguments, reason = "the kernel's own signature")]
+pub(crate) fn ps_create_system_thread(
+    handle: *mut usize,
+    _access: u32,
+    _attributes: *mut u8,
+    _process: usize,
+    _client: *mut u8,
+    routine: usize,
+    context: usize,
+) -> i32 {
+    poke(handle, 0);
+    let created = kernel(|k| {
+        super::irql::passive(k, "PsCreateSystemThread");
+        k.ke.driver_threads += 1;
+        let name = format!("thread#{}", k.ke.driver_threads);
+        let id = spawn(
+            k,
+            name,
+            false,
+            Box::new(move || callback::<()>("StartRoutine", routine, &[param("StartContext", &context_ptr(context))])),
+        );
+        ob::open(k, Handle::Thread(id))
+    });
+    poke(handle, created);
+    0
+}
+
+fn context_ptr(context: usize) -> *mut u8 {
+    context as *mut u8
+}
+
+/// `PsTerminateSystemThread`: does not return to a system thread.
+pub(crate) fn ps_terminate_system_thread(status: i32) -> i32 {
+    block(
+        |k| {
+            super::irql::passive(k, "PsTerminateSystemThread");
+            let thread = k.running_thread().expect("a DPC is not at PASSIVE_LEVEL");
+            if k.threads[&thread].system {
+                let name = k.threads[&thread].name.clone();
+                k.bug_check(BugCheck::new(
+                    0xE1,
+                    [thread.address() as u64, 0, 0, 0],
+                    format!("PsTerminateSystemThread was called in {name}, which the driver did not create"),
+                ));
+            }
+            k.threads.get_mut(&thread).expect("it runs").exit_status = status;
+            k.tell_open_calls();
+            k.end_current();
+            Blocking::Wait
+        },
+        |_| status,
+    )
+}
+
+/// `KeGetCurrentThread`, `PsGetCurrentThread`.
+pub(crate) fn ke_get_current_thread() -> usize {
+    kernel(|k| k.running_thread().unwrap_or(ThreadId(0)).address())
+}
+
+/// `PsGetCurrentThreadId`.
+pub(crate) fn ps_get_current_thread_id() -> usize {
+    kernel(|k| k.running_thread().map_or(0, |thread| thread.0 as usize * 4))
+}
+
+/// `KeSetPriorityThread`. Returns the old priority; the scheduler ignores it.
+pub(crate) fn ke_set_priority_thread(thread: usize, priority: i32) -> i32 {
+    kernel(|k| match ThreadId::from_address(thread).and_then(|id| k.threads.get_mut(&id)) {
+        Some(thread) => std::mem::replace(&mut thread.priority, priority),
+        None => k.bug_check(BugCheck::new(0x18, [0, thread as u64, 0, 0], "KeSetPriorityThread was given no thread")),
+    })
+}
+
+/// `KeEnterCriticalRegion`.
+pub(crate) fn ke_enter_critical_region() {
+    kernel(|k| {
+        if let Some(thread) = k.running_thread() {
+            k.threads.get_mut(&thread).expect("it runs").critical_regions += 1;
+        }
+    });
+}
+
+/// `KeLeaveCriticalRegion`.
+pub(crate) fn ke_leave_critical_region() {
+    kernel(|k| {
+        let Some(thread) = k.running_thread() else { return };
+        let regions = &mut k.threads.get_mut(&thread).expect("it runs").critical_regions;
+        match regions.checked_sub(1) {
+            Some(left) => *regions = left,
+            None => k.bug_check(BugCheck::verifier(0x3E, [0; 3], "KeLeaveCriticalRegion without KeEnterCriticalRegion")),
+        }
+    });
+}
+
+/// `KeAreApcsDisabled`.
+pub(crate) fn ke_are_apcs_disabled() -> u8 {
+    kernel(|k| {
+        let disabled = k.running_thread().is_some_and(|thread| k.threads[&thread].critical_regions > 0);
+        u8::from(disabled || k.irql() > PASSIVE_LEVEL)
+    })
+}
+
+/// Parks the caller until [`unpark`] is called with its thread.
+pub(crate) fn park() {
+    block(
+        |k| {
+            let id = k.running();
+            k.context_mut(id).state = State::Waiting;
+            Blocking::Wait
+        },
+        |_| (),
+    );
+}

@@ -1,0 +1,669 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The simulated kernel's state, and the rules by which contexts get to run.
+//!
+//! # Vocabulary
+//! - *context*: something that executes driver code: a thread, or a DPC.
+//! - *ready*: it could run now; the [`Strategy`] chooses among the ready ones.
+//! - *waiting*: blocked in a wait; [`crate::ke::wait`] decides when it ends.
+//! - *processor*: a context at `DISPATCH_LEVEL` or above holds one; when all
+//!   are held, only their holders run. Below that level any ready context may
+//!   run at any preemption point, as on a machine with processors to spare.
+//!
+//! ```text
+//!            spawn                  chosen
+//!   (new) ─────────► Ready ◄────────────────► Running
+//!                      ▲    preemption point    │  │
+//!                wake  │                        │  └─► Done
+//!                      └────── Waiting ◄────────┘
+//!                                         block
+//! ```
+//!
+//! Time stands still while anything can run, apart from what
+//! `KeStallExecutionProcessor` burns; when nothing can, it jumps to the next
+//! timer.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use corosensei::stack::DefaultStack;
+use corosensei::Coroutine;
+
+use crate::bugcheck::{BugCheck, Stop};
+use crate::fault::{self, Resumed};
+use crate::ke::dispatcher::{Thread, ThreadId};
+use crate::strategy::{Choice, Scheduler, Strategy};
+use crate::trace::{Arg, Event, Line};
+use crate::trap::{self, ContextYielder, Exit, Flow, Request};
+
+/// `PASSIVE_LEVEL`.
+pub(crate) const PASSIVE_LEVEL: u8 = 0;
+/// `APC_LEVEL`.
+pub(crate) const APC_LEVEL: u8 = 1;
+/// `DISPATCH_LEVEL`.
+pub(crate) const DISPATCH_LEVEL: u8 = 2;
+/// `HIGH_LEVEL`.
+pub(crate) const HIGH_LEVEL: u8 = 15;
+
+/// One millisecond in the kernel's unit of 100 ns.
+pub const MILLISECOND: u64 = 10_000;
+/// One second in the kernel's unit of 100 ns.
+pub const SECOND: u64 = 1_000 * MILLISECOND;
+/// The clock's default period: timers expire on its ticks.
+pub const CLOCK_TICK: u64 = 156_250;
+
+pub(crate) type ContextCoroutine = Coroutine<(), Request, Exit, DefaultStack>;
+
+/// Names a context for as long as the machine runs; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ContextId(pub(crate) u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Ready,
+    Waiting,
+    /// Spinning on a lock that another context holds.
+    Spinning(usize),
+}
+
+pub(crate) struct Context {
+    pub(crate) name: String,
+    pub(crate) state: State,
+    pub(crate) irql: u8,
+    /// The thread that this context is; a DPC is none.
+    pub(crate) thread: Option<ThreadId>,
+    /// Nesting of calls and callbacks, for the trace.
+    pub(crate) depth: usize,
+    /// Calls that have been entered and not traced yet.
+    calls: Vec<OpenCall>,
+    /// It gave itself up (`PsTerminateSystemThread`) and is to be removed.
+    ended: bool,
+    co: Option<ContextCoroutine>,
+}
+
+struct OpenCall {
+    name: &'static str,
+    args: String,
+    /// Whether a line tells already that the call was entered.
+    told: bool,
+}
+
+/// What happens when a timer is due.
+pub(crate) enum Expiry {
+    /// A wait of this context times out. The number tells waits apart.
+    Wait(ContextId, u64),
+    /// The `KTIMER` at this address is signalled.
+    Timer(usize),
+    /// The simulator's own: runs on the host's stack.
+    Host(Box<dyn FnOnce(&mut Kernel)>),
+}
+
+/// A timer in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TimerKey {
+    due: u64,
+    serial: u64,
+}
+
+/// Code to run on a context of its own.
+pub(crate) type Job = Box<dyn FnOnce()>;
+
+/// A deferred procedure call in the queue.
+pub(crate) struct Dpc {
+    /// Address of the driver's `KDPC`, or another number that is its identity.
+    pub(crate) key: usize,
+    pub(crate) name: String,
+    pub(crate) run: Job,
+}
+
+/// Settings that the machine's builder fills in.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Decides every choice that is made at random.
+    pub seed: u64,
+    /// How the scheduler chooses.
+    pub strategy: Strategy,
+    /// How many contexts may be at `DISPATCH_LEVEL` at once.
+    pub processors: u32,
+    /// Bytes of stack of a driver thread.
+    pub stack_size: usize,
+    /// Whether trace lines are kept.
+    pub trace: bool,
+    /// Calls without virtual time passing after which the run is stopped as a livelock.
+    pub livelock_limit: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            strategy: Strategy::Random,
+            processors: 2,
+            stack_size: 256 * 1024,
+            trace: true,
+            livelock_limit: 1_000_000,
+        }
+    }
+}
+
+/// What names are given to addresses in the trace.
+#[derive(Default)]
+struct Names {
+    by_address: HashMap<usize, String>,
+    counts: HashMap<&'static str, u32>,
+}
+
+/// The whole state of the simulated kernel.
+pub(crate) struct Kernel {
+    pub(crate) settings: Settings,
+    pub(crate) scheduler: Scheduler,
+    /// Interrupt time: 100 ns units since boot.
+    pub(crate) now: u64,
+    /// What the machine's earlier boots took, so that the trace's time is monotonic.
+    pub(crate) boot_offset: u64,
+    contexts: BTreeMap<ContextId, Context>,
+    next_context: u32,
+    pub(crate) current: Option<ContextId>,
+    pub(crate) threads: BTreeMap<ThreadId, Thread>,
+    timers: BTreeMap<TimerKey, Expiry>,
+    serial: u64,
+    dpcs: VecDeque<Dpc>,
+    idle_stacks: Vec<DefaultStack>,
+    names: Names,
+    pub(crate) trace: Vec<Line>,
+    /// Calls since time last moved.
+    calls_at_this_time: u64,
+    pub(crate) ke: crate::ke::State,
+    pub(crate) ex: crate::ex::State,
+    pub(crate) zw: crate::zw::State,
+    pub(crate) io: crate::io::State,
+    pub(crate) wdf: crate::wdf::State,
+}
+
+/// How [`Kernel::run`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// The condition that was waited for holds.
+    Until,
+    /// Nothing can run and no timer is left.
+    Idle,
+}
+
+/// The payload with which [`Kernel::stop`] leaves a trap.
+struct Stopping(Box<Stop>);
+
+impl Kernel {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let scheduler = Scheduler::new(settings.strategy, settings.seed);
+        Self {
+            settings,
+            scheduler,
+            now: 0,
+            boot_offset: 0,
+            contexts: BTreeMap::new(),
+            next_context: 0,
+            current: None,
+            threads: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            serial: 0,
+            dpcs: VecDeque::new(),
+            idle_stacks: Vec::new(),
+            names: Names::default(),
+            trace: Vec::new(),
+            calls_at_this_time: 0,
+            ke: crate::ke::State::default(),
+            ex: crate::ex::State::default(),
+            zw: crate::zw::State::default(),
+            io: crate::io::State::default(),
+            wdf: crate::wdf::State::default(),
+        }
+    }
+
+    // ---- contexts ----------------------------------------------------
+
+    /// Starts a context that runs `job`. A thread when `thread` is given.
+    pub(crate) fn spawn(&mut self, name: String, irql: u8, thread: Option<ThreadId>, job: Job) -> ContextId {
+        self.next_context += 1;
+        let id = ContextId(self.next_context);
+        let stack = self.idle_stacks.pop().unwrap_or_else(|| {
+            DefaultStack::new(self.settings.stack_size).expect("the host has memory for one more stack")
+        });
+        let co = Coroutine::with_stack(stack, move |yielder: &ContextYielder, ()| {
+            trap::set_yielder(yielder);
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)) {
+                Ok(()) => Exit::Returned,
+                Err(payload) => Exit::Panicked(crate::bugcheck::panic_message(payload.as_ref())),
+            }
+        });
+        self.contexts.insert(
+            id,
+            Context {
+                name,
+                state: State::Ready,
+                irql,
+                thread,
+                depth: 0,
+                calls: Vec::new(),
+                ended: false,
+                co: Some(co),
+            },
+        );
+        id
+    }
+
+    pub(crate) fn context(&self, id: ContextId) -> &Context {
+        &self.contexts[&id]
+    }
+
+    pub(crate) fn context_mut(&mut self, id: ContextId) -> &mut Context {
+        self.contexts.get_mut(&id).expect("a context is in the table until it ends")
+    }
+
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = (ContextId, &Context)> {
+        self.contexts.iter().map(|(id, context)| (*id, context))
+    }
+
+    pub(crate) fn is_alive(&self, id: ContextId) -> bool {
+        self.contexts.contains_key(&id)
+    }
+
+    /// The context whose trap is being served.
+    pub(crate) fn running(&self) -> ContextId {
+        self.current.expect("a trap has a context")
+    }
+
+    pub(crate) fn irql(&self) -> u8 {
+        self.current.map_or(PASSIVE_LEVEL, |id| self.contexts[&id].irql)
+    }
+
+    pub(crate) fn set_irql(&mut self, irql: u8) {
+        let id = self.running();
+        self.context_mut(id).irql = irql;
+    }
+
+    /// Whether the code that runs is a loaded image's.
+    pub(crate) fn calls_from_image(&self) -> bool {
+        self.io.has_images()
+    }
+
+    /// The thread that runs, if it is one.
+    pub(crate) fn running_thread(&self) -> Option<ThreadId> {
+        self.contexts[&self.running()].thread
+    }
+
+    /// Makes a blocked context ready again.
+    pub(crate) fn make_ready(&mut self, id: ContextId) {
+        self.context_mut(id).state = State::Ready;
+    }
+
+    // ---- time --------------------------------------------------------
+
+    /// Interrupt time as the last clock tick left it, which is what timers are
+    /// counted from.
+    pub(crate) fn tick_time(&self) -> u64 {
+        self.now - self.now % CLOCK_TICK
+    }
+
+    /// System time: 100 ns units since 1601.
+    pub(crate) fn system_time(&self) -> u64 {
+        crate::machine::EPOCH + self.boot_offset + self.now
+    }
+
+    /// When a kernel time-out (negative: relative, positive: absolute, in
+    /// 100 ns units) is due, in interrupt time.
+    pub(crate) fn due_time(&self, timeout: i64) -> u64 {
+        if timeout <= 0 {
+            self.tick_time().saturating_add(timeout.unsigned_abs())
+        } else {
+            let boot = crate::machine::EPOCH + self.boot_offset;
+            timeout.unsigned_abs().saturating_sub(boot)
+        }
+    }
+
+    /// Queues `expiry` for the first clock tick at or after `due`.
+    pub(crate) fn insert_timer(&mut self, due: u64, expiry: Expiry) -> TimerKey {
+        self.insert_timer_with_period(due, CLOCK_TICK, expiry)
+    }
+
+    /// Queues `expiry` for the first multiple of `granularity` at or after `due`.
+    pub(crate) fn insert_timer_with_period(&mut self, due: u64, granularity: u64, expiry: Expiry) -> TimerKey {
+        self.serial += 1;
+        let due = due.max(self.now).checked_next_multiple_of(granularity).unwrap_or(u64::MAX);
+        let key = TimerKey { due, serial: self.serial };
+        self.timers.insert(key, expiry);
+        key
+    }
+
+    /// Takes a timer out of the queue; tells whether it was there.
+    pub(crate) fn remove_timer(&mut self, key: TimerKey) -> bool {
+        self.timers.remove(&key).is_some()
+    }
+
+    /// Moves time forward without letting anything run.
+    pub(crate) fn advance(&mut self, by: u64) {
+        self.now += by;
+        self.calls_at_this_time = 0;
+    }
+
+    fn expire_due_timers(&mut self) {
+        while let Some(entry) = self.timers.first_entry() {
+            if entry.key().due > self.now {
+                break;
+            }
+            match entry.remove() {
+                Expiry::Wait(context, serial) => crate::ke::wait::time_out(self, context, serial),
+                Expiry::Timer(address) => crate::ke::timer::expire(self, address),
+                Expiry::Host(run) => run(self),
+            }
+        }
+    }
+
+    // ---- DPCs --------------------------------------------------------
+
+    /// Queues a DPC; false if one with this key is in the queue already.
+    pub(crate) fn queue_dpc(&mut self, dpc: Dpc) -> bool {
+        if self.dpcs.iter().any(|queued| queued.key == dpc.key) {
+            return false;
+        }
+        self.dpcs.push_back(dpc);
+        true
+    }
+
+    /// Takes a DPC out of the queue; tells whether it was there.
+    pub(crate) fn remove_dpc(&mut self, key: usize) -> bool {
+        let before = self.dpcs.len();
+        self.dpcs.retain(|queued| queued.key != key);
+        self.dpcs.len() != before
+    }
+
+    /// Whether a DPC is queued or runs.
+    pub(crate) fn has_dpcs(&self) -> bool {
+        !self.dpcs.is_empty() || self.contexts.values().any(|c| c.thread.is_none() && c.co.is_some())
+    }
+
+    // ---- running -----------------------------------------------------
+
+    fn ready(&self) -> Vec<ContextId> {
+        let holders = self.contexts.values().filter(|c| c.irql >= DISPATCH_LEVEL).count();
+        let full = holders >= self.settings.processors as usize;
+        self.contexts
+            .iter()
+            .filter(|(_, c)| c.state == State::Ready && (!full || c.irql >= DISPATCH_LEVEL))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Runs the machine until `until` holds or nothing is left to do.
+    ///
+    /// # Errors
+    /// The bug check or other stop that ended the simulation.
+    pub(crate) fn run(&mut self, until: &mut dyn FnMut(&Kernel) -> bool) -> Result<Ran, Box<Stop>> {
+        loop {
+            if until(self) {
+                return Ok(Ran::Until);
+            }
+            self.guarded(|k| {
+                k.expire_due_timers();
+                crate::ex::dispatch_work(k);
+            })?;
+            let ready = self.ready();
+            let holders = self.contexts.values().filter(|c| c.irql >= DISPATCH_LEVEL).count();
+            let dpc_can_start = !self.dpcs.is_empty() && holders < self.settings.processors as usize;
+            match self.scheduler.choose(&ready, dpc_can_start) {
+                Choice::Context(id) => self.step(id)?,
+                Choice::Dpc => {
+                    let dpc = self.dpcs.pop_front().expect("the scheduler was told that there is one");
+                    let id = self.spawn(dpc.name, DISPATCH_LEVEL, None, dpc.run);
+                    self.step(id)?;
+                }
+                Choice::Nothing => match self.timers.first_key_value() {
+                    Some((key, _)) if key.due == u64::MAX => return Ok(Ran::Idle),
+                    Some((key, _)) => {
+                        let by = key.due.saturating_sub(self.now);
+                        self.advance(by);
+                    }
+                    None => return Ok(Ran::Idle),
+                },
+            }
+        }
+    }
+
+    /// When the next timer is due, in interrupt time.
+    pub(crate) fn next_timer(&self) -> Option<u64> {
+        self.timers.first_key_value().map(|(key, _)| key.due)
+    }
+
+    /// Whether anything could run without time passing.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.dpcs.is_empty()
+            || !self.ready().is_empty()
+            || crate::ex::has_work(self)
+            || self.next_timer().is_some_and(|due| due <= self.now)
+    }
+
+    /// Runs `f`, turning [`Kernel::stop`] inside it into an error.
+    pub(crate) fn guarded<R>(&mut self, f: impl FnOnce(&mut Kernel) -> R) -> Result<R, Box<Stop>> {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(self))) {
+            Ok(value) => Ok(value),
+            Err(payload) => match payload.downcast::<Stopping>() {
+                Ok(stopping) => Err(stopping.0),
+                Err(payload) => std::panic::resume_unwind(payload),
+            },
+        }
+    }
+
+    /// Lets one context run to its next preemption point, block or end.
+    fn step(&mut self, id: ContextId) -> Result<(), Box<Stop>> {
+        let mut co = self.context_mut(id).co.take().expect("a ready context is not running");
+        self.current = Some(id);
+        let outcome = loop {
+            let resumed = fault::resume(&mut co, ());
+            trap::set_yielder(std::ptr::null());
+            match resumed {
+                Resumed::Yield(Request::Call(body)) => {
+                    let flow = self.guarded(|k| {
+                        // SAFETY: `trap` made the pointer from a closure on the
+                        // stack of `co`, which stays suspended during this call.
+                        let body = unsafe { &mut *body };
+                        body(k)
+                    });
+                    match flow {
+                        Ok(Flow::Continue) => {}
+                        Ok(Flow::Preempt | Flow::Block) => break Ok(None),
+                        Err(stop) => break Err(stop),
+                    }
+                }
+                Resumed::Return(exit) => break Ok(Some(exit)),
+                Resumed::Fault(fault) => break Ok(Some(Exit::Faulted(fault))),
+            }
+        };
+        match outcome {
+            Ok(None) => {
+                self.current = None;
+                if self.context(id).ended {
+                    self.contexts.remove(&id);
+                    // SAFETY: the driver ended its thread from within; what is
+                    // on the stack is the driver's, which never runs there again.
+                    unsafe { co.force_reset() };
+                    self.idle_stacks.push(co.into_stack());
+                } else {
+                    self.context_mut(id).co = Some(co);
+                }
+                Ok(())
+            }
+            Ok(Some(exit)) => {
+                let result = self.finish(id, exit);
+                self.idle_stacks.push(co.into_stack());
+                self.current = None;
+                result
+            }
+            Err(stop) => {
+                // The context stays in the table for the report.
+                self.context_mut(id).co = Some(co);
+                self.current = None;
+                Err(stop)
+            }
+        }
+    }
+
+    fn finish(&mut self, id: ContextId, exit: Exit) -> Result<(), Box<Stop>> {
+        match exit {
+            Exit::Returned => self.guarded(|k| {
+                let irql = k.context(id).irql;
+                crate::ke::context_ends(k, id, irql);
+                k.contexts.remove(&id);
+            }),
+            Exit::Panicked(message) => self.guarded(|k| k.bug_check(BugCheck::rust_panic(&message))),
+            Exit::Faulted(fault) => self.guarded(|k| {
+                let check = BugCheck::from_fault(k, &fault);
+                k.bug_check(check)
+            }),
+            Exit::Abandoned => unreachable!("fault::resume replaces it"),
+        }
+    }
+
+    /// Ends the current context's thread at once, as `PsTerminateSystemThread`
+    /// does: its stack is given up, not unwound.
+    pub(crate) fn end_current(&mut self) {
+        let id = self.running();
+        let irql = self.context(id).irql;
+        crate::ke::context_ends(self, id, irql);
+        let context = self.context_mut(id);
+        context.state = State::Waiting;
+        context.ended = true;
+    }
+
+    /// Ends the simulation with a bug check.
+    pub(crate) fn bug_check(&mut self, bug_check: BugCheck) -> ! {
+        let stop = Stop::bug_check(self, bug_check);
+        self.stop(stop)
+    }
+
+    /// Ends the simulation: leaves the trap that is being served, and the
+    /// context that made it is never resumed.
+    pub(crate) fn stop(&mut self, stop: Stop) -> ! {
+        std::panic::resume_unwind(Box::new(Stopping(Box::new(stop))))
+    }
+
+    // ---- names and trace --------------------------------------------
+
+    /// Names the thing at `address` for the trace, e.g. `event#3`.
+    pub(crate) fn name(&mut self, address: usize, kind: &'static str) {
+        let count = self.names.counts.entry(kind).or_insert(0);
+        *count += 1;
+        self.names.by_address.insert(address, format!("{kind}#{count}"));
+    }
+
+    /// Gives the thing at `address` this very name.
+    pub(crate) fn name_as(&mut self, address: usize, name: String) {
+        self.names.by_address.insert(address, name);
+    }
+
+    pub(crate) fn unname(&mut self, address: usize) {
+        self.names.by_address.remove(&address);
+    }
+
+    pub(crate) fn name_of(&self, address: usize) -> Option<&str> {
+        self.names.by_address.get(&address).map(String::as_str)
+    }
+
+    pub(crate) fn show_address(&self, address: usize, out: &mut String) {
+        if address == 0 {
+            out.push_str("NULL");
+        } else if let Some(name) = self.names.by_address.get(&address) {
+            out.push_str(name);
+        } else {
+            out.push_str("ptr");
+        }
+    }
+
+    fn push_line(&mut self, what: Event) {
+        if !self.settings.trace {
+            return;
+        }
+        let (who, irql, depth) = match self.current {
+            Some(id) => {
+                let context = &self.contexts[&id];
+                (context.name.clone(), context.irql, context.depth)
+            }
+            None => ("machine".to_owned(), PASSIVE_LEVEL, 0),
+        };
+        self.trace.push(Line { time: self.boot_offset + self.now, who, irql, depth, what });
+    }
+
+    /// Writes `what`, after the entries of the calls that the context is in.
+    pub(crate) fn log(&mut self, what: Event) {
+        self.tell_open_calls();
+        self.push_line(what);
+    }
+
+    /// Writes that the context's calls were entered, where no line says so yet:
+    /// something is about to happen inside them.
+    pub(crate) fn tell_open_calls(&mut self) {
+        let Some(id) = self.current else { return };
+        let untold: Vec<_> = self
+            .context_mut(id)
+            .calls
+            .iter_mut()
+            .filter_map(|call| {
+                let told = std::mem::replace(&mut call.told, true);
+                (!told).then(|| (call.name, call.args.clone()))
+            })
+            .collect();
+        for (name, args) in untold {
+            self.push_line(Event::Enter { name, args });
+            self.context_mut(id).depth += 1;
+        }
+    }
+
+    /// Notes the call whose body is about to run. Part of [`trap::call`].
+    pub(crate) fn enter_call(&mut self, name: &'static str, args: &[(&'static str, &dyn Arg)]) {
+        self.calls_at_this_time += 1;
+        if self.calls_at_this_time > self.settings.livelock_limit {
+            let stop = Stop::livelock(self, name);
+            self.stop(stop);
+        }
+        let mut text = String::new();
+        for (index, (name, value)) in args.iter().enumerate() {
+            if index > 0 {
+                text.push_str(", ");
+            }
+            text.push_str(name);
+            text.push('=');
+            value.show(self, &mut text);
+        }
+        let id = self.running();
+        self.context_mut(id).calls.push(OpenCall { name, args: text, told: false });
+    }
+
+    /// Traces the call that returns. Part of [`trap::call`].
+    pub(crate) fn leave_call(&mut self, result: &dyn Arg) {
+        let mut text = String::new();
+        result.show(self, &mut text);
+        let id = self.running();
+        let Some(call) = self.context_mut(id).calls.pop() else { return };
+        if call.told {
+            self.context_mut(id).depth -= 1;
+            self.push_line(Event::Return { name: call.name, result: text });
+        } else {
+            self.push_line(Event::Call { name: call.name, args: call.args, result: text });
+        }
+    }
+
+    /// The calls that the context is in, outermost first.
+    pub(crate) fn open_calls(&self, id: ContextId) -> impl Iterator<Item = (&'static str, &str)> {
+        self.contexts[&id].calls.iter().map(|call| (call.name, call.args.as_str()))
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        for context in self.contexts.values_mut() {
+            if let Some(co) = &mut context.co {
+                // SAFETY: nothing on the abandoned stack is looked at again:
+                // the kernel that could resume it is going away. What driver
+                // code keeps there is leaked, as it is when a machine stops.
+                unsafe { co.force_reset() };
+            }
+        }
+    }
+}

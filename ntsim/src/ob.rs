@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Handles and object references (`Ob`).
+
+use std::collections::BTreeMap;
+
+use crate::access::poke;
+use crate::bugcheck::BugCheck;
+use crate::ke::dispatcher::ThreadId;
+use crate::kernel::Kernel;
+use crate::registry::KeyId;
+use crate::trap::kernel;
+
+pub(crate) const STATUS_SUCCESS: i32 = 0;
+pub(crate) const STATUS_INVALID_HANDLE: i32 = 0xC000_0008_u32.cast_signed();
+pub(crate) const STATUS_OBJECT_TYPE_MISMATCH: i32 = 0xC000_0024_u32.cast_signed();
+
+/// What a handle stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handle {
+    Thread(ThreadId),
+    Key(KeyId),
+}
+
+/// The system's handle table.
+#[derive(Default)]
+pub(crate) struct Handles {
+    open: BTreeMap<usize, Handle>,
+    next: usize,
+}
+
+/// Kernel handles have the top bit set; they count in fours.
+const KERNEL_HANDLE: usize = 0xFFFF_FFFF_8000_0000;
+
+/// Opens a handle.
+pub(crate) fn open(k: &mut Kernel, object: Handle) -> usize {
+    k.io.handles.next += 4;
+    let handle = KERNEL_HANDLE | k.io.handles.next;
+    k.io.handles.open.insert(handle, object);
+    k.name(handle, "handle");
+    handle
+}
+
+/// What `handle` stands for.
+pub(crate) fn look_up(k: &Kernel, handle: usize) -> Option<Handle> {
+    k.io.handles.open.get(&handle).copied()
+}
+
+/// The handles that are still open, with their names.
+pub(crate) fn open_handles(k: &Kernel) -> Vec<String> {
+    k.io.handles
+        .open
+        .iter()
+        .map(|(handle, object)| format!("{} ({object:?})", k.name_of(*handle).unwrap_or("handle")))
+        .collect()
+}
+
+/// `ZwClose`.
+pub(crate) fn zw_close(handle: usize) -> i32 {
+    kernel(|k| {
+        crate::ke::irql::passive(k, "ZwClose");
+        if k.io.handles.open.remove(&handle).is_none() {
+            k.bug_check(BugCheck::new(
+                0x93,
+                [handle as u64, 0, 0, 0],
+                "ZwClose was given a handle that is not open",
+            ));
+        }
+        k.unname(handle);
+        STATUS_SUCCESS
+    })
+}
+
+/// `ObReferenceObjectByHandle`, for threads.
+pub(crate) fn ob_reference_object_by_handle(
+    handle: usize,
+    _access: u32,
+    _kind: usize,
+    _mode: i8,
+    object: *mut usize,
+    _information: *mut u8,
+) -> i32 {
+    let found = kernel(|k| {
+        crate::ke::irql::passive(k, "ObReferenceObjectByHandle");
+        match look_up(k, handle) {
+            Some(Handle::Thread(id)) => {
+                k.threads.get_mut(&id).expect("a thread stays in the table").references += 1;
+                Ok(id.address())
+            }
+            Some(Handle::Key(_)) => Err(STATUS_OBJECT_TYPE_MISMATCH),
+            None => Err(STATUS_INVALID_HANDLE),
+        }
+    });
+    match found {
+        Ok(address) => {
+            poke(object, address);
+            STATUS_SUCCESS
+        }
+        Err(status) => status,
+    }
+}
+
+/// `ObfReferenceObject`. Returns the new count.
+pub(crate) fn obf_reference_object(object: usize) -> isize {
+    kernel(|k| change_references(k, object, 1))
+}
+
+/// `ObfDereferenceObject`. Returns the new count.
+pub(crate) fn obf_dereference_object(object: usize) -> isize {
+    kernel(|k| change_references(k, object, -1))
+}
+
+fn change_references(k: &mut Kernel, object: usize, by: i32) -> isize {
+    let thread = ThreadId::from_address(object).and_then(|id| k.threads.get_mut(&id));
+    let Some(thread) = thread else {
+        k.bug_check(BugCheck::new(0x18, [0, object as u64, 0, 0], "a reference was counted on something that is no object"))
+    };
+    match thread.references.checked_add_signed(by) {
+        Some(references) => {
+            thread.references = references;
+            references as isize
+        }
+        None => k.bug_check(BugCheck::new(
+            0x18,
+            [0, object as u64, 0, 0],
+            "ObDereferenceObject was called more often than the object was referenced",
+        )),
+    }
+}

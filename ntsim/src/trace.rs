@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What happened, line by line, without a single address in it.
+//!
+//! A line is one driver-visible event: a call that returned, a callback that
+//! was made, a message, a state change. Addresses differ from run to run, so
+//! pointers are printed as the *names* of what they point at (`WDFDEVICE#1`,
+//! `event#3`), given in order of creation; the same seed therefore gives the
+//! same bytes.
+
+use std::ffi::c_void;
+use std::fmt::Write as _;
+
+use crate::kernel::Kernel;
+
+/// One line of the trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Virtual time since the first boot, in 100 ns units.
+    pub time: u64,
+    /// Who: a thread's or DPC's name, or `machine`.
+    pub who: String,
+    /// The IRQL it ran at.
+    pub irql: u8,
+    /// Nesting depth of calls and callbacks.
+    pub depth: usize,
+    /// What happened.
+    pub what: Event,
+}
+
+/// What a [`Line`] tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The driver called a kernel or framework function and it returned.
+    Call {
+        /// The function's name.
+        name: &'static str,
+        /// Its arguments as `name=value`, comma separated.
+        args: String,
+        /// Its result; empty for none.
+        result: String,
+    },
+    /// A call that has not returned yet when something else was traced.
+    Enter {
+        /// The function's name.
+        name: &'static str,
+        /// Its arguments.
+        args: String,
+    },
+    /// The kernel or framework called the driver.
+    Callback {
+        /// The callback's documented name, e.g. `EvtDeviceD0Entry`.
+        name: &'static str,
+        /// Its arguments.
+        args: String,
+    },
+    /// The driver's callback returned.
+    Return {
+        /// The callback's documented name.
+        name: &'static str,
+        /// Its result; empty for none.
+        result: String,
+    },
+    /// The driver printed something (`DbgPrint`).
+    Print(String),
+    /// The machine did something: install, boot, power, removal.
+    Machine(String),
+}
+
+impl std::fmt::Display for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tail = |result: &str| if result.is_empty() { String::new() } else { format!(" = {result}") };
+        match self {
+            Self::Call { name, args, result } => write!(f, "{name}({args}){}", tail(result)),
+            Self::Enter { name, args } => write!(f, "{name}({args}) ..."),
+            Self::Callback { name, args } => write!(f, "-> {name}({args})"),
+            Self::Return { name, result } => write!(f, "<- {name}{}", tail(result)),
+            Self::Print(text) => write!(f, "\"{text}\""),
+            Self::Machine(text) => write!(f, "** {text}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} {:<16} {} {:indent$}{}",
+            Stamp(self.time),
+            self.who,
+            self.irql,
+            "",
+            self.what,
+            indent = self.depth * 2
+        )
+    }
+}
+
+/// A time in 100 ns units, shown as seconds with seven decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(pub u64);
+
+impl std::fmt::Display for Stamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:>5}.{:07}", self.0 / 10_000_000, self.0 % 10_000_000)
+    }
+}
+
+/// A value that can stand in a trace line.
+pub(crate) trait Arg {
+    /// Writes the value as the trace shows it.
+    fn show(&self, k: &Kernel, out: &mut String);
+}
+
+macro_rules! show_integer {
+    ($($ty:ty),*) => {$(
+        impl Arg for $ty {
+            fn show(&self, _: &Kernel, out: &mut String) {
+                let _ = write!(out, "{self}");
+            }
+        }
+    )*};
+}
+show_integer!(u8, i8, u16, i16, u32, i64, u64, usize);
+
+impl Arg for i32 {
+    /// 32-bit results are statuses far more often than not; those below zero
+    /// are shown as one.
+    fn show(&self, _: &Kernel, out: &mut String) {
+        if *self < -0x1000 {
+            let _ = write!(out, "{:#010x}", self.cast_unsigned());
+        } else {
+            let _ = write!(out, "{self}");
+        }
+    }
+}
+
+impl Arg for () {
+    fn show(&self, _: &Kernel, _: &mut String) {}
+}
+
+impl<T> Arg for *mut T {
+    fn show(&self, k: &Kernel, out: &mut String) {
+        k.show_address(self.cast::<c_void>() as usize, out);
+    }
+}
+
+impl<T> Arg for *const T {
+    fn show(&self, k: &Kernel, out: &mut String) {
+        k.show_address(self.cast::<c_void>() as usize, out);
+    }
+}
+
+impl<T> Arg for Option<T> {
+    /// Optional function pointers.
+    fn show(&self, _: &Kernel, out: &mut String) {
+        out.push_str(if self.is_some() { "fn" } else { "NULL" });
+    }
+}
+
+impl Arg for isize {
+    fn show(&self, _: &Kernel, out: &mut String) {
+        let _ = write!(out, "{self}");
+    }
+}
