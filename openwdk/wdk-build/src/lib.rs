@@ -73,7 +73,7 @@ pub fn configure_wdk_binary_build() -> Result<(), ConfigError> {
 /// # Errors
 /// When the build graph names several driver models, or one is malformed.
 pub fn configure_wdk_library_build() -> Result<(), ConfigError> {
-    configure_wdk_library_build_and_then(|_| Ok(()))
+    configure_library(|_| Ok(()))
 }
 
 /// Like [`configure_wdk_library_build`], then calls `f` with the configuration
@@ -86,6 +86,15 @@ where
     F: FnMut(Config) -> Result<(), E>,
     E: From<ConfigError>,
 {
+    configure_library(|config| {
+        forget_function_table(Path::new(&config::build_script_variable("OUT_DIR")?));
+        f(config)
+    })
+}
+
+fn configure_library<E: From<ConfigError>>(
+    f: impl FnOnce(Config) -> Result<(), E>,
+) -> Result<(), E> {
     match Config::from_env_auto() {
         Ok(config) => {
             config.configure_library_build();
@@ -98,6 +107,47 @@ where
             Ok(())
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes `wdk-macros` read the framework's function table again.
+///
+/// It keeps what it read in a file that it never compares with the headers, so
+/// that after a change of kit its macros know the functions of the old one. The
+/// caller is `wdk-sys`, which is about to make new bindings; whatever expands
+/// these macros is compiled after it.
+fn forget_function_table(out_dir: &Path) {
+    // TARGET_DIR[/TRIPLE]/PROFILE/build/wdk-sys-HASH/out; the macros are built
+    // for the host, in TARGET_DIR/PROFILE/build.
+    let Some(profile) = out_dir.ancestors().nth(3) else {
+        return;
+    };
+    let for_host = profile.ancestors().nth(2).zip(profile.file_name());
+    let for_host = for_host.map(|(target, name)| target.join(name));
+    for directory in [Some(profile.to_path_buf()), for_host]
+        .into_iter()
+        .flatten()
+    {
+        for package in directory
+            .join("build")
+            .read_dir()
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if package
+                .file_name()
+                .to_string_lossy()
+                .starts_with("scratch-")
+            {
+                // Not there is as good as removed.
+                let _ = std::fs::remove_file(
+                    package
+                        .path()
+                        .join("out/wdk_macros_ast_fragments/cached_function_info_map.json"),
+                );
+            }
+        }
     }
 }
 

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Builds a driver image (`.sys`) for x86-64 Windows and checks it.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use object::{
+    LittleEndian as LE,
+    pe::{
+        IMAGE_DIRECTORY_ENTRY_BASERELOC, IMAGE_DIRECTORY_ENTRY_DEBUG,
+        IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE, IMAGE_DLLCHARACTERISTICS_NX_COMPAT,
+        IMAGE_FILE_MACHINE_AMD64, IMAGE_SUBSYSTEM_NATIVE,
+    },
+    read::pe::{ImageNtHeaders, ImageOptionalHeader, Import, PeFile64},
+};
+use serde_json::Value;
+
+use crate::{
+    run::{Step, run_in},
+    setup::{ImageToolchain, TARGET},
+};
+
+/// How a driver is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Profile {
+    /// Optimised, as it ships; with debug information beside it.
+    #[default]
+    Driver,
+    /// Not optimised, with overflow checks and debug assertions.
+    DriverDev,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Driver => "driver",
+            Self::DriverDev => "driver-dev",
+        }
+    }
+
+    /// Returns the profile as `--config` arguments, so that a workspace whose
+    /// manifest does not have it can be built as well.
+    fn arguments(self) -> Vec<String> {
+        let name = self.name();
+        let base = match self {
+            Self::Driver => "release",
+            Self::DriverDev => "dev",
+        };
+        let mut arguments = vec![format!("--profile={name}")];
+        // A driver cannot unwind. As a profile of its own, because on the host
+        // the simulator catches panics.
+        for setting in [format!("inherits={base:?}"), "panic=\"abort\"".to_owned(), "debug=\"full\"".to_owned()] {
+            arguments.push(format!("--config=profile.{name}.{setting}"));
+        }
+        arguments
+    }
+}
+
+/// A driver that was built.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The directory with all of it.
+    pub directory: PathBuf,
+    /// The image.
+    pub sys: PathBuf,
+    /// Its debug information.
+    pub pdb: PathBuf,
+    /// The list of its symbols.
+    pub map: Option<PathBuf>,
+    /// The INF made from the package's `.inx`, if it has one.
+    pub inf: Option<PathBuf>,
+}
+
+/// Builds the `cdylib` of `package`, a member of `workspace`, as a driver.
+///
+/// The package's build script must call
+/// `wdk_build::configure_wdk_binary_build()`.
+///
+/// # Errors
+/// When the build fails, or does not give a library and its debug information.
+pub fn build_driver(
+    workspace: &Path,
+    toolchain: &ImageToolchain,
+    package: &str,
+    profile: Profile,
+) -> Result<Built> {
+    let step = Step::begin(format!("building {package}.sys"));
+    let mut cargo = toolchain.cargo(workspace);
+    cargo
+        .arg("build")
+        .args(["--package", package, "--lib", "--message-format=json-render-diagnostics"])
+        .args(profile.arguments())
+        .args(toolchain.build_arguments());
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", TARGET.replace('-', "_").to_uppercase());
+    cargo.env(&flags, rust_flags(workspace, toolchain, env::var(&flags).ok()));
+    // It would replace the flags above.
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let messages = run_in(&step, &mut cargo)?;
+
+    let library = Artifact::find(&messages, package)?;
+    let target = toolchain.target_directory().join(TARGET).join(profile.name());
+    let directory = target.join("package").join(package);
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let copy = |from: &Path, extension: &str| -> Result<PathBuf> {
+        let to = directory.join(&library.name).with_extension(extension);
+        fs::copy(from, &to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+        Ok(to)
+    };
+    let sys = copy(&library.dll, "sys")?;
+    let pdb = copy(&library.pdb, "pdb")?;
+    let map = target.join("deps").join(&library.name).with_extension("map");
+    let map = if map.is_file() { Some(copy(&map, "map")?) } else { None };
+    let inf = stamp_inf(&library, &directory)?;
+    step.finish();
+    Ok(Built { directory, sys, pdb, map, inf })
+}
+
+/// Returns the compiler's flags: what a driver needs, and what keeps the
+/// machine out of the image so that equal sources give equal images.
+fn rust_flags(workspace: &Path, toolchain: &ImageToolchain, user: Option<String>) -> OsString {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned(), "-Clink-arg=/Brepro".to_owned()];
+    // The last one that fits wins, so the longer paths come last.
+    let mut remap = vec![(Some(workspace.to_path_buf()), ".")];
+    remap.push((home.map(|home| home.join("registry/src")), "registry"));
+    remap.push((Some(toolchain.target_directory().to_path_buf()), "target"));
+    for (from, to) in remap {
+        if let Some(from) = from.filter(|from| !from.to_string_lossy().contains(' ')) {
+            flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+        }
+    }
+    flags.extend(user);
+    flags.join(" ").into()
+}
+
+/// What cargo tells about the library that it built.
+struct Artifact {
+    name: String,
+    manifest: PathBuf,
+    dll: PathBuf,
+    pdb: PathBuf,
+}
+
+impl Artifact {
+    fn find(messages: &str, package: &str) -> Result<Self> {
+        let file = |message: &Value, extension: &str| {
+            let files = message["filenames"].as_array()?.iter();
+            files
+                .filter_map(|file| file.as_str().map(PathBuf::from))
+                .find(|file| file.extension().is_some_and(|end| end == extension))
+        };
+        messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|message| message["reason"] == "compiler-artifact")
+            .filter(|message| {
+                let kinds = message["target"]["kind"].as_array();
+                kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
+            })
+            .filter_map(|message| {
+                Some(Self {
+                    name: message["target"]["name"].as_str()?.to_owned(),
+                    manifest: message["manifest_path"].as_str()?.into(),
+                    dll: file(&message, "dll")?,
+                    pdb: file(&message, "pdb")?,
+                })
+            })
+            .last()
+            .with_context(|| {
+                format!(
+                    "package {package}: cargo built no DLL with a PDB; its Cargo.toml needs \
+                     [lib] crate-type = [\"cdylib\"]"
+                )
+            })
+    }
+}
+
+/// Makes the INF from the `.inx` beside the package's manifest, as `stampinf`
+/// of the WDK does.
+fn stamp_inf(library: &Artifact, directory: &Path) -> Result<Option<PathBuf>> {
+    let package = library.manifest.parent().unwrap_or(Path::new("."));
+    let inx = package.join(&library.name).with_extension("inx");
+    if !inx.is_file() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&inx).with_context(|| format!("cannot read {}", inx.display()))?;
+    let inf = directory.join(&library.name).with_extension("inf");
+    fs::write(&inf, stamp(&text)).with_context(|| format!("cannot write {}", inf.display()))?;
+    Ok(Some(inf))
+}
+
+/// Replaces the placeholders of an `.inx`, and fills in an empty `DriverVer`
+/// with a constant, so that equal sources give equal packages.
+fn stamp(inx: &str) -> String {
+    let mut inf = String::new();
+    for line in inx.lines() {
+        let (directive, value) = line.split_once('=').unwrap_or((line, ""));
+        let value = value.split(';').next().unwrap_or_default().trim();
+        if directive.trim().eq_ignore_ascii_case("DriverVer") && value.is_empty() {
+            inf.push_str("DriverVer = 01/01/2026,0.1.0.0");
+        } else {
+            inf.push_str(
+                &line
+                    .replace("$ARCH$", "amd64")
+                    .replace("$KMDFVERSION$", "1.33")
+                    .replace("$KMDFCOINSTALLERVERSION$", "01033"),
+            );
+        }
+        inf.push_str("\r\n");
+    }
+    inf
+}
+
+/// What [`verify`] found in an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Imported names by module.
+    pub imports: BTreeMap<String, Vec<String>>,
+    /// Number of base relocation blocks' bytes.
+    pub relocations: u32,
+    /// Name of the PDB that the image names.
+    pub pdb: String,
+    /// The address of the entry point, from the base of the image.
+    pub entry: u32,
+}
+
+/// Modules that a KMDF driver may import from.
+const MODULES: [&str; 3] = ["ntoskrnl.exe", "WDFLDR.SYS", "HAL.dll"];
+
+/// Names whose documentation page gives Hal.dll as their DLL.
+const HAL: &str = include_str!("../../openwdk/lib/hal.def");
+
+/// Checks that `sys` is what Windows loads as a KMDF driver: PE32+ for x86-64,
+/// subsystem native, entry point `FxDriverEntry`, imports from the modules that
+/// the documentation gives, relocations, and a PDB beside it.
+///
+/// # Errors
+/// Names the field, its value and what was expected.
+pub fn verify(sys: &Path) -> Result<Facts> {
+    let data = fs::read(sys).with_context(|| format!("cannot read {}", sys.display()))?;
+    check(&data, sys).with_context(|| format!("{} is not a proper KMDF driver", sys.display()))
+}
+
+fn check(data: &[u8], sys: &Path) -> Result<Facts> {
+    let image = PeFile64::parse(data).context("not a PE32+ image")?;
+    let headers = image.nt_headers();
+    let machine = headers.file_header().machine.get(LE);
+    ensure!(machine == IMAGE_FILE_MACHINE_AMD64, "machine = {machine:#x}: expected {IMAGE_FILE_MACHINE_AMD64:#x} (x86-64)");
+    let optional = headers.optional_header();
+    let subsystem = optional.subsystem();
+    ensure!(subsystem == IMAGE_SUBSYSTEM_NATIVE, "subsystem = {subsystem}: expected {IMAGE_SUBSYSTEM_NATIVE} (native)");
+    let wanted = IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE | IMAGE_DLLCHARACTERISTICS_NX_COMPAT;
+    let characteristics = optional.dll_characteristics();
+    ensure!(characteristics & wanted == wanted, "DLL characteristics = {characteristics:#x}: expected {wanted:#x} (dynamic base, no-execute) among them");
+
+    let imports = imports(&image)?;
+    for (module, names) in &imports {
+        ensure!(MODULES.contains(&module.as_str()), "imports from {module}: expected only {}", MODULES.join(", "));
+        for name in names {
+            let documented = HAL.lines().any(|line| line.trim() == name);
+            ensure!(documented == (module == "HAL.dll"), "imports {name} from {module}: its documentation page gives another module");
+        }
+    }
+    for (module, name) in [("WDFLDR.SYS", "WdfVersionBind"), ("WDFLDR.SYS", "WdfVersionUnbind")] {
+        let present = imports.get(module).is_some_and(|names| names.iter().any(|other| other == name));
+        ensure!(present, "does not import {name} from {module}: is it linked with WdfDriverEntry?");
+    }
+
+    let directory = |index| image.data_directory(index).map_or(0, |directory| directory.size.get(LE));
+    let relocations = directory(IMAGE_DIRECTORY_ENTRY_BASERELOC);
+    ensure!(relocations != 0, "no base relocations: the kernel could not load it");
+    ensure!(directory(IMAGE_DIRECTORY_ENTRY_DEBUG) != 0, "no debug directory");
+    let debug = object::Object::pdb_info(&image).context("damaged debug directory")?;
+    let debug = debug.context("the debug directory names no PDB")?;
+    let pdb = String::from_utf8_lossy(debug.path()).into_owned();
+    ensure!(!pdb.contains(['/', '\\']), "PDB = {pdb:?}: expected a name without a path");
+    let beside = sys.with_file_name(&pdb);
+    ensure!(beside.is_file(), "PDB = {pdb:?}: there is no {}", beside.display());
+
+    let entry = optional.address_of_entry_point();
+    check_entry(sys, entry)?;
+    Ok(Facts { imports, relocations, pdb, entry })
+}
+
+/// Checks the entry point against the linker's map, which is where its name is.
+fn check_entry(sys: &Path, entry: u32) -> Result<()> {
+    ensure!(entry != 0, "entry point = 0: expected FxDriverEntry");
+    let map = sys.with_extension("map");
+    let Ok(text) = fs::read_to_string(&map) else {
+        bail!("cannot read {}, the map that names the entry point", map.display());
+    };
+    // " 0001:00000abc  FxDriverEntry  0000000180001abc  WdfDriverEntry:WdfDriverEntry.obj"
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    let base = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Preferred load address is "))
+        .and_then(|address| number(address.trim()))
+        .with_context(|| format!("{}: no line with the preferred load address", map.display()))?;
+    let named = text
+        .lines()
+        .filter(|line| line.split_whitespace().nth(1) == Some("FxDriverEntry"))
+        .find_map(|line| number(line.split_whitespace().nth(2)?))
+        .with_context(|| format!("{}: no symbol FxDriverEntry", map.display()))?;
+    ensure!(named == base + u64::from(entry), "entry point = {entry:#x}: expected FxDriverEntry at {:#x}", named.saturating_sub(base));
+    Ok(())
+}
+
+fn imports(image: &PeFile64<'_>) -> Result<BTreeMap<String, Vec<String>>> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut imports: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let Some(table) = image.import_table().context("damaged import table")? else {
+        return Ok(imports);
+    };
+    let mut descriptors = table.descriptors().context("damaged import table")?;
+    while let Some(descriptor) = descriptors.next().context("damaged import table")? {
+        let module = text(table.name(descriptor.name.get(LE)).context("damaged import table")?);
+        let thunks = match descriptor.original_first_thunk.get(LE) {
+            0 => descriptor.first_thunk.get(LE),
+            thunks => thunks,
+        };
+        let mut thunks = table.thunks(thunks).with_context(|| format!("damaged imports from {module}"))?;
+        while let Some(thunk) = thunks.next::<object::pe::ImageNtHeaders64>().with_context(|| format!("damaged imports from {module}"))? {
+            match table.import::<object::pe::ImageNtHeaders64>(thunk) {
+                Ok(Import::Name(_, name)) => imports.entry(module.clone()).or_default().push(text(name)),
+                Ok(Import::Ordinal(ordinal)) => bail!("imports number {ordinal} of {module}: expected a name"),
+                Err(error) => bail!("damaged imports from {module}: {error}"),
+            }
+        }
+    }
+    Ok(imports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamping_fills_in_what_an_inx_leaves_open() {
+        let inx = "[Version]\nDriverVer = ; stamped\n[M]\n%n% = Std,NT$ARCH$.10.0\nKmdfLibraryVersion = $KMDFVERSION$\n";
+        assert_eq!(
+            stamp(inx),
+            "[Version]\r\nDriverVer = 01/01/2026,0.1.0.0\r\n[M]\r\n%n% = \
+             Std,NTamd64.10.0\r\nKmdfLibraryVersion = 1.33\r\n"
+        );
+    }
+
+    #[test]
+    fn stamping_keeps_a_version_that_is_there() {
+        assert_eq!(stamp("DriverVer = 02/03/2025,1.2.3.4"), "DriverVer = 02/03/2025,1.2.3.4\r\n");
+    }
+
+    #[test]
+    fn a_file_that_is_no_image_is_named() {
+        let file = env::temp_dir().join(format!("xtask-no-image-{}.sys", std::process::id()));
+        fs::write(&file, b"MZ").unwrap();
+        let error = format!("{:#}", verify(&file).unwrap_err());
+        fs::remove_file(&file).unwrap();
+        assert!(error.contains("xtask-no-image") && error.contains("not a PE32+ image"), "{error}");
+    }
+}
