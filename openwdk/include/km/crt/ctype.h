@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * For drivers that include <ctype.h>: what the kernel exports of it is in string.h.
+ */
+#include <string.h>
