@@ -1,0 +1,647 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Mapped memory, and a pool in which every stray access faults.
+//!
+//! [`Mapping`] is a range of address space with page protections; the image
+//! loader maps drivers with it. [`GuardedPool`] is the allocator behind the
+//! simulated pool: each block ends at the end of a page and an inaccessible
+//! page follows, so that the first byte past a block faults; a freed block
+//! becomes inaccessible and stays so until the quarantine is full. Fault
+//! addresses turn back into words with [`GuardedPool::describe`].
+//!
+//! ```text
+//!        one block, 24 bytes                     freed
+//! ┌──────┬───────────────┬────────┬──────┐      ┌──────────────────────┐
+//! │ none │ 0xFD … │ data │ 0xFD×8 │ none │  →   │ none                 │
+//! └──────┴───────────────┴────────┴──────┘      └──────────────────────┘
+//! ```
+//!
+//! The `0xFD` bytes before the block, and those up to the 16-byte alignment
+//! behind it, are checked when the block is freed.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::ptr::{self, NonNull};
+
+/// The page size of x86-64, and of the kernel that ntsim simulates.
+pub const PAGE_SIZE: usize = 4096;
+
+/// What may be done with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// Any access faults.
+    None,
+    /// Loads only.
+    Read,
+    /// Loads and stores.
+    ReadWrite,
+    /// Loads and instruction fetches.
+    ReadExecute,
+    /// Everything; what a section asks for that is both writable and executable.
+    ReadWriteExecute,
+}
+
+impl Protection {
+    fn flags(self) -> libc::c_int {
+        match self {
+            Self::None => libc::PROT_NONE,
+            Self::Read => libc::PROT_READ,
+            Self::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+            Self::ReadExecute => libc::PROT_READ | libc::PROT_EXEC,
+            Self::ReadWriteExecute => libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
+        }
+    }
+}
+
+/// A range of address space of our own, unmapped when dropped.
+#[derive(Debug)]
+pub struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping is a range of process memory without thread affinity;
+// access to its bytes goes through `unsafe` or `&mut self`.
+unsafe impl Send for Mapping {}
+// SAFETY: a shared reference gives addresses only.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Reserves `len` bytes (rounded up to pages) that nothing may access yet.
+    ///
+    /// # Errors
+    /// The operating system's, when it has no address space left.
+    pub fn reserve(len: usize) -> io::Result<Self> {
+        let len = round_up(len.max(1), PAGE_SIZE)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        // SAFETY: an anonymous mapping at an address of the system's choice
+        // touches no memory that exists.
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)?;
+        Ok(Self { base, len })
+    }
+
+    /// The first address.
+    #[must_use]
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// The length in bytes, a multiple of [`PAGE_SIZE`].
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the range has no bytes; it always has.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The addresses of the range.
+    #[must_use]
+    pub fn addresses(&self) -> Range<usize> {
+        let start = self.base.as_ptr() as usize;
+        start..start + self.len
+    }
+
+    /// Sets the protection of the pages that `range` (offsets) touches.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the range is not inside the mapping, or the system's own.
+    pub fn protect(&mut self, range: Range<usize>, protection: Protection) -> io::Result<()> {
+        let range = self.pages(range)?;
+        // SAFETY: `pages` returns a range of whole pages of this mapping, and
+        // `&mut self` says that nobody holds a reference into it.
+        let result = unsafe {
+            libc::mprotect(
+                self.base.as_ptr().wrapping_add(range.start).cast(),
+                range.len(),
+                protection.flags(),
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    /// Gives the contents of the pages back to the system; they read as zero afterwards.
+    ///
+    /// # Errors
+    /// As [`protect`](Self::protect).
+    pub fn discard(&mut self, range: Range<usize>) -> io::Result<()> {
+        let range = self.pages(range)?;
+        // SAFETY: as in `protect`.
+        let result = unsafe {
+            libc::madvise(
+                self.base.as_ptr().wrapping_add(range.start).cast(),
+                range.len(),
+                libc::MADV_DONTNEED,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    fn pages(&self, range: Range<usize>) -> io::Result<Range<usize>> {
+        let start = range.start & !(PAGE_SIZE - 1);
+        let end = round_up(range.end, PAGE_SIZE).filter(|&end| start <= end && end <= self.len);
+        end.map(|end| start..end)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is ours and nothing can refer to it any more.
+        let result = unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+        debug_assert_eq!(result, 0, "munmap of our own mapping");
+    }
+}
+
+/// Copies the bytes at `address` into `into` as far as they are readable, and
+/// says how many were.
+///
+/// Never faults: it asks the system to copy.
+#[must_use]
+pub fn peek(address: usize, into: &mut [u8]) -> usize {
+    let mut done = 0;
+    // Page by page, since the system copies a range wholly or not at all.
+    while done < into.len() {
+        let Some(at) = address.checked_add(done) else {
+            break;
+        };
+        let step = (PAGE_SIZE - at % PAGE_SIZE).min(into.len() - done);
+        if !peek_within_page(at, &mut into[done..done + step]) {
+            break;
+        }
+        done += step;
+    }
+    done
+}
+
+/// The little-endian 64-bit value at `address`, if readable.
+#[must_use]
+pub fn peek_u64(address: usize) -> Option<u64> {
+    let mut bytes = [0; 8];
+    (peek(address, &mut bytes) == 8).then(|| u64::from_le_bytes(bytes))
+}
+
+#[cfg(target_os = "linux")]
+fn peek_within_page(address: usize, into: &mut [u8]) -> bool {
+    let local = libc::iovec {
+        iov_base: into.as_mut_ptr().cast(),
+        iov_len: into.len(),
+    };
+    let remote = libc::iovec {
+        iov_base: ptr::with_exposed_provenance_mut(address),
+        iov_len: into.len(),
+    };
+    let me = std::process::id().cast_signed();
+    // SAFETY: `local` is a buffer that we own; `remote` is read by the kernel,
+    // which checks it.
+    let copied =
+        unsafe { libc::process_vm_readv(me, &raw const local, 1, &raw const remote, 1, 0) };
+    copied.cast_unsigned() == into.len()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn peek_within_page(_address: usize, _into: &mut [u8]) -> bool {
+    false
+}
+
+fn round_up(value: usize, to: usize) -> Option<usize> {
+    value.checked_add(to - 1).map(|value| value & !(to - 1))
+}
+
+/// What a new block's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// [`UNINITIALISED`], to be recognised in a debugger or a report.
+    Uninitialised,
+    /// Zeroes, as `ExAllocatePool2` gives unless told otherwise.
+    Zero,
+}
+
+/// The byte that fills a block nobody has written yet.
+pub const UNINITIALISED: u8 = 0xCD;
+/// The byte that surrounds a block inside its pages.
+pub const NO_MANS_LAND: u8 = 0xFD;
+
+const ARENA: usize = 16 << 20;
+const ALIGN: usize = 16;
+
+/// Limits of a [`GuardedPool`].
+#[derive(Clone, Copy, Debug)]
+pub struct PoolOptions {
+    /// How many bytes of pages of freed blocks stay inaccessible before the
+    /// oldest are used again. Default 32 MiB.
+    pub quarantine: usize,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            quarantine: 32 << 20,
+        }
+    }
+}
+
+/// An allocator whose blocks are fenced by inaccessible pages.
+///
+/// Ordinals count allocations from 1, so the same sequence of calls gives the
+/// same ordinals on every run, whatever the addresses are.
+#[derive(Debug, Default)]
+pub struct GuardedPool {
+    options: PoolOptions,
+    arenas: Vec<Arena>,
+    blocks: Vec<Block>,
+    by_address: HashMap<usize, usize>,
+    quarantine: VecDeque<Extent>,
+    quarantined: usize,
+    reusable: HashMap<usize, VecDeque<Extent>>,
+    live: usize,
+    live_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Arena {
+    mapping: Mapping,
+    used: usize,
+    /// Which block (index + 1) had each page last; the page behind a block is its guard.
+    owner: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    arena: usize,
+    /// Offset of the first data page.
+    offset: usize,
+    /// Data pages, without the guard behind them.
+    pages: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    address: usize,
+    size: usize,
+    tag: u32,
+    extent: Extent,
+    live: bool,
+}
+
+impl GuardedPool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(options: PoolOptions) -> Self {
+        Self {
+            options,
+            ..Self::default()
+        }
+    }
+
+    /// Allocates `size` bytes, aligned to 16 (to a page from 4096 bytes on, as
+    /// the kernel's pool does).
+    ///
+    /// `None` if the system has no memory. The block lives until
+    /// [`free`](Self::free) or until the pool is dropped.
+    pub fn allocate(&mut self, size: usize, tag: u32, fill: Fill) -> Option<NonNull<u8>> {
+        let padded = round_up(size.max(1), ALIGN)?;
+        let pages = padded.div_ceil(PAGE_SIZE);
+        let extent = self.extent(pages)?;
+        let bytes = pages * PAGE_SIZE;
+        let arena = &mut self.arenas[extent.arena];
+        arena
+            .mapping
+            .protect(extent.offset..extent.offset + bytes, Protection::ReadWrite)
+            .ok()?;
+        // SAFETY: the extent lies inside the arena's mapping.
+        let start = unsafe { arena.mapping.base().add(extent.offset) };
+        // SAFETY: the pages of the extent were just made writable and belong to
+        // no live block.
+        let page_bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), bytes) };
+        let front = if size >= PAGE_SIZE { 0 } else { bytes - padded };
+        page_bytes[..front].fill(NO_MANS_LAND);
+        page_bytes[front..front + size].fill(match fill {
+            Fill::Uninitialised => UNINITIALISED,
+            Fill::Zero => 0,
+        });
+        page_bytes[front + size..].fill(NO_MANS_LAND);
+        let data = NonNull::from(&mut page_bytes[front..]).cast::<u8>();
+
+        let index = self.blocks.len();
+        self.blocks.push(Block {
+            address: data.as_ptr() as usize,
+            size,
+            tag,
+            extent,
+            live: true,
+        });
+        let first = extent.offset / PAGE_SIZE;
+        let owner = u32::try_from(index + 1).ok()?;
+        self.arenas[extent.arena].owner[first..=first + pages].fill(owner);
+        self.by_address.insert(data.as_ptr() as usize, index);
+        self.live += 1;
+        self.live_bytes += size;
+        Some(data)
+    }
+
+    /// Frees the block that starts at `address`; from now on any access to it faults.
+    ///
+    /// Gives the block as it was. The bytes around it are checked.
+    ///
+    /// # Errors
+    /// [`FreeError`]: what the address is instead, or which byte outside of the block was written.
+    /// A damaged block is freed all the same.
+    pub fn free(&mut self, address: NonNull<u8>) -> Result<BlockInfo, FreeError> {
+        let address = address.as_ptr() as usize;
+        let Some(&index) = self
+            .by_address
+            .get(&address)
+            .filter(|&&index| self.blocks[index].live)
+        else {
+            return Err(match self.describe(address) {
+                Some(info) if info.state == BlockState::Freed => FreeError::AlreadyFreed(info),
+                Some(info) => FreeError::NotTheStart(info),
+                None => FreeError::Unknown(address),
+            });
+        };
+        let info = self.info(index, address);
+        let damage = self.damage(index);
+        let block = &mut self.blocks[index];
+        block.live = false;
+        let Block { extent, size, .. } = *block;
+        self.live -= 1;
+        self.live_bytes -= size;
+        let bytes = extent.pages * PAGE_SIZE;
+        let range = extent.offset..extent.offset + bytes;
+        let result = self.arenas[extent.arena]
+            .mapping
+            .protect(range, Protection::None);
+        debug_assert!(result.is_ok(), "mprotect of our own pages: {result:?}");
+        self.quarantine.push_back(extent);
+        self.quarantined += bytes;
+        self.retire();
+        match damage {
+            None => Ok(info),
+            Some(offset) => Err(FreeError::Damaged {
+                block: info,
+                offset,
+            }),
+        }
+    }
+
+    /// Says what `address` is to this pool: inside a block, freed, or how far outside.
+    #[must_use]
+    pub fn describe(&self, address: usize) -> Option<BlockInfo> {
+        let arena = self
+            .arenas
+            .iter()
+            .find(|arena| arena.mapping.addresses().contains(&address))?;
+        let page = (address - arena.mapping.addresses().start) / PAGE_SIZE;
+        let here = arena.owner[page] as usize;
+        let next = arena.owner.get(page + 1).map_or(0, |&owner| owner as usize);
+        // The page before the first block of an arena, and the guard between
+        // two blocks, belong to whichever block is nearer.
+        let nearest = |owner: usize| {
+            let block = &self.blocks[owner - 1];
+            if address < block.address {
+                block.address - address
+            } else {
+                address.saturating_sub(block.address + block.size)
+            }
+        };
+        let owner = match (here, next) {
+            (0, 0) => return None,
+            (0, owner) | (owner, 0) => owner,
+            (here, next) if nearest(next) < nearest(here) => next,
+            (here, _) => here,
+        };
+        Some(self.info(owner - 1, address))
+    }
+
+    /// The blocks that are allocated now, in the order of their allocation.
+    pub fn live(&self) -> impl Iterator<Item = BlockInfo> + '_ {
+        (0..self.blocks.len())
+            .filter(|&index| self.blocks[index].live)
+            .map(|index| self.info(index, self.blocks[index].address))
+    }
+
+    /// How many blocks are allocated now.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        self.live
+    }
+
+    /// How many bytes are allocated now.
+    #[must_use]
+    pub fn live_bytes(&self) -> usize {
+        self.live_bytes
+    }
+
+    fn info(&self, index: usize, address: usize) -> BlockInfo {
+        let block = &self.blocks[index];
+        BlockInfo {
+            ordinal: index as u64 + 1,
+            address: block.address,
+            size: block.size,
+            tag: block.tag,
+            state: if block.live {
+                BlockState::Live
+            } else {
+                BlockState::Freed
+            },
+            place: if address < block.address {
+                Place::Before(block.address - address)
+            } else if address < block.address + block.size {
+                Place::Inside(address - block.address)
+            } else {
+                Place::Past(address - (block.address + block.size))
+            },
+        }
+    }
+
+    /// The first byte around the block that is not as it was, as an offset from the block's start.
+    fn damage(&self, index: usize) -> Option<isize> {
+        let block = &self.blocks[index];
+        let mapping = &self.arenas[block.extent.arena].mapping;
+        // SAFETY: the extent lies inside the mapping.
+        let start = unsafe { mapping.base().add(block.extent.offset) };
+        let bytes = block.extent.pages * PAGE_SIZE;
+        // SAFETY: the block is live, so its pages are readable; this reads them
+        // while no driver code runs.
+        let page_bytes = unsafe { std::slice::from_raw_parts(start.as_ptr(), bytes) };
+        let front = block.address - start.as_ptr() as usize;
+        let stray = |range: Range<usize>| {
+            page_bytes[range.clone()]
+                .iter()
+                .position(|&byte| byte != NO_MANS_LAND)
+                .map(|at| (range.start + at).cast_signed() - front.cast_signed())
+        };
+        stray(front + block.size..bytes).or_else(|| stray(0..front))
+    }
+
+    fn extent(&mut self, pages: usize) -> Option<Extent> {
+        if let Some(extent) = self.reusable.get_mut(&pages).and_then(VecDeque::pop_front) {
+            return Some(extent);
+        }
+        let needed = pages.checked_add(1)?.checked_mul(PAGE_SIZE)?;
+        let fits = |arena: &Arena| arena.mapping.len() - arena.used >= needed;
+        if !self.arenas.last().is_some_and(fits) {
+            // The first page of an arena stays inaccessible: the guard before its first block.
+            let mapping = Mapping::reserve(ARENA.max(needed.checked_add(PAGE_SIZE)?)).ok()?;
+            self.arenas.push(Arena {
+                owner: vec![0; mapping.len() / PAGE_SIZE],
+                mapping,
+                used: PAGE_SIZE,
+            });
+        }
+        let index = self.arenas.len() - 1;
+        let arena = &mut self.arenas[index];
+        let extent = Extent {
+            arena: index,
+            offset: arena.used,
+            pages,
+        };
+        arena.used += needed;
+        Some(extent)
+    }
+
+    /// Moves the oldest freed blocks out of the quarantine while it is over its limit.
+    fn retire(&mut self) {
+        while self.quarantined > self.options.quarantine {
+            let Some(extent) = self.quarantine.pop_front() else {
+                return;
+            };
+            let bytes = extent.pages * PAGE_SIZE;
+            self.quarantined -= bytes;
+            if extent.pages > 1 {
+                // Only memory is at stake, so a refusal does not matter.
+                let _ = self.arenas[extent.arena]
+                    .mapping
+                    .discard(extent.offset..extent.offset + bytes);
+            }
+            self.reusable
+                .entry(extent.pages)
+                .or_default()
+                .push_back(extent);
+        }
+    }
+}
+
+/// Whether a block may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockState {
+    /// Allocated.
+    Live,
+    /// Freed, and inaccessible.
+    Freed,
+}
+
+/// Where an address is, seen from a block. Distances are in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// So far before the block's first byte.
+    Before(usize),
+    /// At this offset in the block.
+    Inside(usize),
+    /// So far past the block: 0 is the first byte behind it.
+    Past(usize),
+}
+
+/// A block of a [`GuardedPool`] and where an address is in relation to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// Which allocation it was, counted from 1.
+    pub ordinal: u64,
+    /// Address of its first byte.
+    pub address: usize,
+    /// Size in bytes as asked for.
+    pub size: usize,
+    /// Pool tag, first character in the low byte.
+    pub tag: u32,
+    /// Allocated or freed.
+    pub state: BlockState,
+    /// Where the address in question is.
+    pub place: Place,
+}
+
+impl fmt::Display for BlockInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "pool block #{} (tag '{}', {} bytes{})",
+            self.ordinal,
+            tag_name(self.tag),
+            self.size,
+            match self.state {
+                BlockState::Live => "",
+                BlockState::Freed => ", freed",
+            }
+        )?;
+        match self.place {
+            Place::Before(n) => write!(f, ", {n} bytes before its start"),
+            Place::Inside(0) => write!(f, ", at its start"),
+            Place::Inside(n) => write!(f, ", at offset {n}"),
+            Place::Past(0) => write!(f, ", the first byte past the end"),
+            Place::Past(n) => write!(f, ", {n} bytes past the end"),
+        }
+    }
+}
+
+/// A pool tag as its four characters; bytes that do not print are dots.
+#[must_use]
+pub fn tag_name(tag: u32) -> String {
+    tag.to_le_bytes()
+        .iter()
+        .map(|&byte| {
+            if byte.is_ascii_graphic() || byte == b' ' {
+                char::from(byte)
+            } else {
+                '.'
+            }
+        })
+        .collect()
+}
+
+/// Why [`GuardedPool::free`] objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FreeError {
+    /// The block is freed already.
+    #[error("{0}: it is freed already")]
+    AlreadyFreed(BlockInfo),
+    /// The address is not a block's start.
+    #[error("{0}: only the start of a block can be freed")]
+    NotTheStart(BlockInfo),
+    /// The address is not of this pool.
+    #[error("{0:#x} is not an address of the pool")]
+    Unknown(usize),
+    /// A byte outside of the block was written while it was allocated.
+    #[error("{block}: the byte at offset {offset}, outside of the block, was overwritten")]
+    Damaged {
+        /// The block, now freed.
+        block: BlockInfo,
+        /// Which byte, from the block's start; negative is before it.
+        offset: isize,
+    },
+}
