@@ -51,6 +51,7 @@ use indexmap::IndexMap;
 
 pub use name::{FoldedName, RegString};
 pub use reg_file::RegFileError;
+pub(crate) use reg_file::sync_folder;
 pub use value::Value;
 pub use value::{
     REG_BINARY, REG_DWORD, REG_DWORD_BIG_ENDIAN, REG_EXPAND_SZ, REG_LINK, REG_MULTI_SZ, REG_NONE,

@@ -1,0 +1,843 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What installing packages and devices writes, under the names that Windows uses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use super::files::Change;
+use super::{
+    DRIVERS, Device, Installed, MachineDir, PackageSource, REGISTRY, STORE, ServiceImage,
+    StoreError,
+};
+use crate::inf::{
+    Architecture, DirId, DriverPackage, Inf, InfError, Install, Model, RegChange, RegOperation,
+    RegRoot,
+};
+use crate::registry::{KeyId, RegString, Registry, RegistryError, Value, Volatility};
+
+const SERVICES: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services";
+const CLASSES: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Control\Class";
+const ENUM: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Enum";
+const PACKAGES: &str = r"\Registry\Machine\SYSTEM\DriverDatabase\DriverPackages";
+const INF_FILES: &str = r"\Registry\Machine\SYSTEM\DriverDatabase\DriverInfFiles";
+
+/// Values of the hardware key that are properties of the device itself, not parameters of its driver.
+const DEVICE_PROPERTIES: [&str; 6] = [
+    "UpperFilters",
+    "LowerFilters",
+    "Security",
+    "Exclusive",
+    "DeviceType",
+    "DeviceCharacteristics",
+];
+
+impl MachineDir {
+    /// Installs a package from a folder or from memory, as [`install`](Self::install) does.
+    ///
+    /// # Errors
+    /// [`StoreError::Inf`] for a file that is missing; the machine is as it was.
+    pub fn install_from(
+        &mut self,
+        package: &DriverPackage,
+        source: PackageSource<'_>,
+    ) -> Result<Installed, StoreError> {
+        let name = package.inf_name.as_str();
+        let is_inf = name.len() > 4
+            && name.is_char_boundary(name.len() - 4)
+            && name[name.len() - 4..].eq_ignore_ascii_case(".inf");
+        if !is_inf
+            || name
+                .chars()
+                .any(|letter| letter.is_control() || "/\\:*?\"<>|".contains(letter))
+        {
+            return Err(StoreError::BadInfName(name.to_owned()));
+        }
+        let contents = collect(package, source)?;
+        let folder = format!(
+            "{}_{}_{:016x}",
+            name.to_lowercase(),
+            package.architecture,
+            hash(&contents)
+        );
+
+        let mut changes: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for (path, bytes) in &contents {
+            changes.insert(format!("{STORE}/{folder}/{path}"), bytes.clone());
+        }
+        let mut driver_files = BTreeSet::new();
+        for file in package.installs.iter().flat_map(|install| &install.files) {
+            let bytes = contents.get(&file.source).cloned().unwrap_or_default();
+            let below = if file.subfolder.is_empty() {
+                file.name.clone()
+            } else {
+                format!("{}/{}", file.subfolder, file.name)
+            };
+            let path = match file.destination {
+                DirId::DriverStore => format!("{STORE}/{folder}/{below}"),
+                DirId::Drivers => {
+                    let path = self.existing(&format!("{DRIVERS}/{below}"))?;
+                    driver_files.insert(path.clone());
+                    path
+                }
+            };
+            changes.insert(path, bytes);
+        }
+
+        let mut registry = self.registry.clone();
+        let published = publish(&mut registry, package, &folder, &driver_files)?;
+        let mut services = Vec::new();
+        for service in package.services() {
+            let key = registry.create(
+                format!(r"{SERVICES}\{}", service.name),
+                Volatility::Persistent,
+            )?;
+            write_service(&mut registry, key, service, &folder, &published)?;
+            services.push(service.name.clone());
+        }
+        let mut devices = Vec::new();
+        for device in list_devices(&registry)? {
+            let ids: Vec<&str> = device.hardware_ids.iter().map(String::as_str).collect();
+            if let Some((_, model)) = package.matches(&ids).first() {
+                bind(
+                    &mut registry,
+                    &device.instance_id,
+                    package,
+                    model,
+                    &published,
+                )?;
+                devices.push(device.instance_id);
+            }
+        }
+        let written = changes.keys().cloned().collect();
+        self.commit(
+            registry,
+            changes
+                .into_iter()
+                .map(|(path, bytes)| (path, Some(bytes)))
+                .collect(),
+        )?;
+        Ok(Installed {
+            published_name: published,
+            folder,
+            services,
+            devices,
+            files: written,
+        })
+    }
+
+    /// Removes a package by its published name (`oem0.inf`) or its folder: its devices stay without a
+    /// driver, its services and files go unless another package has them too.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`]; the machine is as it was.
+    pub fn uninstall(&mut self, name: &str) -> Result<(), StoreError> {
+        let packages = list_packages(&self.registry)?;
+        let Some(doomed) = packages.iter().find(|package| {
+            package.folder.eq_ignore_ascii_case(name)
+                || package.published.eq_ignore_ascii_case(name)
+        }) else {
+            let known = packages
+                .iter()
+                .map(|package| package.published.clone())
+                .collect();
+            return Err(unknown("package", name, known));
+        };
+        let mut registry = self.registry.clone();
+        for device in list_devices(&registry)? {
+            if device
+                .inf
+                .as_deref()
+                .is_some_and(|inf| inf.eq_ignore_ascii_case(&doomed.published))
+            {
+                unbind(&mut registry, &device)?;
+            }
+        }
+        if let Ok(services) = registry.open(SERVICES) {
+            let keys: Vec<KeyId> = registry.subkeys(services)?.collect();
+            for key in keys {
+                let Some(mut owners) = strings(&registry, key, "Owners") else {
+                    continue;
+                };
+                let before = owners.len();
+                owners.retain(|owner| !owner.eq_ignore_ascii_case(&doomed.published));
+                if owners.is_empty() {
+                    registry.delete_tree(key)?;
+                } else if owners.len() < before {
+                    registry.set_value(key, "Owners", multi_sz(&owners))?;
+                }
+            }
+        }
+        for (parent, name) in [(PACKAGES, &doomed.folder), (INF_FILES, &doomed.published)] {
+            if let Ok(key) = registry.open(format!(r"{parent}\{name}")) {
+                registry.delete_tree(key)?;
+            }
+        }
+        let mut changes: Vec<Change> = Vec::new();
+        for path in self.files.list_all(&format!("{STORE}/{}", doomed.folder))? {
+            changes.push((path, None));
+        }
+        for file in &doomed.driver_files {
+            let shared = packages.iter().any(|other| {
+                other.folder != doomed.folder
+                    && other
+                        .driver_files
+                        .iter()
+                        .any(|theirs| theirs.eq_ignore_ascii_case(file))
+            });
+            if !shared {
+                changes.push((file.clone(), None));
+            }
+        }
+        self.commit(registry, changes)
+    }
+
+    /// Adds a device that no bus reports, as `devcon install` does, with the best driver that the
+    /// machine has for it, if any. Gives its instance id, `ROOT\SENSOR\0000` for `Root\Sensor`.
+    ///
+    /// # Errors
+    /// [`StoreError::BadHardwareId`]; the machine is as it was.
+    pub fn add_root_device(&mut self, hardware_id: &str) -> Result<String, StoreError> {
+        let printable = hardware_id
+            .bytes()
+            .all(|byte| (0x21..0x7f).contains(&byte) && byte != b',');
+        if hardware_id.is_empty() || hardware_id.len() > 199 || !printable {
+            return Err(StoreError::BadHardwareId(hardware_id.to_owned()));
+        }
+        let upper = hardware_id.to_ascii_uppercase();
+        let name = upper
+            .strip_prefix(r"ROOT\")
+            .filter(|rest| !rest.is_empty())
+            .unwrap_or(&upper)
+            .replace('\\', "_");
+        let mut registry = self.registry.clone();
+        let parent = registry.create(format!(r"{ENUM}\ROOT\{name}"), Volatility::Persistent)?;
+        let number = free_number(&registry, parent)?;
+        let (key, _) = registry.create_at(parent, number.as_str(), Volatility::Persistent)?;
+        registry.set_value(key, "HardwareID", Value::multi_sz([hardware_id]))?;
+        registry.set_value(key, "Capabilities", Value::dword(0))?;
+        // CONFIGFLAG_REINSTALL: nothing is installed for it yet.
+        registry.set_value(key, "ConfigFlags", Value::dword(0x20))?;
+        let instance_id = format!(r"ROOT\{name}\{number}");
+
+        let mut best: Option<(usize, DriverPackage, Model, String)> = None;
+        for listed in list_packages(&registry)? {
+            let package = self.stored_package(&listed)?;
+            let Some((rank, model)) = package
+                .matches(&[hardware_id])
+                .first()
+                .map(|&(rank, model)| (rank, model.clone()))
+            else {
+                continue;
+            };
+            // Better means a lower rank, then a later driver, then the one installed last.
+            let is_better = best.as_ref().is_none_or(|(other, theirs, ..)| {
+                rank < *other || (rank == *other && package.version >= theirs.version)
+            });
+            if is_better {
+                best = Some((rank, package, model, listed.published));
+            }
+        }
+        if let Some((_, package, model, published)) = best {
+            bind(&mut registry, &instance_id, &package, &model, &published)?;
+        }
+        self.commit(registry, Vec::new())?;
+        Ok(instance_id)
+    }
+
+    /// Removes a device with its keys; its driver stays installed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`]; the machine is as it was.
+    pub fn remove_device(&mut self, instance_id: &str) -> Result<(), StoreError> {
+        let device = self.device(instance_id)?;
+        let mut registry = self.registry.clone();
+        unbind(&mut registry, &device)?;
+        let key = registry.open(format!(r"{ENUM}\{}", device.instance_id))?;
+        registry.delete_tree(key)?;
+        self.commit(registry, Vec::new())
+    }
+
+    /// The devices of the machine, by instance id.
+    ///
+    /// # Errors
+    /// [`StoreError::Registry`].
+    pub fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        list_devices(&self.registry)
+    }
+
+    /// The device of an instance id.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`].
+    pub fn device(&self, instance_id: &str) -> Result<Device, StoreError> {
+        let devices = self.devices()?;
+        let found = devices
+            .iter()
+            .find(|device| device.instance_id.eq_ignore_ascii_case(instance_id));
+        match found {
+            Some(device) => Ok(device.clone()),
+            None => {
+                let known = devices
+                    .into_iter()
+                    .map(|device| device.instance_id)
+                    .collect();
+                Err(unknown("device", instance_id, known))
+            }
+        }
+    }
+
+    /// The published names of the installed packages with their folders in the driver store.
+    ///
+    /// # Errors
+    /// [`StoreError::Registry`].
+    pub fn packages(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let packages = list_packages(&self.registry)?;
+        Ok(packages
+            .into_iter()
+            .map(|package| (package.published, package.folder))
+            .collect())
+    }
+
+    /// Reads the image that a service's `ImagePath` names.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`] for a service without an image on this machine, [`StoreError::Io`].
+    pub fn service_image(&self, service: &str) -> Result<ServiceImage, StoreError> {
+        let key = self.registry.open(format!(r"{SERVICES}\{service}"));
+        let image = key
+            .ok()
+            .and_then(|key| text(&self.registry, key, "ImagePath"));
+        let file = image.as_deref().and_then(machine_path);
+        let Some(file) = file else {
+            let mut known = Vec::new();
+            if let Ok(services) = self.registry.open(SERVICES) {
+                for key in self.registry.subkeys(services)? {
+                    known.push(self.registry.name(key)?.to_string());
+                }
+            }
+            return Err(unknown("service", service, known));
+        };
+        let file = self.existing(&file)?;
+        Ok(ServiceImage {
+            name: file.rsplit('/').next().unwrap_or_default().to_owned(),
+            path: self.files.path(&file),
+            bytes: self.files.read(&file)?,
+        })
+    }
+
+    /// Writes files and registry as one change; only then is the registry the new one.
+    fn commit(&mut self, registry: Registry, mut changes: Vec<Change>) -> Result<(), StoreError> {
+        changes.push((REGISTRY.to_owned(), Some(registry.to_reg())));
+        self.files.apply(changes)?;
+        self.registry = registry;
+        Ok(())
+    }
+
+    /// The path with the case of the file that is there, since Windows does not tell them apart.
+    fn existing(&self, path: &str) -> Result<String, StoreError> {
+        let Some((folder, name)) = path.rsplit_once('/') else {
+            return Ok(path.to_owned());
+        };
+        let names = self.files.list(folder)?;
+        let same = names
+            .into_iter()
+            .find(|other| other.eq_ignore_ascii_case(name));
+        Ok(same.map_or_else(|| path.to_owned(), |name| format!("{folder}/{name}")))
+    }
+
+    fn stored_package(&self, listed: &ListedPackage) -> Result<DriverPackage, StoreError> {
+        let path = format!("{STORE}/{}/{}", listed.folder, listed.inf_name);
+        let bytes = self.files.read(&path)?;
+        let shown = self
+            .files
+            .path(&path)
+            .map_or_else(|| path.clone(), |path| path.display().to_string());
+        Ok(Inf::parse(shown, &bytes)?.validate_for(Architecture::Amd64)?)
+    }
+}
+
+/// Turns `\SystemRoot\System32\drivers\x.sys` into a path in the machine's folder.
+fn machine_path(image: &str) -> Option<String> {
+    const PLACES: [(&str, &str); 2] = [
+        (r"\systemroot\system32\drivers\", DRIVERS),
+        (r"\systemroot\system32\driverstore\filerepository\", STORE),
+    ];
+    let lower = image.to_ascii_lowercase();
+    let (prefix, folder) = PLACES
+        .iter()
+        .find(|(prefix, _)| lower.starts_with(prefix))?;
+    let rest = image.get(prefix.len()..)?.replace('\\', "/");
+    let is_clean = rest.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    is_clean.then(|| format!("{folder}/{rest}"))
+}
+
+fn unknown(what: &'static str, name: &str, known: Vec<String>) -> StoreError {
+    StoreError::Unknown {
+        what,
+        name: name.to_owned(),
+        known: if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        },
+    }
+}
+
+/// Reads every file of the package; nothing is written before all are there.
+fn collect(
+    package: &DriverPackage,
+    source: PackageSource<'_>,
+) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+    let mut contents = BTreeMap::new();
+    match read_source(source, &package.inf_name)? {
+        Some(bytes) => contents.insert(package.inf_name.clone(), bytes),
+        None => return Err(missing(package, &package.inf_name, None)),
+    };
+    let named = package
+        .source_files
+        .iter()
+        .map(|file| (&file.path, &file.section, file.line));
+    let copied = package.installs.iter().flat_map(|install| &install.files);
+    for (path, section, line) in
+        named.chain(copied.map(|file| (&file.source, &file.section, file.line)))
+    {
+        if !contents.contains_key(path) {
+            let bytes = read_source(source, path)?
+                .ok_or_else(|| missing(package, path, Some((section, line))))?;
+            contents.insert(path.clone(), bytes);
+        }
+    }
+    // A catalogue belongs to the package, but an unsigned one has none.
+    if let Some(catalog) = &package.catalog
+        && !catalog.is_empty()
+        && !catalog.contains(['/', '\\', ':'])
+        && !catalog.starts_with('.')
+        && let Some(bytes) = read_source(source, catalog)?
+    {
+        contents.insert(catalog.clone(), bytes);
+    }
+    Ok(contents)
+}
+
+fn missing(package: &DriverPackage, path: &str, place: Option<(&String, u32)>) -> StoreError {
+    StoreError::Inf(InfError {
+        file: package.inf_name.clone(),
+        line: place.map(|(_, line)| line),
+        section: place.map(|(section, _)| section.clone()),
+        field: None,
+        value: Some(path.to_owned()),
+        problem: "the package has no such file beside its INF".to_owned(),
+        way_out: "put the file there or take its name out".to_owned(),
+    })
+}
+
+fn read_source(source: PackageSource<'_>, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    match source {
+        PackageSource::Memory(files) => Ok(files
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(path))
+            .map(|(_, bytes)| bytes.clone())),
+        PackageSource::Folder(folder) => {
+            let mut found = folder.to_owned();
+            for part in path.split('/') {
+                let exact = found.join(part);
+                let next = if exact.exists() {
+                    Some(exact)
+                } else {
+                    find_any_case(&found, part)
+                };
+                match next {
+                    Some(next) => found = next,
+                    None => return Ok(None),
+                }
+            }
+            if found.is_dir() {
+                return Ok(None);
+            }
+            let read = fs::read(&found);
+            read.map(Some).map_err(|source| StoreError::Io {
+                path: found,
+                action: "read",
+                source,
+            })
+        }
+    }
+}
+
+fn find_any_case(folder: &Path, name: &str) -> Option<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).ok()?;
+    let mut same: Vec<_> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|other| other.eq_ignore_ascii_case(name))
+        })
+        .map(|entry| entry.path())
+        .collect();
+    same.sort();
+    same.into_iter().next()
+}
+
+/// FNV-1a over names and contents: the same package has the same folder everywhere.
+fn hash(contents: &BTreeMap<String, Vec<u8>>) -> u64 {
+    let mut state = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |bytes: &[u8]| {
+        for &byte in bytes
+            .iter()
+            .chain(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes())
+        {
+            state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    for (name, bytes) in contents {
+        add(name.as_bytes());
+        add(bytes);
+    }
+    state
+}
+
+// --- the registry -----------------------------------------------------------
+
+struct ListedPackage {
+    folder: String,
+    published: String,
+    inf_name: String,
+    driver_files: Vec<String>,
+}
+
+fn text(registry: &Registry, key: KeyId, name: &str) -> Option<String> {
+    registry
+        .value(key, name)
+        .ok()?
+        .as_sz()
+        .map(|text| text.to_string())
+}
+
+fn strings(registry: &Registry, key: KeyId, name: &str) -> Option<Vec<String>> {
+    let strings = registry.value(key, name).ok()?.as_multi_sz()?;
+    Some(strings.iter().map(RegString::to_string).collect())
+}
+
+fn multi_sz(strings: &[String]) -> Value {
+    Value::multi_sz(strings.iter().map(String::as_str))
+}
+
+/// The packages in the order in which they were published.
+fn list_packages(registry: &Registry) -> Result<Vec<ListedPackage>, StoreError> {
+    let Ok(parent) = registry.open(PACKAGES) else {
+        return Ok(Vec::new());
+    };
+    let mut packages = Vec::new();
+    for key in registry.subkeys(parent)? {
+        let folder = registry.name(key)?.to_string();
+        let (Some(published), Some(inf_name)) =
+            (text(registry, key, ""), text(registry, key, "InfName"))
+        else {
+            continue;
+        };
+        // Names from a registry that anyone may have edited stay in the machine's folder.
+        if [&folder, &inf_name]
+            .iter()
+            .any(|name| name.contains(['/', '\\']) || name.starts_with('.'))
+        {
+            continue;
+        }
+        let mut driver_files = strings(registry, key, "DriverFiles").unwrap_or_default();
+        driver_files.retain(|file| {
+            file.starts_with("drivers/")
+                && file.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        });
+        packages.push(ListedPackage {
+            folder,
+            published,
+            inf_name,
+            driver_files,
+        });
+    }
+    packages.sort_by_key(|package| (package.published.len(), package.published.clone()));
+    Ok(packages)
+}
+
+/// Lists the package and gives its published name: that of before if it is there already.
+fn publish(
+    registry: &mut Registry,
+    package: &DriverPackage,
+    folder: &str,
+    driver_files: &BTreeSet<String>,
+) -> Result<String, RegistryError> {
+    let key = registry.create(format!(r"{PACKAGES}\{folder}"), Volatility::Persistent)?;
+    let published = match text(registry, key, "") {
+        Some(published) => published,
+        None => {
+            let mut number = 0;
+            while registry
+                .open(format!(r"{INF_FILES}\oem{number}.inf"))
+                .is_ok()
+            {
+                number += 1;
+            }
+            format!("oem{number}.inf")
+        }
+    };
+    registry.set_value(key, "", Value::sz(published.as_str()))?;
+    registry.set_value(key, "InfName", Value::sz(package.inf_name.as_str()))?;
+    registry.set_value(key, "Provider", Value::sz(package.provider.as_str()))?;
+    registry.set_value(key, "DriverVer", Value::sz(package.version.to_string()))?;
+    registry.set_value(
+        key,
+        "DriverFiles",
+        Value::multi_sz(driver_files.iter().map(String::as_str)),
+    )?;
+    let inf = registry.create(format!(r"{INF_FILES}\{published}"), Volatility::Persistent)?;
+    registry.set_value(inf, "", Value::multi_sz([folder]))?;
+    Ok(published)
+}
+
+fn write_service(
+    registry: &mut Registry,
+    key: KeyId,
+    service: &crate::inf::Service,
+    folder: &str,
+    published: &str,
+) -> Result<(), RegistryError> {
+    registry.set_value(key, "Type", Value::dword(service.service_type))?;
+    registry.set_value(key, "Start", Value::dword(service.start_type))?;
+    registry.set_value(key, "ErrorControl", Value::dword(service.error_control))?;
+    registry.set_value(
+        key,
+        "ImagePath",
+        Value::expand_sz(service.image_path(folder)),
+    )?;
+    for (name, text) in [
+        ("DisplayName", &service.display_name),
+        ("Group", &service.load_order_group),
+    ] {
+        if let Some(text) = text {
+            registry.set_value(key, name, Value::sz(text))?;
+        }
+    }
+    let mut owners = strings(registry, key, "Owners").unwrap_or_default();
+    if !owners
+        .iter()
+        .any(|owner| owner.eq_ignore_ascii_case(published))
+    {
+        owners.push(published.to_owned());
+    }
+    registry.set_value(key, "Owners", multi_sz(&owners))?;
+    if let Some((major, minor)) = service.kmdf_version {
+        let (wdf, _) = registry.create_at(key, r"Parameters\Wdf", Volatility::Persistent)?;
+        registry.set_value(
+            wdf,
+            "KmdfLibraryVersion",
+            Value::sz(format!("{major}.{minor}")),
+        )?;
+        registry.set_value(wdf, "WdfMajorVersion", Value::dword(major))?;
+        registry.set_value(wdf, "WdfMinorVersion", Value::dword(minor))?;
+    }
+    for change in &service.registry {
+        apply(registry, key, change)?;
+    }
+    Ok(())
+}
+
+/// Makes a package the driver of a device.
+fn bind(
+    registry: &mut Registry,
+    instance_id: &str,
+    package: &DriverPackage,
+    model: &Model,
+    published: &str,
+) -> Result<(), RegistryError> {
+    let device = registry.open(format!(r"{ENUM}\{instance_id}"))?;
+    let class = registry.create(
+        format!(r"{CLASSES}\{}", package.class_guid),
+        Volatility::Persistent,
+    )?;
+    if registry.value(class, "Class").is_err() {
+        registry.set_value(class, "Class", Value::sz(package.class.as_str()))?;
+    }
+    let prefix = format!(r"{}\", package.class_guid);
+    let old = text(registry, device, "Driver");
+    let number = match old
+        .as_deref()
+        .and_then(|driver| driver.strip_prefix(&prefix))
+    {
+        Some(number) => number.to_owned(),
+        None => {
+            // A device that changes its class leaves its old software key.
+            if let Some(key) = old.and_then(|old| registry.open(format!(r"{CLASSES}\{old}")).ok()) {
+                registry.delete_tree(key)?;
+            }
+            free_number(registry, class)?
+        }
+    };
+    let (software, _) = registry.create_at(class, number.as_str(), Volatility::Persistent)?;
+    let date = package.version.date;
+    let none = Install {
+        section: String::new(),
+        decoration: String::new(),
+        services: Vec::new(),
+        registry: Vec::new(),
+        hardware_registry: Vec::new(),
+        files: Vec::new(),
+    };
+    let install = package.install_for(model).unwrap_or(&none);
+    for (name, value) in [
+        ("InfPath", published.to_owned()),
+        ("InfSection", install.section.clone()),
+        ("InfSectionExt", install.decoration.clone()),
+        ("ProviderName", package.provider.clone()),
+        (
+            "DriverDate",
+            format!("{}-{}-{}", date.month, date.day, date.year),
+        ),
+        ("DriverVersion", package.version.number()),
+        ("MatchingDeviceId", model.hardware_id.clone()),
+        ("DriverDesc", model.description.clone()),
+    ] {
+        registry.set_value(software, name, Value::sz(value))?;
+    }
+    for (name, value) in [
+        ("DeviceDesc", &model.description),
+        ("Mfg", &model.manufacturer),
+        ("ClassGUID", &package.class_guid),
+        ("Driver", &format!("{prefix}{number}")),
+    ] {
+        registry.set_value(device, name, Value::sz(value))?;
+    }
+    registry.set_value(device, "ConfigFlags", Value::dword(0))?;
+    match install
+        .services
+        .iter()
+        .find(|service| service.is_function_driver)
+    {
+        Some(service) => registry.set_value(device, "Service", Value::sz(service.name.as_str()))?,
+        None => drop(registry.delete_value(device, "Service")),
+    }
+    for change in &install.registry {
+        apply(registry, software, change)?;
+    }
+    let (parameters, _) =
+        registry.create_at(device, "Device Parameters", Volatility::Persistent)?;
+    for change in &install.hardware_registry {
+        let is_property = change.subkey.is_empty()
+            && DEVICE_PROPERTIES
+                .iter()
+                .any(|property| property.eq_ignore_ascii_case(&change.name));
+        apply(
+            registry,
+            if is_property { device } else { parameters },
+            change,
+        )?;
+    }
+    Ok(())
+}
+
+/// Takes a device's driver away.
+fn unbind(registry: &mut Registry, device: &Device) -> Result<(), RegistryError> {
+    let key = registry.open(format!(r"{ENUM}\{}", device.instance_id))?;
+    if let Some(driver) = &device.driver_key
+        && let Ok(software) = registry.open(format!(r"{CLASSES}\{driver}"))
+    {
+        registry.delete_tree(software)?;
+    }
+    for name in ["Service", "Driver", "ClassGUID", "DeviceDesc", "Mfg"] {
+        // What the device does not have need not go.
+        drop(registry.delete_value(key, name));
+    }
+    registry.set_value(key, "ConfigFlags", Value::dword(0x20))
+}
+
+fn list_devices(registry: &Registry) -> Result<Vec<Device>, StoreError> {
+    let mut devices = Vec::new();
+    let Ok(enumerators) = registry.open(ENUM) else {
+        return Ok(devices);
+    };
+    for enumerator in registry.subkeys(enumerators)? {
+        for kind in registry.subkeys(enumerator)? {
+            for instance in registry.subkeys(kind)? {
+                let names = [enumerator, kind, instance]
+                    .map(|key| registry.name(key).map(RegString::to_string));
+                let [first, second, third] = names;
+                let driver_key = text(registry, instance, "Driver");
+                let software = driver_key
+                    .as_ref()
+                    .and_then(|key| registry.open(format!(r"{CLASSES}\{key}")).ok());
+                devices.push(Device {
+                    instance_id: format!(r"{}\{}\{}", first?, second?, third?),
+                    hardware_ids: strings(registry, instance, "HardwareID").unwrap_or_default(),
+                    description: text(registry, instance, "DeviceDesc"),
+                    service: text(registry, instance, "Service"),
+                    class_guid: text(registry, instance, "ClassGUID"),
+                    inf: software.and_then(|key| text(registry, key, "InfPath")),
+                    driver_key,
+                });
+            }
+        }
+    }
+    Ok(devices)
+}
+
+fn free_number(registry: &Registry, parent: KeyId) -> Result<String, RegistryError> {
+    let taken: BTreeSet<String> = registry
+        .subkeys(parent)?
+        .map(|key| registry.name(key).map(RegString::to_string))
+        .collect::<Result<_, _>>()?;
+    let mut number = 0;
+    loop {
+        let text = format!("{number:04}");
+        if !taken.contains(&text) {
+            return Ok(text);
+        }
+        number += 1;
+    }
+}
+
+fn apply(
+    registry: &mut Registry,
+    relative: KeyId,
+    change: &RegChange,
+) -> Result<(), RegistryError> {
+    let root = match change.root {
+        RegRoot::Relative => relative,
+        RegRoot::LocalMachine => registry.open("HKEY_LOCAL_MACHINE")?,
+        RegRoot::ClassesRoot => registry.create("HKEY_CLASSES_ROOT", Volatility::Persistent)?,
+        RegRoot::Users => registry.open("HKEY_USERS")?,
+    };
+    let (subkey, name) = (change.subkey.as_str(), change.name.as_str());
+    if let RegOperation::DeleteKey | RegOperation::DeleteValue = change.operation {
+        if let Ok(key) = registry.open_at(root, subkey) {
+            if change.operation == RegOperation::DeleteKey && !subkey.is_empty() {
+                registry.delete_tree(key)?;
+            } else {
+                drop(registry.delete_value(key, name));
+            }
+        }
+        return Ok(());
+    }
+    let (key, _) = registry.create_at(root, subkey, Volatility::Persistent)?;
+    let exists = registry.value(key, name).is_ok();
+    match &change.operation {
+        RegOperation::Set(value) => registry.set_value(key, name, value.clone())?,
+        RegOperation::SetIfAbsent(value) if !exists => {
+            registry.set_value(key, name, value.clone())?
+        }
+        RegOperation::SetIfPresent(value) if exists => {
+            registry.set_value(key, name, value.clone())?
+        }
+        RegOperation::Append(more) => {
+            let mut all = strings(registry, key, name).unwrap_or_default();
+            for text in more {
+                if !all.iter().any(|other| other.eq_ignore_ascii_case(text)) {
+                    all.push(text.clone());
+                }
+            }
+            registry.set_value(key, name, multi_sz(&all))?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
