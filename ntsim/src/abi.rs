@@ -5,6 +5,7 @@
 //! A driver that is linked into the host program uses the host's C convention,
 //! a loaded image the Windows x64 one. Which it is, the address tells.
 
+use crate::access::Addr;
 use crate::bugcheck::BugCheck;
 use crate::kernel::Kernel;
 use crate::trace::{Arg, Event};
@@ -65,6 +66,15 @@ impl<T> Word for *const T {
     }
     fn from_word(word: usize) -> Self {
         word as Self
+    }
+}
+
+impl Word for Addr {
+    fn to_word(self) -> usize {
+        self.0
+    }
+    fn from_word(word: usize) -> Self {
+        Self(word)
     }
 }
 

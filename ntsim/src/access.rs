@@ -44,6 +44,17 @@ pub(crate) fn peek_c_str(from: *const u8) -> Vec<u8> {
     (0..4096).map(|index| peek(from.wrapping_add(index))).take_while(|byte| *byte != 0).collect()
 }
 
+/// An address, handle or other pointer-sized token: the trace shows its name.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Addr(pub(crate) usize);
+
+impl crate::trace::Arg for Addr {
+    fn show(&self, k: &crate::kernel::Kernel, out: &mut String) {
+        k.show_address(self.0, out);
+    }
+}
+
 /// `UNICODE_STRING`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

@@ -9,8 +9,9 @@
 //! thread, its IRQL, the calls it was in, the last lines of the trace and a
 //! backtrace.
 
-use crate::fault::Fault;
-use crate::kernel::Kernel;
+use crate::fault::{Access, Fault, FaultKind};
+use crate::image::unwind::Unwinder;
+use crate::kernel::{DISPATCH_LEVEL, Kernel};
 
 /// Why the simulation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -87,10 +88,48 @@ impl BugCheck {
         Self::new(RUST_PANIC, [0; 4], format!("the driver panicked: {message}"))
     }
 
+    /// What Windows makes of a processor exception in kernel mode.
     pub(crate) fn from_fault(k: &Kernel, fault: &Fault) -> Self {
-        let _ = k;
-        let _ = fault;
-        Self::new(0x1E, [0; 4], "fault")
+        let irql = k.irql();
+        let rip = fault.registers.rip;
+        let exception = |status: u64| {
+            // A system thread has a handler of last resort; a DPC has not.
+            let code = if k.running_thread().is_some() { 0x7E } else { 0x1E };
+            (code, [status, rip, 0, 0])
+        };
+        let mut message = format!("the driver faulted: {fault}");
+        let (code, parameters) = match fault.kind {
+            FaultKind::AccessViolation { address, access } => {
+                let operation = match access {
+                    Access::Read => 0,
+                    Access::Write => 1,
+                    Access::Execute => 8,
+                };
+                let block = usize::try_from(address).ok().and_then(|address| k.ex.pool.blocks.describe(address));
+                if let Some(block) = &block {
+                    message = format!("the driver {access} {block}");
+                }
+                if irql >= DISPATCH_LEVEL {
+                    (0xD1, [address, u64::from(irql), operation, rip])
+                } else if block.is_some() {
+                    (0x50, [address, operation, rip, 0])
+                } else {
+                    exception(0xC000_0005)
+                }
+            }
+            FaultKind::Breakpoint | FaultKind::DebugService => exception(0x8000_0003),
+            FaultKind::PrivilegedInstruction => exception(0xC000_0096),
+            FaultKind::IllegalInstruction => exception(0xC000_001D),
+            FaultKind::Divide => exception(0xC000_0094),
+            FaultKind::FloatingPoint => exception(0xC000_0090),
+            FaultKind::Assertion => exception(0xC000_0420),
+            FaultKind::Misaligned { .. } => exception(0x8000_0002),
+            FaultKind::StackOverflow { address } => (0x7F, [8, address, 0, rip]),
+            FaultKind::FastFail { code } => (0x139, [code, 0, 0, 0]),
+            _ => exception(0xC000_001D),
+        };
+        let backtrace = k.locate(&fault.backtrace(&k.io.loaded_images()));
+        Self { code, parameters, message, backtrace }
     }
 }
 
@@ -99,13 +138,17 @@ impl BugCheck {
 pub fn bug_check_name(code: u32) -> &'static str {
     match code {
         0x01 => "APC_INDEX_MISMATCH",
+        0x0C => "MAXIMUM_WAIT_OBJECTS_EXCEEDED",
         0x0A => "IRQL_NOT_LESS_OR_EQUAL",
         0x18 => "REFERENCE_BY_POINTER",
         0x1E => "KMODE_EXCEPTION_NOT_HANDLED",
         0x4A => "IRQL_GT_ZERO_AT_SYSTEM_SERVICE",
         0x50 => "PAGE_FAULT_IN_NONPAGED_AREA",
+        0x7E => "SYSTEM_THREAD_EXCEPTION_NOT_HANDLED",
         0x7F => "UNEXPECTED_KERNEL_MODE_TRAP",
         0xB8 => "ATTEMPTED_SWITCH_FROM_DPC",
+        0x93 => "INVALID_KERNEL_HANDLE",
+        0xC1 => "SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION",
         0xC2 => "BAD_POOL_CALLER",
         0xC4 => "DRIVER_VERIFIER_DETECTED_VIOLATION",
         0xC7 => "TIMER_OR_DPC_INVALID",
@@ -118,6 +161,7 @@ pub fn bug_check_name(code: u32) -> &'static str {
         0x10D => "WDF_VIOLATION",
         0x133 => "DPC_WATCHDOG_VIOLATION",
         0x139 => "KERNEL_SECURITY_CHECK_FAILURE",
+        0x4000_008A => "THREAD_TERMINATE_HELD_MUTEX",
         RUST_PANIC => "RUST_PANIC",
         _ => "BUG_CHECK",
     }
@@ -156,15 +200,26 @@ impl Stop {
             time: k.boot_offset + k.now,
             calls,
             last,
-            backtrace: Vec::new(),
+            backtrace: Self::backtrace_of_current_call(k),
             waiting: crate::ke::wait::describe_waiters(k),
         }
+    }
+
+    /// Where the call into the kernel that is being served was made.
+    fn backtrace_of_current_call(k: &Kernel) -> Vec<String> {
+        let Some(registers) = k.current.map(|id| k.context(id).called_from) else { return Vec::new() };
+        if registers.rip == 0 {
+            return Vec::new();
+        }
+        k.locate(&Unwinder::new(&k.io.loaded_images()).walk_live(&registers))
     }
 
     pub(crate) fn bug_check(k: &Kernel, check: BugCheck) -> Self {
         let kind = StopKind::BugCheck { code: check.code, parameters: check.parameters };
         let mut stop = Self::here(k, kind, bug_check_name(check.code), check.message);
-        stop.backtrace = check.backtrace;
+        if !check.backtrace.is_empty() {
+            stop.backtrace = check.backtrace;
+        }
         stop
     }
 

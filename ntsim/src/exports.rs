@@ -7,7 +7,7 @@
 //! one in the Windows x64 convention, for the import table of an image. To add
 //! a function, write it in the file of its subsystem and add its row.
 
-use crate::access::UnicodeString;
+use crate::access::{Addr, UnicodeString};
 use crate::ke::dispatcher::Header;
 use crate::ke::dpc::KDpc;
 use crate::{ex, ke, ob, rtl};
@@ -118,8 +118,8 @@ exports! { NTOSKRNL, "ntoskrnl.exe", ntoskrnl;
     KeCancelTimer(Timer: *mut Header) -> u8 = ke::timer::ke_cancel_timer;
     KeReadStateTimer(Timer: *mut Header) -> u8 = ke::timer::ke_read_state_timer;
 
-    KeInitializeDpc(Dpc: *mut KDpc, DeferredRoutine: usize, DeferredContext: usize) = ke::dpc::ke_initialize_dpc;
-    KeInsertQueueDpc(Dpc: *mut KDpc, SystemArgument1: usize, SystemArgument2: usize) -> u8 = ke::dpc::ke_insert_queue_dpc;
+    KeInitializeDpc(Dpc: *mut KDpc, DeferredRoutine: Addr, DeferredContext: Addr) = ke::dpc::ke_initialize_dpc;
+    KeInsertQueueDpc(Dpc: *mut KDpc, SystemArgument1: Addr, SystemArgument2: Addr) -> u8 = ke::dpc::ke_insert_queue_dpc;
     KeRemoveQueueDpc(Dpc: *mut KDpc) -> u8 = ke::dpc::ke_remove_queue_dpc;
     KeFlushQueuedDpcs() = ke::dpc::ke_flush_queued_dpcs;
 
@@ -140,28 +140,28 @@ exports! { NTOSKRNL, "ntoskrnl.exe", ntoskrnl;
     KeQueryUnbiasedInterruptTime() -> u64 = ke::time::ke_query_unbiased_interrupt_time;
     KeQueryTimeIncrement() -> u32 = ke::time::ke_query_time_increment;
 
-    PsCreateSystemThread(ThreadHandle: *mut usize, DesiredAccess: u32, ObjectAttributes: *mut u8, ProcessHandle: usize, ClientId: *mut u8, StartRoutine: usize, StartContext: usize) -> i32
+    PsCreateSystemThread(ThreadHandle: *mut usize, DesiredAccess: u32, ObjectAttributes: *mut u8, ProcessHandle: Addr, ClientId: *mut u8, StartRoutine: Addr, StartContext: Addr) -> i32
         = ke::thread::ps_create_system_thread;
     PsTerminateSystemThread(ExitStatus: i32) -> i32 = ke::thread::ps_terminate_system_thread;
-    KeGetCurrentThread() -> usize = ke::thread::ke_get_current_thread;
+    KeGetCurrentThread() -> Addr = ke::thread::ke_get_current_thread;
     PsGetCurrentThreadId() -> usize = ke::thread::ps_get_current_thread_id;
-    KeSetPriorityThread(Thread: usize, Priority: i32) -> i32 = ke::thread::ke_set_priority_thread;
+    KeSetPriorityThread(Thread: Addr, Priority: i32) -> i32 = ke::thread::ke_set_priority_thread;
     KeEnterCriticalRegion() = ke::thread::ke_enter_critical_region;
     KeLeaveCriticalRegion() = ke::thread::ke_leave_critical_region;
     KeAreApcsDisabled() -> u8 = ke::thread::ke_are_apcs_disabled;
 
-    ZwClose(Handle: usize) -> i32 = ob::zw_close;
-    ObReferenceObjectByHandle(Handle: usize, DesiredAccess: u32, ObjectType: usize, AccessMode: i8, Object: *mut usize, HandleInformation: *mut u8) -> i32
+    ZwClose(Handle: Addr) -> i32 = ob::zw_close;
+    ObReferenceObjectByHandle(Handle: Addr, DesiredAccess: u32, ObjectType: Addr, AccessMode: i8, Object: *mut usize, HandleInformation: *mut u8) -> i32
         = ob::ob_reference_object_by_handle;
-    ObfReferenceObject(Object: usize) -> isize = ob::obf_reference_object;
-    ObfDereferenceObject(Object: usize) -> isize = ob::obf_dereference_object;
+    ObfReferenceObject(Object: Addr) -> isize = ob::obf_reference_object;
+    ObfDereferenceObject(Object: Addr) -> isize = ob::obf_dereference_object;
 
-    ExAllocatePool2(Flags: u64, NumberOfBytes: usize, Tag: u32) -> usize = ex::pool::ex_allocate_pool2;
-    ExAllocatePoolWithTag(PoolType: i32, NumberOfBytes: usize, Tag: u32) -> usize = ex::pool::ex_allocate_pool_with_tag;
-    ExFreePool(P: usize) = ex::pool::ex_free_pool;
-    ExFreePoolWithTag(P: usize, Tag: u32) = ex::pool::ex_free_pool_with_tag;
+    ExAllocatePool2(Flags: u64, NumberOfBytes: usize, Tag: u32) -> Addr = ex::pool::ex_allocate_pool2;
+    ExAllocatePoolWithTag(PoolType: i32, NumberOfBytes: usize, Tag: u32) -> Addr = ex::pool::ex_allocate_pool_with_tag;
+    ExFreePool(P: Addr) = ex::pool::ex_free_pool;
+    ExFreePoolWithTag(P: Addr, Tag: u32) = ex::pool::ex_free_pool_with_tag;
 
-    KeBugCheckEx(BugCheckCode: u32, P1: usize, P2: usize, P3: usize, P4: usize) = rtl::ke_bug_check_ex;
+    KeBugCheckEx(BugCheckCode: u32, P1: Addr, P2: Addr, P3: Addr, P4: Addr) = rtl::ke_bug_check_ex;
     KeBugCheck(BugCheckCode: u32) = rtl::ke_bug_check;
     DbgPrint(Format: *const u8, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize, g: usize, h: usize) -> i32 = rtl::dbg_print;
     DbgPrintEx(ComponentId: u32, Level: u32, Format: *const u8, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize, g: usize) -> i32
@@ -181,6 +181,6 @@ exports! { HAL, "HAL.dll", hal;
 exports! { WDFLDR, "WDFLDR.SYS", wdfldr;
     WdfVersionBind(DriverObject: *mut crate::io::DriverObject, RegistryPath: *mut UnicodeString, BindInfo: *mut crate::wdf::bind::BindInfo, ComponentGlobals: *mut usize) -> i32
         = crate::wdf::bind::wdf_version_bind;
-    WdfVersionUnbind(RegistryPath: *mut UnicodeString, BindInfo: *mut crate::wdf::bind::BindInfo, ComponentGlobals: usize) -> i32
+    WdfVersionUnbind(RegistryPath: *mut UnicodeString, BindInfo: *mut crate::wdf::bind::BindInfo, ComponentGlobals: Addr) -> i32
         = crate::wdf::bind::wdf_version_unbind;
 }

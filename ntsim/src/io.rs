@@ -3,10 +3,12 @@
 //! The I/O manager (`Io`): drivers, their objects, loading and unloading.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use crate::abi::{Abi, callback, param};
 use crate::access::{UnicodeString, peek};
 use crate::image::Loaded;
+use crate::image::symbols::Symbols;
 use crate::kernel::Kernel;
 use crate::memory::{Fill, GuardedPool};
 use crate::ob::Handles;
@@ -37,6 +39,8 @@ pub(crate) struct Driver {
     pub(crate) registry_path: usize,
     pub(crate) loaded: bool,
     pub(crate) image: Option<Loaded>,
+    /// Where the image was read from; its PDB lies beside it.
+    pub(crate) image_path: Option<PathBuf>,
     pub(crate) entry: Entry,
 }
 
@@ -87,6 +91,23 @@ impl State {
         !self.images.is_empty()
     }
 
+    /// The images that are loaded now.
+    pub(crate) fn loaded_images(&self) -> Vec<&Loaded> {
+        self.drivers.iter().filter_map(|driver| driver.image.as_ref()).collect()
+    }
+
+    /// The same with their symbols, where a PDB lies beside the image.
+    pub(crate) fn images_with_symbols(&self) -> Vec<(&Loaded, Option<Symbols>)> {
+        self.drivers
+            .iter()
+            .filter_map(|driver| {
+                let loaded = driver.image.as_ref()?;
+                let path = driver.image_path.as_deref()?;
+                Some((loaded, Symbols::find(loaded.image(), path).ok()))
+            })
+            .collect()
+    }
+
     pub(crate) fn driver(&self, id: DriverId) -> &Driver {
         &self.drivers[id.0]
     }
@@ -119,7 +140,8 @@ pub(crate) fn system_string(k: &mut Kernel, text: &str) -> usize {
 }
 
 /// Enters a driver in the table: makes its driver object and registry path.
-pub(crate) fn create_driver(k: &mut Kernel, service: &str, entry: Entry, image: Option<Loaded>) -> DriverId {
+pub(crate) fn create_driver(k: &mut Kernel, service: &str, entry: Entry, image: Option<(Loaded, PathBuf)>) -> DriverId {
+    let (image, image_path) = image.unzip();
     let object = system_memory(k, size_of::<DriverObject>());
     let registry_path = system_string(k, &format!(r"\Registry\Machine\System\CurrentControlSet\Services\{service}"));
     let name = crate::access::peek(system_string(k, &format!(r"\Driver\{service}")) as *const UnicodeString);
@@ -151,7 +173,7 @@ pub(crate) fn create_driver(k: &mut Kernel, service: &str, entry: Entry, image: 
     if let Some(image) = &image {
         k.io.images.push(image.addresses());
     }
-    k.io.drivers.push(Driver { name: service.to_owned(), object, registry_path, loaded: false, image, entry });
+    k.io.drivers.push(Driver { name: service.to_owned(), object, registry_path, loaded: false, image, image_path, entry });
     DriverId(k.io.drivers.len() - 1)
 }
 

@@ -29,7 +29,7 @@ use corosensei::stack::DefaultStack;
 use corosensei::Coroutine;
 
 use crate::bugcheck::{BugCheck, Stop};
-use crate::fault::{self, Resumed};
+use crate::fault::{self, Registers, Resumed};
 use crate::ke::dispatcher::{Thread, ThreadId};
 use crate::strategy::{Choice, Scheduler, Strategy};
 use crate::trace::{Arg, Event, Line};
@@ -75,6 +75,8 @@ pub(crate) struct Context {
     pub(crate) depth: usize,
     /// Calls that have been entered and not traced yet.
     calls: Vec<OpenCall>,
+    /// Where the innermost call into the kernel was made, for backtraces.
+    pub(crate) called_from: Registers,
     /// It gave itself up (`PsTerminateSystemThread`) and is to be removed.
     ended: bool,
     co: Option<ContextCoroutine>,
@@ -243,6 +245,7 @@ impl Kernel {
                 thread,
                 depth: 0,
                 calls: Vec::new(),
+                called_from: Registers::default(),
                 ended: false,
                 co: Some(co),
             },
@@ -544,6 +547,18 @@ impl Kernel {
         std::panic::resume_unwind(Box::new(Stopping(Box::new(stop))))
     }
 
+    /// Names code addresses for a report; what the simulator has on the stack
+    /// below the driver is left out.
+    pub(crate) fn locate(&self, addresses: &[u64]) -> Vec<String> {
+        let images: Vec<_> = self.io.images_with_symbols();
+        let borrowed: Vec<_> = images.iter().map(|(loaded, symbols)| (*loaded, symbols.as_ref())).collect();
+        crate::image::symbols::locate(addresses, &borrowed)
+            .iter()
+            .map(ToString::to_string)
+            .filter(|line| !["ntsim::trap::", "ntsim::abi::", "corosensei::"].iter().any(|own| line.contains(own)))
+            .collect()
+    }
+
     // ---- names and trace --------------------------------------------
 
     /// Names the thing at `address` for the trace, e.g. `event#3`.
@@ -616,7 +631,9 @@ impl Kernel {
     }
 
     /// Notes the call whose body is about to run. Part of [`trap::call`].
-    pub(crate) fn enter_call(&mut self, name: &'static str, args: &[(&'static str, &dyn Arg)]) {
+    pub(crate) fn enter_call(&mut self, name: &'static str, args: &[(&'static str, &dyn Arg)], from: Registers) {
+        let id = self.running();
+        self.context_mut(id).called_from = from;
         self.calls_at_this_time += 1;
         if self.calls_at_this_time > self.settings.livelock_limit {
             let stop = Stop::livelock(self, name);
@@ -631,7 +648,6 @@ impl Kernel {
             text.push('=');
             value.show(self, &mut text);
         }
-        let id = self.running();
         self.context_mut(id).calls.push(OpenCall { name, args: text, told: false });
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::access::poke;
+use crate::access::{Addr, poke};
 use crate::bugcheck::BugCheck;
 use crate::ke::dispatcher::ThreadId;
 use crate::kernel::Kernel;
@@ -56,7 +56,7 @@ pub(crate) fn open_handles(k: &Kernel) -> Vec<String> {
 }
 
 /// `ZwClose`.
-pub(crate) fn zw_close(handle: usize) -> i32 {
+pub(crate) fn zw_close(Addr(handle): Addr) -> i32 {
     kernel(|k| {
         crate::ke::irql::passive(k, "ZwClose");
         if k.io.handles.open.remove(&handle).is_none() {
@@ -73,9 +73,9 @@ pub(crate) fn zw_close(handle: usize) -> i32 {
 
 /// `ObReferenceObjectByHandle`, for threads.
 pub(crate) fn ob_reference_object_by_handle(
-    handle: usize,
+    Addr(handle): Addr,
     _access: u32,
-    _kind: usize,
+    _kind: Addr,
     _mode: i8,
     object: *mut usize,
     _information: *mut u8,
@@ -101,12 +101,12 @@ pub(crate) fn ob_reference_object_by_handle(
 }
 
 /// `ObfReferenceObject`. Returns the new count.
-pub(crate) fn obf_reference_object(object: usize) -> isize {
+pub(crate) fn obf_reference_object(Addr(object): Addr) -> isize {
     kernel(|k| change_references(k, object, 1))
 }
 
 /// `ObfDereferenceObject`. Returns the new count.
-pub(crate) fn obf_dereference_object(object: usize) -> isize {
+pub(crate) fn obf_dereference_object(Addr(object): Addr) -> isize {
     kernel(|k| change_references(k, object, -1))
 }
 

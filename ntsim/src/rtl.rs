@@ -2,14 +2,14 @@
 
 //! The run-time library (`Rtl`), debug output and bug checks.
 
-use crate::access::{UnicodeString, peek, peek_bytes, peek_c_str, peek_unicode, poke};
+use crate::access::{Addr, UnicodeString, peek, peek_bytes, peek_c_str, peek_unicode, poke};
 use crate::bugcheck::{BugCheck, RUST_PANIC};
 use crate::kernel::Kernel;
 use crate::trace::Event;
 use crate::trap::kernel;
 
 /// `KeBugCheckEx`: ends the simulation.
-pub(crate) fn ke_bug_check_ex(code: u32, p1: usize, p2: usize, p3: usize, p4: usize) {
+pub(crate) fn ke_bug_check_ex(code: u32, Addr(p1): Addr, Addr(p2): Addr, Addr(p3): Addr, Addr(p4): Addr) {
     let parameters = [p1, p2, p3, p4].map(|parameter| parameter as u64);
     let message = if code == RUST_PANIC {
         // wdk-panic hands over the panic's place: file name, its length, line, column.
@@ -23,7 +23,7 @@ pub(crate) fn ke_bug_check_ex(code: u32, p1: usize, p2: usize, p3: usize, p4: us
 
 /// `KeBugCheck`.
 pub(crate) fn ke_bug_check(code: u32) {
-    ke_bug_check_ex(code, 0, 0, 0, 0);
+    ke_bug_check_ex(code, Addr(0), Addr(0), Addr(0), Addr(0));
 }
 
 /// `DbgPrint`: the arguments are those of a variadic call, as many as its

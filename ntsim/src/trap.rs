@@ -30,7 +30,7 @@ use std::cell::Cell;
 
 use corosensei::Yielder;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Registers};
 use crate::kernel::Kernel;
 use crate::trace::Arg;
 
@@ -173,8 +173,9 @@ pub(crate) fn block<R>(
 /// calls run without preemption, so that unwinding cannot wander off.
 pub(crate) fn call<R: Arg>(name: &'static str, args: &[(&'static str, &dyn Arg)], body: impl FnOnce() -> R) -> R {
     let unwinding = std::thread::panicking();
+    let from = Registers::here();
     trap(|k| {
-        k.enter_call(name, args);
+        k.enter_call(name, args, from);
         ((), if unwinding { Flow::Continue } else { Flow::Preempt })
     });
     let result = body();

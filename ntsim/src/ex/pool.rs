@@ -7,6 +7,7 @@
 
 use std::ptr::NonNull;
 
+use crate::access::Addr;
 use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, DISPATCH_LEVEL, Kernel};
 use crate::memory::{Fill, FreeError, GuardedPool, tag_name};
@@ -31,24 +32,24 @@ const POOL_FLAG_NON_PAGED_EXECUTE: u64 = 0x80;
 const POOL_FLAG_PAGED: u64 = 0x100;
 
 /// `ExAllocatePool2`.
-pub(crate) fn ex_allocate_pool2(flags: u64, size: usize, tag: u32) -> usize {
+pub(crate) fn ex_allocate_pool2(flags: u64, size: usize, tag: u32) -> Addr {
     let kinds = flags & (POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL_FLAG_PAGED);
-    kernel(|k| {
+    Addr(kernel(|k| {
         // Documented: an invalid flag combination or tag gives NULL.
         if kinds.count_ones() != 1 || tag == 0 || flags & POOL_FLAG_RAISE_ON_FAILURE != 0 {
             return 0;
         }
         let fill = if flags & POOL_FLAG_UNINITIALIZED == 0 { Fill::Zero } else { Fill::Uninitialised };
         allocate(k, kinds == POOL_FLAG_PAGED, size, tag, fill, "ExAllocatePool2")
-    })
+    }))
 }
 
 /// `PagedPool` in `POOL_TYPE`.
 const PAGED_POOL: i32 = 1;
 
 /// `ExAllocatePoolWithTag`.
-pub(crate) fn ex_allocate_pool_with_tag(kind: i32, size: usize, tag: u32) -> usize {
-    kernel(|k| allocate(k, kind & 1 == PAGED_POOL, size, tag, Fill::Uninitialised, "ExAllocatePoolWithTag"))
+pub(crate) fn ex_allocate_pool_with_tag(kind: i32, size: usize, tag: u32) -> Addr {
+    Addr(kernel(|k| allocate(k, kind & 1 == PAGED_POOL, size, tag, Fill::Uninitialised, "ExAllocatePoolWithTag")))
 }
 
 /// Allocates a block and names it; 0 when the pool is empty.
@@ -82,12 +83,12 @@ pub(crate) fn allocate(k: &mut Kernel, paged: bool, size: usize, tag: u32, fill:
 }
 
 /// `ExFreePool`.
-pub(crate) fn ex_free_pool(address: usize) {
+pub(crate) fn ex_free_pool(Addr(address): Addr) {
     kernel(|k| free(k, address, None));
 }
 
 /// `ExFreePoolWithTag`.
-pub(crate) fn ex_free_pool_with_tag(address: usize, tag: u32) {
+pub(crate) fn ex_free_pool_with_tag(Addr(address): Addr, tag: u32) {
     kernel(|k| free(k, address, Some(tag)));
 }
 

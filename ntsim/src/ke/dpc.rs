@@ -4,7 +4,7 @@
 
 use crate::kernel::{Dpc, Kernel};
 use crate::abi::param;
-use crate::access::{peek, poke};
+use crate::access::{Addr, peek, poke};
 use crate::trap::kernel;
 
 /// A DPC routine, as an address: its calling convention is the driver's.
@@ -31,7 +31,7 @@ pub(crate) struct KDpc {
 const DPC_OBJECT: u8 = 19;
 
 /// `KeInitializeDpc`.
-pub(crate) fn ke_initialize_dpc(dpc: *mut KDpc, routine: usize, context: usize) {
+pub(crate) fn ke_initialize_dpc(dpc: *mut KDpc, routine: Addr, context: Addr) {
     poke(
         dpc,
         KDpc {
@@ -41,8 +41,8 @@ pub(crate) fn ke_initialize_dpc(dpc: *mut KDpc, routine: usize, context: usize) 
             reserved: 0,
             list: 0,
             history: 0,
-            routine,
-            context,
+            routine: routine.0,
+            context: context.0,
             argument1: 0,
             argument2: 0,
             data: 0,
@@ -74,15 +74,14 @@ pub(crate) fn queue(k: &mut Kernel, dpc: Prepared, argument1: usize, argument2: 
         key: dpc.address,
         name,
         run: Box::new(move || {
-            let pointer = |address: usize| address as *mut u8;
             crate::abi::callback::<()>(
                 "DeferredRoutine",
                 dpc.routine,
                 &[
-                    param("Dpc", &pointer(dpc.address)),
-                    param("DeferredContext", &pointer(dpc.context)),
-                    param("SystemArgument1", &pointer(argument1)),
-                    param("SystemArgument2", &pointer(argument2)),
+                    param("Dpc", &Addr(dpc.address)),
+                    param("DeferredContext", &Addr(dpc.context)),
+                    param("SystemArgument1", &Addr(argument1)),
+                    param("SystemArgument2", &Addr(argument2)),
                 ],
             );
         }),
@@ -90,9 +89,9 @@ pub(crate) fn queue(k: &mut Kernel, dpc: Prepared, argument1: usize, argument2: 
 }
 
 /// `KeInsertQueueDpc`.
-pub(crate) fn ke_insert_queue_dpc(dpc: *mut KDpc, argument1: usize, argument2: usize) -> u8 {
+pub(crate) fn ke_insert_queue_dpc(dpc: *mut KDpc, argument1: Addr, argument2: Addr) -> u8 {
     let prepared = prepare(dpc).expect("peek faults on NULL");
-    kernel(|k| u8::from(queue(k, prepared, argument1, argument2)))
+    kernel(|k| u8::from(queue(k, prepared, argument1.0, argument2.0)))
 }
 
 /// `KeRemoveQueueDpc`.

@@ -3,9 +3,9 @@
 //! System threads: <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-pscreatesystemthread>
 
 use crate::abi::{callback, param};
-use crate::access::poke;
+use crate::access::{Addr, poke};
 use crate::bugcheck::BugCheck;
-use crate::kernel::{Job, Kernel, PASSIVE_LEVEL, State};
+use crate::kernel::{Job, Kernel, PASSIVE_LEVEL};
 use crate::ob::{self, Handle};
 use crate::trap::{Blocking, block, kernel};
 
@@ -46,10 +46,10 @@ pub(crate) fn ps_create_system_thread(
     handle: *mut usize,
     _access: u32,
     _attributes: *mut u8,
-    _process: usize,
+    _process: Addr,
     _client: *mut u8,
-    routine: usize,
-    context: usize,
+    routine: Addr,
+    context: Addr,
 ) -> i32 {
     poke(handle, 0);
     let created = kernel(|k| {
@@ -60,16 +60,12 @@ pub(crate) fn ps_create_system_thread(
             k,
             name,
             false,
-            Box::new(move || callback::<()>("StartRoutine", routine, &[param("StartContext", &context_ptr(context))])),
+            Box::new(move || callback::<()>("StartRoutine", routine.0, &[param("StartContext", &context)])),
         );
         ob::open(k, Handle::Thread(id))
     });
     poke(handle, created);
     0
-}
-
-fn context_ptr(context: usize) -> *mut u8 {
-    context as *mut u8
 }
 
 /// `PsTerminateSystemThread`: does not return to a system thread.
@@ -96,8 +92,8 @@ pub(crate) fn ps_terminate_system_thread(status: i32) -> i32 {
 }
 
 /// `KeGetCurrentThread`, `PsGetCurrentThread`.
-pub(crate) fn ke_get_current_thread() -> usize {
-    kernel(|k| k.running_thread().unwrap_or(ThreadId(0)).address())
+pub(crate) fn ke_get_current_thread() -> Addr {
+    Addr(kernel(|k| k.running_thread().unwrap_or(ThreadId(0)).address()))
 }
 
 /// `PsGetCurrentThreadId`.
@@ -106,10 +102,10 @@ pub(crate) fn ps_get_current_thread_id() -> usize {
 }
 
 /// `KeSetPriorityThread`. Returns the old priority; the scheduler ignores it.
-pub(crate) fn ke_set_priority_thread(thread: usize, priority: i32) -> i32 {
-    kernel(|k| match ThreadId::from_address(thread).and_then(|id| k.threads.get_mut(&id)) {
+pub(crate) fn ke_set_priority_thread(thread: Addr, priority: i32) -> i32 {
+    kernel(|k| match ThreadId::from_address(thread.0).and_then(|id| k.threads.get_mut(&id)) {
         Some(thread) => std::mem::replace(&mut thread.priority, priority),
-        None => k.bug_check(BugCheck::new(0x18, [0, thread as u64, 0, 0], "KeSetPriorityThread was given no thread")),
+        None => k.bug_check(BugCheck::new(0x18, [0, thread.0 as u64, 0, 0], "KeSetPriorityThread was given no thread")),
     })
 }
 
@@ -140,16 +136,4 @@ pub(crate) fn ke_are_apcs_disabled() -> u8 {
         let disabled = k.running_thread().is_some_and(|thread| k.threads[&thread].critical_regions > 0);
         u8::from(disabled || k.irql() > PASSIVE_LEVEL)
     })
-}
-
-/// Parks the caller until [`unpark`] is called with its thread.
-pub(crate) fn park() {
-    block(
-        |k| {
-            let id = k.running();
-            k.context_mut(id).state = State::Waiting;
-            Blocking::Wait
-        },
-        |_| (),
-    );
 }

@@ -15,7 +15,7 @@ pub(crate) fn wdf_version_bind(_: *mut DriverObject, _: *mut UnicodeString, _: *
     0
 }
 
-pub(crate) fn wdf_version_unbind(_: *mut UnicodeString, _: *mut BindInfo, _: usize) -> i32 {
+pub(crate) fn wdf_version_unbind(_: *mut UnicodeString, _: *mut BindInfo, _: crate::access::Addr) -> i32 {
     0
 }
 
