@@ -3581,19 +3581,15 @@ pub union _KMUTANT__bindgen_ty_1 {
 #[derive(Debug, Default, Copy, Clone)]
 pub struct _KMUTANT__bindgen_ty_1__bindgen_ty_1 {
     pub _bitfield_1: __BindgenBitfieldUnit<[u8; 1usize]>,
-    pub Spare2: UCHAR,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     [
         "Size of _KMUTANT__bindgen_ty_1__bindgen_ty_1",
-    ][::core::mem::size_of::<_KMUTANT__bindgen_ty_1__bindgen_ty_1>() - 2usize];
+    ][::core::mem::size_of::<_KMUTANT__bindgen_ty_1__bindgen_ty_1>() - 1usize];
     [
         "Alignment of _KMUTANT__bindgen_ty_1__bindgen_ty_1",
     ][::core::mem::align_of::<_KMUTANT__bindgen_ty_1__bindgen_ty_1>() - 1usize];
-    [
-        "Offset of field: _KMUTANT__bindgen_ty_1__bindgen_ty_1::Spare2",
-    ][::core::mem::offset_of!(_KMUTANT__bindgen_ty_1__bindgen_ty_1, Spare2) - 1usize];
 };
 impl _KMUTANT__bindgen_ty_1__bindgen_ty_1 {
     #[inline]
@@ -3710,7 +3706,7 @@ impl _KMUTANT__bindgen_ty_1__bindgen_ty_1 {
 const _: () = {
     [
         "Size of _KMUTANT__bindgen_ty_1",
-    ][::core::mem::size_of::<_KMUTANT__bindgen_ty_1>() - 2usize];
+    ][::core::mem::size_of::<_KMUTANT__bindgen_ty_1>() - 1usize];
     [
         "Alignment of _KMUTANT__bindgen_ty_1",
     ][::core::mem::align_of::<_KMUTANT__bindgen_ty_1>() - 1usize];
@@ -3742,7 +3738,7 @@ const _: () = {
     ][::core::mem::offset_of!(_KMUTANT, OwnerThread) - 40usize];
     [
         "Offset of field: _KMUTANT::ApcDisable",
-    ][::core::mem::offset_of!(_KMUTANT, ApcDisable) - 50usize];
+    ][::core::mem::offset_of!(_KMUTANT, ApcDisable) - 49usize];
 };
 impl Default for _KMUTANT {
     fn default() -> Self {

@@ -335,7 +335,6 @@ typedef struct _KMUTANT {
         struct {
             UCHAR Abandoned : 1;
             UCHAR Spare1 : 7;
-            UCHAR Spare2;
         } DUMMYSTRUCTNAME;
     } DUMMYUNIONNAME;
     UCHAR ApcDisable;
