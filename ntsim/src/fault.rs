@@ -414,17 +414,17 @@ impl fmt::Display for Fault {
             FaultKind::IllegalInstruction => f.write_str("illegal instruction")?,
             FaultKind::StackOverflow { .. } => f.write_str("kernel stack overflow")?,
             FaultKind::Divide => {
-                f.write_str("division by zero, or a quotient that does not fit")?
+                f.write_str("division by zero, or a quotient that does not fit")?;
             }
             FaultKind::FloatingPoint => f.write_str("unmasked floating-point exception")?,
             FaultKind::FastFail { code } => write!(f, "fast fail (int 29h), code {code}")?,
             FaultKind::Assertion => f.write_str("assertion failed (int 2Ch)")?,
             FaultKind::DebugService => {
-                f.write_str("debug service (int 2Dh), which ntsim does not have")?
+                f.write_str("debug service (int 2Dh), which ntsim does not have")?;
             }
             FaultKind::Interrupt { vector } => write!(f, "software interrupt {vector:#x}")?,
             FaultKind::Other { signal, trap } => {
-                write!(f, "signal {signal}, processor trap {trap}")?
+                write!(f, "signal {signal}, processor trap {trap}")?;
             }
         }
         match &self.instruction {

@@ -28,6 +28,10 @@ use std::ptr::{self, NonNull};
 /// The page size of x86-64, and of the kernel that ntsim simulates.
 pub const PAGE_SIZE: usize = 4096;
 
+// Linux' MADV_GUARD_INSTALL and MADV_GUARD_REMOVE; other systems refuse the numbers.
+const GUARD_INSTALL: libc::c_int = 102;
+const GUARD_REMOVE: libc::c_int = 103;
+
 /// What may be done with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {
@@ -95,6 +99,23 @@ impl Mapping {
         Ok(Self { base, len })
     }
 
+    /// Reserves `len` bytes for [`fence`](Self::fence) and [`unfence`](Self::unfence),
+    /// and fences all of them.
+    ///
+    /// A fence is a mark in the page table. Setting it costs a fraction of a change of
+    /// protection, which splits and joins the system's records of the mapping,
+    /// and the system limits the number of those records.
+    ///
+    /// # Errors
+    /// `InvalidInput` on a system without fences: Linux has them from 6.13 on.
+    pub fn fenced(len: usize) -> io::Result<Self> {
+        let mut mapping = Self::reserve(len)?;
+        let whole = 0..mapping.len;
+        mapping.protect(whole.clone(), Protection::ReadWrite)?;
+        mapping.fence(whole)?;
+        Ok(mapping)
+    }
+
     /// The first address.
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
@@ -147,13 +168,34 @@ impl Mapping {
     /// # Errors
     /// As [`protect`](Self::protect).
     pub fn discard(&mut self, range: Range<usize>) -> io::Result<()> {
+        self.advise(range, libc::MADV_DONTNEED)
+    }
+
+    /// Makes pages of a [`fenced`](Self::fenced) mapping inaccessible and drops their contents.
+    ///
+    /// # Errors
+    /// As [`protect`](Self::protect).
+    pub fn fence(&mut self, range: Range<usize>) -> io::Result<()> {
+        self.advise(range, GUARD_INSTALL)
+    }
+
+    /// Makes pages of a [`fenced`](Self::fenced) mapping accessible; they read as zero.
+    ///
+    /// # Errors
+    /// As [`protect`](Self::protect).
+    pub fn unfence(&mut self, range: Range<usize>) -> io::Result<()> {
+        self.advise(range, GUARD_REMOVE)
+    }
+
+    fn advise(&mut self, range: Range<usize>, advice: libc::c_int) -> io::Result<()> {
         let range = self.pages(range)?;
-        // SAFETY: as in `protect`.
+        // SAFETY: `pages` returns a range of whole pages of this mapping, and
+        // `&mut self` says that nobody holds a reference into it.
         let result = unsafe {
             libc::madvise(
                 self.base.as_ptr().wrapping_add(range.start).cast(),
                 range.len(),
-                libc::MADV_DONTNEED,
+                advice,
             )
         };
         if result == 0 {
@@ -248,7 +290,7 @@ pub const UNINITIALISED: u8 = 0xCD;
 /// The byte that surrounds a block inside its pages.
 pub const NO_MANS_LAND: u8 = 0xFD;
 
-const ARENA: usize = 16 << 20;
+const ARENA: usize = 4 << 20;
 const ALIGN: usize = 16;
 
 /// Limits of a [`GuardedPool`].
@@ -287,9 +329,55 @@ pub struct GuardedPool {
 #[derive(Debug)]
 struct Arena {
     mapping: Mapping,
+    /// How its pages become inaccessible.
+    fence: Fence,
     used: usize,
     /// Which block (index + 1) had each page last; the page behind a block is its guard.
     owner: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fence {
+    Mark,
+    Protection,
+}
+
+impl Arena {
+    fn new(len: usize) -> io::Result<Self> {
+        let (mapping, fence) = match Mapping::fenced(len) {
+            Ok(mapping) => (mapping, Fence::Mark),
+            Err(_) => (Mapping::reserve(len)?, Fence::Protection),
+        };
+        Ok(Self {
+            owner: vec![0; mapping.len() / PAGE_SIZE],
+            mapping,
+            fence,
+            // The first page stays inaccessible: the guard before the first block.
+            used: PAGE_SIZE,
+        })
+    }
+
+    fn open(&mut self, range: Range<usize>) -> io::Result<()> {
+        match self.fence {
+            Fence::Mark => self.mapping.unfence(range),
+            Fence::Protection => self.mapping.protect(range, Protection::ReadWrite),
+        }
+    }
+
+    fn close(&mut self, range: Range<usize>) -> io::Result<()> {
+        match self.fence {
+            Fence::Mark => self.mapping.fence(range),
+            Fence::Protection => self.mapping.protect(range, Protection::None),
+        }
+    }
+
+    /// Gives memory back that may be used again.
+    fn discard(&mut self, range: Range<usize>) {
+        // Only memory is at stake, so a refusal does not matter; fences leave none.
+        if self.fence == Fence::Protection {
+            let _ = self.mapping.discard(range);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -331,10 +419,7 @@ impl GuardedPool {
         let extent = self.extent(pages)?;
         let bytes = pages * PAGE_SIZE;
         let arena = &mut self.arenas[extent.arena];
-        arena
-            .mapping
-            .protect(extent.offset..extent.offset + bytes, Protection::ReadWrite)
-            .ok()?;
+        arena.open(extent.offset..extent.offset + bytes).ok()?;
         // SAFETY: the extent lies inside the arena's mapping.
         let start = unsafe { arena.mapping.base().add(extent.offset) };
         // SAFETY: the pages of the extent were just made writable and belong to
@@ -395,10 +480,8 @@ impl GuardedPool {
         self.live_bytes -= size;
         let bytes = extent.pages * PAGE_SIZE;
         let range = extent.offset..extent.offset + bytes;
-        let result = self.arenas[extent.arena]
-            .mapping
-            .protect(range, Protection::None);
-        debug_assert!(result.is_ok(), "mprotect of our own pages: {result:?}");
+        let result = self.arenas[extent.arena].close(range);
+        debug_assert!(result.is_ok(), "closing our own pages: {result:?}");
         self.quarantine.push_back(extent);
         self.quarantined += bytes;
         self.retire();
@@ -508,13 +591,8 @@ impl GuardedPool {
         let needed = pages.checked_add(1)?.checked_mul(PAGE_SIZE)?;
         let fits = |arena: &Arena| arena.mapping.len() - arena.used >= needed;
         if !self.arenas.last().is_some_and(fits) {
-            // The first page of an arena stays inaccessible: the guard before its first block.
-            let mapping = Mapping::reserve(ARENA.max(needed.checked_add(PAGE_SIZE)?)).ok()?;
-            self.arenas.push(Arena {
-                owner: vec![0; mapping.len() / PAGE_SIZE],
-                mapping,
-                used: PAGE_SIZE,
-            });
+            let len = ARENA.max(needed.checked_add(PAGE_SIZE)?);
+            self.arenas.push(Arena::new(len).ok()?);
         }
         let index = self.arenas.len() - 1;
         let arena = &mut self.arenas[index];
@@ -535,12 +613,7 @@ impl GuardedPool {
             };
             let bytes = extent.pages * PAGE_SIZE;
             self.quarantined -= bytes;
-            if extent.pages > 1 {
-                // Only memory is at stake, so a refusal does not matter.
-                let _ = self.arenas[extent.arena]
-                    .mapping
-                    .discard(extent.offset..extent.offset + bytes);
-            }
+            self.arenas[extent.arena].discard(extent.offset..extent.offset + bytes);
             self.reusable
                 .entry(extent.pages)
                 .or_default()

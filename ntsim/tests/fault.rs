@@ -3,6 +3,10 @@
 //! Faults of driver code come back as values, with the place where they happened.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "an address has 64 bits where this is compiled"
+)]
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -273,7 +277,8 @@ fn the_backtrace_has_functions_and_lines_of_the_driver_and_of_the_host() {
     .unwrap();
     let symbols = Symbols::find(image.image(), &path).unwrap();
     let locations = locate(&fault.backtrace(&[&image]), &[(&image, Some(&symbols))]);
-    let text: String = locations.iter().map(|l| format!("{l}\n")).collect();
+    let lines: Vec<_> = locations.iter().map(ToString::to_string).collect();
+    let text = lines.join("\n");
     let driver: Vec<_> = text
         .lines()
         .take(5)
@@ -379,8 +384,9 @@ fn an_overrun_of_a_pool_block_is_explained() {
     let fault = fault_of(move || {
         let block: *mut u8 = std::ptr::with_exposed_provenance_mut(address);
         for at in 0.. {
+            let byte = block.wrapping_add(at);
             // SAFETY: not sound, on purpose.
-            unsafe { block.add(at).write_volatile(0) };
+            unsafe { byte.write_volatile(0) };
         }
     });
     let info = pool.describe(fault.address().unwrap() as usize).unwrap();
