@@ -13,10 +13,6 @@
 #include <ntddk.h>
 #include <wdf.h>
 
-#ifndef KMDF_MINIMUM_VERSION_REQUIRED
-#define KMDF_MINIMUM_VERSION_REQUIRED KMDF_VERSION_MINOR
-#endif
-
 typedef struct {
     ULONG Size;
     const WCHAR *Component;
@@ -33,7 +29,7 @@ typedef struct {
     UCHAR *ClientVersionHigherThanFramework;
     ULONG *FuncCountPtr;
     ULONG *StructCountPtr;
-    SIZE_T **StructTable;
+    WDF_STRUCT_INFO *StructTable;
 } BIND_INFO;
 
 _Static_assert(sizeof(BIND_INFO) == 0x58, "the record that WdfVersionBind of KMDF 1.25 and later takes");
@@ -44,13 +40,14 @@ void __security_init_cookie(void);
 NTSTATUS DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING path);
 
 // What the framework fills in when it binds, and what bindings refer to.
+// WdfMinimumVersionRequired, which it reads, is in every object file that
+// includes wdf.h.
 const WDFFUNC *WdfFunctions_01033;
 PWDF_DRIVER_GLOBALS WdfDriverGlobals;
-ULONG WdfMinimumVersionRequired = KMDF_MINIMUM_VERSION_REQUIRED;
 BOOLEAN WdfClientVersionHigherThanFramework;
 ULONG WdfFunctionCount = WdfFunctionTableNumEntries;
 ULONG WdfStructureCount = WDF_STRUCTURE_TABLE_NUM_ENTRIES;
-SIZE_T *WdfStructures;
+WDF_STRUCT_INFO WdfStructures;
 
 static BIND_INFO bind_info = {
     .Size = sizeof(BIND_INFO),

@@ -99,7 +99,7 @@ pub fn build_driver(
         .args(profile.arguments())
         .args(toolchain.build_arguments());
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", TARGET.replace('-', "_").to_uppercase());
-    cargo.env(&flags, rust_flags(workspace, toolchain, env::var(&flags).ok()));
+    cargo.env(&flags, rust_flags(toolchain, env::var(&flags).ok()));
     // It would replace the flags above.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     let messages = run_in(&step, &mut cargo)?;
@@ -124,16 +124,24 @@ pub fn build_driver(
 
 /// Returns the compiler's flags: what a driver needs, and what keeps the
 /// machine out of the image so that equal sources give equal images.
-fn rust_flags(workspace: &Path, toolchain: &ImageToolchain, user: Option<String>) -> OsString {
+fn rust_flags(toolchain: &ImageToolchain, user: Option<String>) -> OsString {
     let home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
-    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned(), "-Clink-arg=/Brepro".to_owned()];
-    // The last one that fits wins, so the longer paths come last.
-    let mut remap = vec![(Some(workspace.to_path_buf()), ".")];
-    remap.push((home.map(|home| home.join("registry/src")), "registry"));
-    remap.push((Some(toolchain.target_directory().to_path_buf()), "target"));
+    let mut flags = vec![
+        "-Ctarget-feature=+crt-static".to_owned(),
+        // A hash in place of the time, and the checksum that Windows wants of
+        // drivers that it loads early.
+        "-Clink-arg=/Brepro".to_owned(),
+        "-Clink-arg=/RELEASE".to_owned(),
+    ];
+    // Sources of the workspace are named relative to it already.
+    let remap = [
+        (home.map(|home| home.join("registry/src")), "registry"),
+        (Some(toolchain.target_directory().to_path_buf()), "target"),
+    ];
     for (from, to) in remap {
+        // Flags are separated by blanks, which cannot be escaped.
         if let Some(from) = from.filter(|from| !from.to_string_lossy().contains(' ')) {
             flags.push(format!("--remap-path-prefix={}={to}", from.display()));
         }

@@ -97,7 +97,12 @@ impl ImageToolchain {
                 cargo.env_remove(&name);
             }
         }
-        cargo.current_dir(workspace).env("CARGO_TARGET_DIR", &self.target_directory);
+        cargo
+            .current_dir(workspace)
+            .env("CARGO_TARGET_DIR", &self.target_directory)
+            // By which build scripts find the workspace when the target
+            // directory is not inside it.
+            .env("PWD", workspace);
         let variable = |name: &str| format!("{name}_{}", TARGET.replace('-', "_"));
         let mut default = |name: String, value: OsString| {
             if env::var_os(&name).is_none() {

@@ -42,7 +42,7 @@ pub struct UmdfConfig {
 pub enum CpuArchitecture {
     /// x86-64.
     Amd64,
-    /// AArch64.
+    /// 64-bit ARM.
     Arm64,
 }
 
@@ -95,7 +95,7 @@ impl KmdfConfig {
     }
 
     /// Returns the oldest minor version that the driver runs on.
-    pub(crate) fn minimum(&self) -> u8 {
+    pub(crate) fn minimum(self) -> u8 {
         self.minimum_kmdf_version_minor
             .unwrap_or(self.target_kmdf_version_minor)
     }

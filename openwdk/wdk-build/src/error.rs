@@ -2,14 +2,17 @@
 
 //! What can go wrong while a build is configured.
 
-use std::{io, path::PathBuf};
+use std::{error::Error as _, fmt, io, path::PathBuf};
 
 use thiserror::Error;
 
 use crate::metadata::TryFromCargoMetadataError;
 
 /// Why a build could not be configured.
-#[derive(Debug, Error)]
+///
+/// `Debug` is written for people: it is what a build script prints whose `main`
+/// returns this error.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A file or directory could not be read or written.
@@ -115,6 +118,18 @@ pub enum ConfigError {
         /// What the compiler says.
         source: cc::Error,
     },
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut source = self.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
 }
 
 /// A failed operation on a file or directory, with its path.

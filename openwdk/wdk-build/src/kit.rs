@@ -73,7 +73,7 @@ impl Kit {
     }
 
     fn wdk(root: &Path, version: Option<String>, named_by: &str) -> Result<Self, ConfigError> {
-        let root = directory(root.to_path_buf(), named_by)?;
+        let root = directory(root, named_by)?;
         let version = match version {
             Some(version) => version,
             None => newest_version(&root.join("Lib"), named_by)?,
@@ -203,7 +203,8 @@ impl Kit {
 }
 
 /// Makes `path` absolute if it is a directory.
-fn directory(path: PathBuf, reason: &str) -> Result<PathBuf, ConfigError> {
+fn directory(path: impl AsRef<Path>, reason: &str) -> Result<PathBuf, ConfigError> {
+    let path = path.as_ref();
     if !path.is_dir() {
         return Err(ConfigError::DirectoryNotFound {
             directory: path.display().to_string(),
@@ -211,7 +212,7 @@ fn directory(path: PathBuf, reason: &str) -> Result<PathBuf, ConfigError> {
         });
     }
     // Not `canonicalize`: clang does not understand `\\?\` paths.
-    let absolute = absolute(&path).map_err(|source| IoError::with_path(&path, source))?;
+    let absolute = absolute(path).map_err(|source| IoError::with_path(path, source))?;
     // `absolute` keeps `..` on Unix; debug information should not.
     let mut plain = PathBuf::new();
     for component in absolute.components() {

@@ -155,8 +155,8 @@ fn forget_function_table(out_dir: &Path) {
 /// script.
 ///
 /// It is the one beside the `Cargo.lock` above `OUT_DIR`. With a target
-/// directory outside of the workspace there is none; then the workspace that
-/// holds this crate is taken, then the directory that cargo was started in.
+/// directory outside of the workspace there is none; then the directory that
+/// cargo was started in is searched, then the one that holds this crate.
 ///
 /// # Errors
 /// When none of these has a `Cargo.lock`.
@@ -165,8 +165,8 @@ pub fn find_top_level_cargo_manifest() -> Result<PathBuf, ConfigError> {
     let started_in = env::var_os("PWD").map(PathBuf::from).unwrap_or_default();
     let found = [
         out_dir.as_path(),
-        Path::new(env!("CARGO_MANIFEST_DIR")),
         &started_in,
+        Path::new(env!("CARGO_MANIFEST_DIR")),
     ]
     .into_iter()
     .flat_map(Path::ancestors)

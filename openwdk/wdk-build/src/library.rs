@@ -172,9 +172,9 @@ fn make_static_library(
         .file(file)
         .out_dir(out_dir)
         .cargo_metadata(false)
-        .cargo_warnings(false)
+        .warnings(false)
         .opt_level(2)
-        .debug(false);
+        .debug(true);
     let chosen = |name: String| std::env::var_os(name).is_some();
     if !cfg!(windows)
         && !chosen(format!("CC_{target}"))
@@ -202,7 +202,9 @@ fn make_static_library(
         .flag_if_supported("-fno-stack-protector")
         .flag_if_supported("-mno-red-zone")
         // No path of the build machine in the driver's debug information.
-        .flag_if_supported(format!("-ffile-prefix-map={}=openwdk", openwdk.display()));
+        .flag_if_supported(format!("-ffile-prefix-map={}=openwdk", openwdk.display()))
+        .flag_if_supported("-fdebug-compilation-dir=.")
+        .flag_if_supported("-gno-codeview-command-line");
     let objects = build
         .try_compile_intermediates()
         .map_err(|source| ConfigError::Stub {
@@ -275,6 +277,56 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_function_and_variable_of_the_headers_is_exported_by_a_module() {
+        let openwdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let driver = DriverConfig::Kmdf(KmdfConfig::new());
+        let kit = Kit::Open {
+            root: openwdk.clone(),
+        };
+        let base = headers::of(ApiSubset::Base, &driver, &kit, CpuArchitecture::Amd64).unwrap();
+        let base: String = base
+            .iter()
+            .map(|header| format!("#include \"{header}\"\n"))
+            .collect();
+        let mut builder = bindgen::Builder::default()
+            .header_contents("base.h", &base)
+            .with_codegen_config(bindgen::CodegenConfig::FUNCTIONS | bindgen::CodegenConfig::VARS)
+            .detect_include_paths(false)
+            .clang_args(headers::COMPILER_FLAGS)
+            .clang_args(["--target=x86_64-pc-windows-msvc", "-fno-builtin"]);
+        for path in kit.include_paths(&driver).unwrap() {
+            builder = builder.clang_arg(format!("-I{}", path.display()));
+        }
+        for (name, value) in headers::definitions(&driver, CpuArchitecture::Amd64) {
+            builder = builder.clang_arg(format!("-D{name}={}", value.unwrap_or_default()));
+        }
+        let bindings = builder.generate().unwrap().to_string();
+        let declared: Vec<&str> = bindings
+            .split(['\n', ';'])
+            .filter_map(|line| {
+                let line = line.trim();
+                let name = line
+                    .strip_prefix("pub fn ")
+                    .or(line.strip_prefix("pub static mut "));
+                name?.split(['(', ':']).next()
+            })
+            .collect();
+        assert!(declared.len() > 100, "{declared:?}");
+        let exported: std::collections::BTreeSet<String> = ["ntoskrnl", "hal", "wmilib"]
+            .into_iter()
+            .flat_map(|name| {
+                let file = lib_directory().join(format!("{name}.def"));
+                Definition::read(&file).unwrap().exports.into_keys()
+            })
+            .collect();
+        let missing: Vec<_> = declared
+            .iter()
+            .filter(|name| !exported.contains(**name))
+            .collect();
+        assert!(missing.is_empty(), "in no .def file: {missing:?}");
     }
 
     #[test]
