@@ -252,7 +252,7 @@ fn a_broken_stack_pointer_is_a_fault_too() {
 
 #[test]
 fn a_misaligned_vector_access_is_named() {
-    let buffer = vec![0_u8; 64];
+    let buffer = [0_u8; 64];
     let fault = fault_of(move || {
         let address = (buffer.as_ptr() as usize).next_multiple_of(16) + 8;
         // SAFETY: not sound, on purpose: movaps wants 16.
