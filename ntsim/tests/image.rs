@@ -254,16 +254,24 @@ fn a_user_mode_program_or_dll_is_refused_as_such() {
         Problem::Subsystem,
         "EFI application",
     );
+    let mut dll = patched(optional() + 68, &[3]);
+    dll[pe() + 23] = 0x20;
     refused(
-        &patched(pe() + 22, &[0x22, 0x20]),
-        Problem::Format,
-        "0x2022 has 0x2000 (DLL)",
+        &dll,
+        Problem::Subsystem,
+        "this is a user-mode DLL (subsystem 3, console)",
     );
     refused(
         &patched(pe() + 22, &[0x20, 0]),
         Problem::Format,
         "lacks 0x0002",
     );
+}
+
+#[test]
+fn a_driver_linked_as_a_library_is_a_driver() {
+    // rustc links a cdylib with /DLL, and the kernel does not mind.
+    assert!(Image::parse("x.sys", &patched(pe() + 22, &[0x22, 0x20])).is_ok());
 }
 
 #[test]

@@ -490,12 +490,7 @@ impl<'a> Reader<'a> {
                 },
             );
         }
-        if flags & pe::IMAGE_FILE_DLL != 0 {
-            return self.fail(
-                Problem::Format,
-                format!("Characteristics = {flags:#06x} has 0x2000 (DLL): a kernel-mode library is loaded for the driver that imports it, it is no driver itself"),
-            );
-        }
+        // IMAGE_FILE_DLL is fine: rustc links each driver, a cdylib, with /DLL.
         if flags & pe::IMAGE_FILE_RELOCS_STRIPPED != 0 {
             return self.fail(
                 Problem::Relocation,
