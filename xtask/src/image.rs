@@ -7,6 +7,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use object::{
     LittleEndian as LE,
     pe::{
-        IMAGE_DIRECTORY_ENTRY_BASERELOC, IMAGE_DIRECTORY_ENTRY_DEBUG,
+        IMAGE_DEBUG_TYPE_CODEVIEW, IMAGE_DIRECTORY_ENTRY_BASERELOC, IMAGE_DIRECTORY_ENTRY_DEBUG,
         IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE, IMAGE_DLLCHARACTERISTICS_NX_COMPAT,
         IMAGE_FILE_MACHINE_AMD64, IMAGE_SUBSYSTEM_NATIVE,
     },
@@ -56,7 +57,11 @@ impl Profile {
         let mut arguments = vec![format!("--profile={name}")];
         // A driver cannot unwind. As a profile of its own, because on the host
         // the simulator catches panics.
-        for setting in [format!("inherits={base:?}"), "panic=\"abort\"".to_owned(), "debug=\"full\"".to_owned()] {
+        for setting in [
+            format!("inherits={base:?}"),
+            "panic=\"abort\"".to_owned(),
+            "debug=\"full\"".to_owned(),
+        ] {
             arguments.push(format!("--config=profile.{name}.{setting}"));
         }
         arguments
@@ -95,31 +100,168 @@ pub fn build_driver(
     let mut cargo = toolchain.cargo(workspace);
     cargo
         .arg("build")
-        .args(["--package", package, "--lib", "--message-format=json-render-diagnostics"])
+        .args([
+            "--package",
+            package,
+            "--lib",
+            "--message-format=json-render-diagnostics",
+        ])
         .args(profile.arguments())
         .args(toolchain.build_arguments());
-    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", TARGET.replace('-', "_").to_uppercase());
+    let flags = format!(
+        "CARGO_TARGET_{}_RUSTFLAGS",
+        TARGET.replace('-', "_").to_uppercase()
+    );
     cargo.env(&flags, rust_flags(toolchain, env::var(&flags).ok()));
     // It would replace the flags above.
-    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    cargo
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
     let messages = run_in(&step, &mut cargo)?;
 
     let library = Artifact::find(&messages, package)?;
-    let target = toolchain.target_directory().join(TARGET).join(profile.name());
+    let target = toolchain
+        .target_directory()
+        .join(TARGET)
+        .join(profile.name());
     let directory = target.join("package").join(package);
-    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
     let copy = |from: &Path, extension: &str| -> Result<PathBuf> {
         let to = directory.join(&library.name).with_extension(extension);
-        fs::copy(from, &to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+        fs::copy(from, &to)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
         Ok(to)
     };
     let sys = copy(&library.dll, "sys")?;
     let pdb = copy(&library.pdb, "pdb")?;
-    let map = target.join("deps").join(&library.name).with_extension("map");
-    let map = if map.is_file() { Some(copy(&map, "map")?) } else { None };
+    let map = target
+        .join("deps")
+        .join(&library.name)
+        .with_extension("map");
+    let map = if map.is_file() {
+        Some(copy(&map, "map")?)
+    } else {
+        None
+    };
+    reproducible(&sys, &pdb)?;
     let inf = stamp_inf(&library, &directory)?;
     step.finish();
-    Ok(Built { directory, sys, pdb, map, inf })
+    Ok(Built {
+        directory,
+        sys,
+        pdb,
+        map,
+        inf,
+    })
+}
+
+/// Gives image and PDB an identity that depends on the image alone.
+///
+/// The linker's depends on the PDB, and the PDB on the random name of a
+/// directory that the compiler passes to the linker.
+fn reproducible(sys: &Path, pdb: &Path) -> Result<()> {
+    let read =
+        |file: &Path| fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+    let write = |file: &Path, data: &[u8]| {
+        fs::write(file, data).with_context(|| format!("cannot write {}", file.display()))
+    };
+    let (mut image, mut symbols) = (read(sys)?, read(pdb)?);
+    let identity =
+        Identity::find(&image).with_context(|| format!("damaged image {}", sys.display()))?;
+    let old_guid = image[identity.guid.clone()].to_vec();
+    ensure!(
+        !old_guid.iter().all(|byte| *byte == 0),
+        "{} names no PDB",
+        sys.display()
+    );
+    for field in identity
+        .timestamps
+        .iter()
+        .chain([&identity.guid, &identity.checksum])
+    {
+        image[field.clone()].fill(0);
+    }
+    // FNV-1a, in two flavours for 128 bits.
+    let hash = |seed: u64| {
+        image.iter().fold(seed, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    };
+    let (low, high) = (hash(0xcbf2_9ce4_8422_2325), hash(0x9747_b28c_8422_2325));
+    let guid = [low.to_le_bytes(), high.to_le_bytes()].concat();
+    for field in &identity.timestamps {
+        image[field.clone()].copy_from_slice(&low.to_le_bytes()[..4]);
+    }
+    image[identity.guid].copy_from_slice(&guid);
+    let checksum = checksum(&image);
+    image[identity.checksum].copy_from_slice(&checksum.to_le_bytes());
+    let at = symbols
+        .windows(old_guid.len())
+        .position(|bytes| bytes == old_guid);
+    let at =
+        at.with_context(|| format!("{} does not belong to {}", pdb.display(), sys.display()))?;
+    symbols[at..at + guid.len()].copy_from_slice(&guid);
+    write(sys, &image)?;
+    write(pdb, &symbols)
+}
+
+/// Where in the file of an image its identity is.
+struct Identity {
+    timestamps: Vec<Range<usize>>,
+    checksum: Range<usize>,
+    guid: Range<usize>,
+}
+
+impl Identity {
+    fn find(data: &[u8]) -> Result<Self> {
+        let image = PeFile64::parse(data)?;
+        let headers = usize::try_from(image.dos_header().nt_headers_offset())?;
+        let field = |offset: usize, size: usize| offset..offset + size;
+        let mut timestamps = vec![field(headers + 8, 4)];
+        let checksum = field(headers + 88, 4);
+        let directory = image
+            .data_directory(IMAGE_DIRECTORY_ENTRY_DEBUG)
+            .context("no debug directory")?;
+        let sections = image.section_table();
+        let (offset, size) = directory.file_range(&sections)?;
+        let mut guid = None;
+        for entry in (0..size / 28).map(|index| offset + index * 28) {
+            let entry = usize::try_from(entry)?;
+            let number = |at: usize| -> Result<u32> {
+                let bytes = data
+                    .get(entry + at..entry + at + 4)
+                    .context("damaged debug directory")?;
+                Ok(u32::from_le_bytes(bytes.try_into()?))
+            };
+            timestamps.push(field(entry + 4, 4));
+            if number(12)? == IMAGE_DEBUG_TYPE_CODEVIEW {
+                // The GUID follows the signature "RSDS".
+                guid = Some(field(usize::try_from(number(24)?)? + 4, 16));
+            }
+        }
+        let guid = guid
+            .filter(|guid| guid.end <= data.len())
+            .context("no CodeView record")?;
+        Ok(Self {
+            timestamps,
+            checksum,
+            guid,
+        })
+    }
+}
+
+/// Returns the checksum of an image whose checksum field is zero.
+fn checksum(image: &[u8]) -> u32 {
+    let words = image
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) | u32::from(pair.get(1).copied().unwrap_or(0)) << 8);
+    let sum = words.fold(0u32, |sum, word| {
+        let sum = sum + word;
+        (sum & 0xffff) + (sum >> 16)
+    });
+    // An image of 4 GiB or more cannot be.
+    sum + u32::try_from(image.len()).unwrap_or(u32::MAX)
 }
 
 /// Returns the compiler's flags: what a driver needs, and what keeps the
@@ -130,10 +272,8 @@ fn rust_flags(toolchain: &ImageToolchain, user: Option<String>) -> OsString {
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
     let mut flags = vec![
         "-Ctarget-feature=+crt-static".to_owned(),
-        // A hash in place of the time, and the checksum that Windows wants of
-        // drivers that it loads early.
+        // A hash in place of the time.
         "-Clink-arg=/Brepro".to_owned(),
-        "-Clink-arg=/RELEASE".to_owned(),
     ];
     // Sources of the workspace are named relative to it already.
     let remap = [
@@ -200,7 +340,8 @@ fn stamp_inf(library: &Artifact, directory: &Path) -> Result<Option<PathBuf>> {
     if !inx.is_file() {
         return Ok(None);
     }
-    let text = fs::read_to_string(&inx).with_context(|| format!("cannot read {}", inx.display()))?;
+    let text =
+        fs::read_to_string(&inx).with_context(|| format!("cannot read {}", inx.display()))?;
     let inf = directory.join(&library.name).with_extension("inf");
     fs::write(&inf, stamp(&text)).with_context(|| format!("cannot write {}", inf.display()))?;
     Ok(Some(inf))
@@ -262,41 +403,87 @@ fn check(data: &[u8], sys: &Path) -> Result<Facts> {
     let image = PeFile64::parse(data).context("not a PE32+ image")?;
     let headers = image.nt_headers();
     let machine = headers.file_header().machine.get(LE);
-    ensure!(machine == IMAGE_FILE_MACHINE_AMD64, "machine = {machine:#x}: expected {IMAGE_FILE_MACHINE_AMD64:#x} (x86-64)");
+    ensure!(
+        machine == IMAGE_FILE_MACHINE_AMD64,
+        "machine = {machine:#x}: expected {IMAGE_FILE_MACHINE_AMD64:#x} (x86-64)"
+    );
     let optional = headers.optional_header();
     let subsystem = optional.subsystem();
-    ensure!(subsystem == IMAGE_SUBSYSTEM_NATIVE, "subsystem = {subsystem}: expected {IMAGE_SUBSYSTEM_NATIVE} (native)");
+    ensure!(
+        subsystem == IMAGE_SUBSYSTEM_NATIVE,
+        "subsystem = {subsystem}: expected {IMAGE_SUBSYSTEM_NATIVE} (native)"
+    );
     let wanted = IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE | IMAGE_DLLCHARACTERISTICS_NX_COMPAT;
     let characteristics = optional.dll_characteristics();
-    ensure!(characteristics & wanted == wanted, "DLL characteristics = {characteristics:#x}: expected {wanted:#x} (dynamic base, no-execute) among them");
+    ensure!(
+        characteristics & wanted == wanted,
+        "DLL characteristics = {characteristics:#x}: expected {wanted:#x} (dynamic base, no-execute) among them"
+    );
 
     let imports = imports(&image)?;
     for (module, names) in &imports {
-        ensure!(MODULES.contains(&module.as_str()), "imports from {module}: expected only {}", MODULES.join(", "));
+        ensure!(
+            MODULES.contains(&module.as_str()),
+            "imports from {module}: expected only {}",
+            MODULES.join(", ")
+        );
         for name in names {
             let documented = HAL.lines().any(|line| line.trim() == name);
-            ensure!(documented == (module == "HAL.dll"), "imports {name} from {module}: its documentation page gives another module");
+            ensure!(
+                documented == (module == "HAL.dll"),
+                "imports {name} from {module}: its documentation page gives another module"
+            );
         }
     }
-    for (module, name) in [("WDFLDR.SYS", "WdfVersionBind"), ("WDFLDR.SYS", "WdfVersionUnbind")] {
-        let present = imports.get(module).is_some_and(|names| names.iter().any(|other| other == name));
-        ensure!(present, "does not import {name} from {module}: is it linked with WdfDriverEntry?");
+    for (module, name) in [
+        ("WDFLDR.SYS", "WdfVersionBind"),
+        ("WDFLDR.SYS", "WdfVersionUnbind"),
+    ] {
+        let present = imports
+            .get(module)
+            .is_some_and(|names| names.iter().any(|other| other == name));
+        ensure!(
+            present,
+            "does not import {name} from {module}: is it linked with WdfDriverEntry?"
+        );
     }
 
-    let directory = |index| image.data_directory(index).map_or(0, |directory| directory.size.get(LE));
+    let directory = |index| {
+        image
+            .data_directory(index)
+            .map_or(0, |directory| directory.size.get(LE))
+    };
     let relocations = directory(IMAGE_DIRECTORY_ENTRY_BASERELOC);
-    ensure!(relocations != 0, "no base relocations: the kernel could not load it");
-    ensure!(directory(IMAGE_DIRECTORY_ENTRY_DEBUG) != 0, "no debug directory");
+    ensure!(
+        relocations != 0,
+        "no base relocations: the kernel could not load it"
+    );
+    ensure!(
+        directory(IMAGE_DIRECTORY_ENTRY_DEBUG) != 0,
+        "no debug directory"
+    );
     let debug = object::Object::pdb_info(&image).context("damaged debug directory")?;
     let debug = debug.context("the debug directory names no PDB")?;
     let pdb = String::from_utf8_lossy(debug.path()).into_owned();
-    ensure!(!pdb.contains(['/', '\\']), "PDB = {pdb:?}: expected a name without a path");
+    ensure!(
+        !pdb.contains(['/', '\\']),
+        "PDB = {pdb:?}: expected a name without a path"
+    );
     let beside = sys.with_file_name(&pdb);
-    ensure!(beside.is_file(), "PDB = {pdb:?}: there is no {}", beside.display());
+    ensure!(
+        beside.is_file(),
+        "PDB = {pdb:?}: there is no {}",
+        beside.display()
+    );
 
     let entry = optional.address_of_entry_point();
     check_entry(sys, entry)?;
-    Ok(Facts { imports, relocations, pdb, entry })
+    Ok(Facts {
+        imports,
+        relocations,
+        pdb,
+        entry,
+    })
 }
 
 /// Checks the entry point against the linker's map, which is where its name is.
@@ -304,7 +491,10 @@ fn check_entry(sys: &Path, entry: u32) -> Result<()> {
     ensure!(entry != 0, "entry point = 0: expected FxDriverEntry");
     let map = sys.with_extension("map");
     let Ok(text) = fs::read_to_string(&map) else {
-        bail!("cannot read {}, the map that names the entry point", map.display());
+        bail!(
+            "cannot read {}, the map that names the entry point",
+            map.display()
+        );
     };
     // " 0001:00000abc  FxDriverEntry  0000000180001abc  WdfDriverEntry:WdfDriverEntry.obj"
     let number = |text: &str| u64::from_str_radix(text, 16).ok();
@@ -318,7 +508,11 @@ fn check_entry(sys: &Path, entry: u32) -> Result<()> {
         .filter(|line| line.split_whitespace().nth(1) == Some("FxDriverEntry"))
         .find_map(|line| number(line.split_whitespace().nth(2)?))
         .with_context(|| format!("{}: no symbol FxDriverEntry", map.display()))?;
-    ensure!(named == base + u64::from(entry), "entry point = {entry:#x}: expected FxDriverEntry at {:#x}", named.saturating_sub(base));
+    ensure!(
+        named == base + u64::from(entry),
+        "entry point = {entry:#x}: expected FxDriverEntry at {:#x}",
+        named.saturating_sub(base)
+    );
     Ok(())
 }
 
@@ -330,16 +524,29 @@ fn imports(image: &PeFile64<'_>) -> Result<BTreeMap<String, Vec<String>>> {
     };
     let mut descriptors = table.descriptors().context("damaged import table")?;
     while let Some(descriptor) = descriptors.next().context("damaged import table")? {
-        let module = text(table.name(descriptor.name.get(LE)).context("damaged import table")?);
+        let module = text(
+            table
+                .name(descriptor.name.get(LE))
+                .context("damaged import table")?,
+        );
         let thunks = match descriptor.original_first_thunk.get(LE) {
             0 => descriptor.first_thunk.get(LE),
             thunks => thunks,
         };
-        let mut thunks = table.thunks(thunks).with_context(|| format!("damaged imports from {module}"))?;
-        while let Some(thunk) = thunks.next::<object::pe::ImageNtHeaders64>().with_context(|| format!("damaged imports from {module}"))? {
+        let mut thunks = table
+            .thunks(thunks)
+            .with_context(|| format!("damaged imports from {module}"))?;
+        while let Some(thunk) = thunks
+            .next::<object::pe::ImageNtHeaders64>()
+            .with_context(|| format!("damaged imports from {module}"))?
+        {
             match table.import::<object::pe::ImageNtHeaders64>(thunk) {
-                Ok(Import::Name(_, name)) => imports.entry(module.clone()).or_default().push(text(name)),
-                Ok(Import::Ordinal(ordinal)) => bail!("imports number {ordinal} of {module}: expected a name"),
+                Ok(Import::Name(_, name)) => {
+                    imports.entry(module.clone()).or_default().push(text(name))
+                }
+                Ok(Import::Ordinal(ordinal)) => {
+                    bail!("imports number {ordinal} of {module}: expected a name")
+                }
                 Err(error) => bail!("damaged imports from {module}: {error}"),
             }
         }
@@ -363,7 +570,10 @@ mod tests {
 
     #[test]
     fn stamping_keeps_a_version_that_is_there() {
-        assert_eq!(stamp("DriverVer = 02/03/2025,1.2.3.4"), "DriverVer = 02/03/2025,1.2.3.4\r\n");
+        assert_eq!(
+            stamp("DriverVer = 02/03/2025,1.2.3.4"),
+            "DriverVer = 02/03/2025,1.2.3.4\r\n"
+        );
     }
 
     #[test]
@@ -372,6 +582,9 @@ mod tests {
         fs::write(&file, b"MZ").unwrap();
         let error = format!("{:#}", verify(&file).unwrap_err());
         fs::remove_file(&file).unwrap();
-        assert!(error.contains("xtask-no-image") && error.contains("not a PE32+ image"), "{error}");
+        assert!(
+            error.contains("xtask-no-image") && error.contains("not a PE32+ image"),
+            "{error}"
+        );
     }
 }

@@ -34,7 +34,9 @@ impl Step {
         let label = label.into();
         let bar = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg:.dim}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg:.dim}")
+            {
                 bar.set_style(style);
             }
             bar.set_prefix(label.clone());
@@ -44,7 +46,11 @@ impl Step {
             eprintln!("{label} ...");
             None
         };
-        Self { label, started: Instant::now(), bar }
+        Self {
+            label,
+            started: Instant::now(),
+            bar,
+        }
     }
 
     /// Shows what the step is at.
@@ -100,7 +106,9 @@ pub fn run_in(step: &Step, command: &mut Command) -> Result<String> {
     // Both are read at once, so that neither pipe fills up and blocks.
     let stdout = thread::spawn(move || {
         let mut text = Vec::new();
-        stdout.read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
+        stdout
+            .read_to_end(&mut text)
+            .map(|_| String::from_utf8_lossy(&text).into_owned())
     });
     let mut said = String::new();
     for line in BufReader::new(stderr).split(b'\n') {
@@ -114,9 +122,15 @@ pub fn run_in(step: &Step, command: &mut Command) -> Result<String> {
         Ok(output) => output.with_context(|| format!("cannot read what `{shown}` writes"))?,
         Err(_) => bail!("cannot read what `{shown}` writes"),
     };
-    let status = child.wait().with_context(|| format!("cannot wait for `{shown}`"))?;
+    let status = child
+        .wait()
+        .with_context(|| format!("cannot wait for `{shown}`"))?;
     if !status.success() {
-        bail!("`{shown}` failed ({status}):\n{}{}", said.trim_end(), indent(&output));
+        bail!(
+            "`{shown}` failed ({status}):\n{}{}",
+            said.trim_end(),
+            indent(&output)
+        );
     }
     Ok(output)
 }
@@ -124,7 +138,11 @@ pub fn run_in(step: &Step, command: &mut Command) -> Result<String> {
 /// Runs a program silently; returns its standard output, or `None` if it
 /// cannot be started or fails.
 pub fn ask(command: &mut Command) -> Option<String> {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }
@@ -133,7 +151,9 @@ pub fn ask(command: &mut Command) -> Option<String> {
 #[must_use]
 pub fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
     let name = Path::new(name.as_ref()).with_extension(env::consts::EXE_EXTENSION);
-    env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(&name)).find(|path| path.is_file())
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|directory| directory.join(&name))
+        .find(|path| path.is_file())
 }
 
 /// Returns a command as one would type it.
@@ -142,7 +162,11 @@ pub fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words = words.map(|word| {
         let word = word.to_string_lossy();
-        if word.contains([' ', '"', '\'']) { format!("'{word}'") } else { word.into_owned() }
+        if word.contains([' ', '"', '\'']) {
+            format!("'{word}'")
+        } else {
+            word.into_owned()
+        }
     });
     words.collect::<Vec<_>>().join(" ")
 }

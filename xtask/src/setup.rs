@@ -48,7 +48,9 @@ impl std::str::FromStr for Toolchain {
             "auto" => Ok(Self::Auto),
             "rustup" => Ok(Self::Rustup),
             "debian" => Ok(Self::Debian),
-            _ => Err(format!("toolchain {text:?}: expected auto, rustup or debian")),
+            _ => Err(format!(
+                "toolchain {text:?}: expected auto, rustup or debian"
+            )),
         }
     }
 }
@@ -92,7 +94,12 @@ impl ImageToolchain {
         // What cargo told this program about itself is not for another cargo.
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
-            let about_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+            let about_package = [
+                "CARGO_PKG_",
+                "CARGO_MANIFEST_",
+                "CARGO_BIN_",
+                "CARGO_CRATE_",
+            ];
             if text == "CARGO" || about_package.iter().any(|prefix| text.starts_with(prefix)) {
                 cargo.env_remove(&name);
             }
@@ -110,7 +117,10 @@ impl ImageToolchain {
             }
         };
         if let Some(linker) = &self.linker {
-            let name = format!("CARGO_TARGET_{}_LINKER", TARGET.replace('-', "_").to_uppercase());
+            let name = format!(
+                "CARGO_TARGET_{}_LINKER",
+                TARGET.replace('-', "_").to_uppercase()
+            );
             default(name, linker.into());
             default(variable("CC"), "clang".into());
         }
@@ -125,7 +135,10 @@ impl ImageToolchain {
     pub fn build_arguments(&self) -> Vec<&'static str> {
         let mut arguments = vec!["--target", TARGET];
         if self.kind == Toolchain::Debian {
-            arguments.extend(["-Zbuild-std=core,alloc", "-Zbuild-std-features=compiler-builtins-mem"]);
+            arguments.extend([
+                "-Zbuild-std=core,alloc",
+                "-Zbuild-std-features=compiler-builtins-mem",
+            ]);
         }
         arguments
     }
@@ -151,7 +164,12 @@ pub fn ensure_image_toolchain(workspace: &Path, wanted: Toolchain) -> Result<Ima
         // Microsoft's compiler and linker, or what the user's own settings say.
         ensure_rustup_target(workspace)?;
         let kind = Toolchain::Rustup;
-        return Ok(ImageToolchain { kind, target_directory, linker: None, archiver: None });
+        return Ok(ImageToolchain {
+            kind,
+            target_directory,
+            linker: None,
+            archiver: None,
+        });
     }
     ensure_programs()?;
     let kind = ensure_rust(workspace, wanted)?;
@@ -162,7 +180,12 @@ pub fn ensure_image_toolchain(workspace: &Path, wanted: Toolchain) -> Result<Ima
         Toolchain::Auto | Toolchain::Rustup => target_directory,
     };
     let archiver = find_versioned("llvm-lib");
-    Ok(ImageToolchain { kind, target_directory, linker: Some(linker), archiver })
+    Ok(ImageToolchain {
+        kind,
+        target_directory,
+        linker: Some(linker),
+        archiver,
+    })
 }
 
 /// Makes sure that some compiler has the target, and returns whose it is.
@@ -176,7 +199,8 @@ fn ensure_rust(workspace: &Path, wanted: Toolchain) -> Result<Toolchain> {
     }
     let sources = ask(Command::new(DEBIAN_RUSTC).args(["--print", "sysroot"]))
         .map(|sysroot| Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/Cargo.toml"));
-    let complete = sources.is_some_and(|sources| sources.is_file()) && Path::new(DEBIAN_CARGO).is_file();
+    let complete =
+        sources.is_some_and(|sources| sources.is_file()) && Path::new(DEBIAN_CARGO).is_file();
     if !complete {
         install(&DEBIAN_RUST_PACKAGES)?;
     }
@@ -186,10 +210,14 @@ fn ensure_rust(workspace: &Path, wanted: Toolchain) -> Result<Toolchain> {
 /// Makes sure that the compiler that `cargo` runs has the target.
 fn ensure_rustup_target(workspace: &Path) -> Result<()> {
     let mut rustc = Command::new("rustc");
-    rustc.current_dir(workspace).args(["--print", "target-libdir", "--target", TARGET]);
+    rustc
+        .current_dir(workspace)
+        .args(["--print", "target-libdir", "--target", TARGET]);
     let has_core = |directory: String| {
         fs::read_dir(directory).is_ok_and(|mut files| {
-            files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("libcore-")))
+            files.any(|file| {
+                file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
+            })
         })
     };
     if ask(&mut rustc).is_some_and(has_core) {
@@ -200,7 +228,9 @@ fn ensure_rustup_target(workspace: &Path) -> Result<()> {
     }
     run(
         &format!("adding the Rust target {TARGET}"),
-        Command::new("rustup").current_dir(workspace).args(["target", "add", TARGET]),
+        Command::new("rustup")
+            .current_dir(workspace)
+            .args(["target", "add", TARGET]),
     )
     .map(drop)
     .with_context(|| format!("cannot add the Rust target {TARGET}"))
@@ -218,17 +248,30 @@ fn ensure_programs() -> Result<()> {
     if find_versioned("llvm-lib").is_none() {
         missing.push("llvm");
     }
-    if missing.is_empty() { Ok(()) } else { install(&missing) }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        install(&missing)
+    }
 }
 
 /// Returns whether bindgen will find libclang.
 fn has_libclang() -> bool {
-    let mut directories: Vec<PathBuf> =
-        env::var_os("LIBCLANG_PATH").into_iter().map(PathBuf::from).collect();
+    let mut directories: Vec<PathBuf> = env::var_os("LIBCLANG_PATH")
+        .into_iter()
+        .map(PathBuf::from)
+        .collect();
     if let Some(directory) = ask(Command::new("llvm-config").arg("--libdir")) {
         directories.push(directory.into());
     }
-    for parent in ["/usr/lib", "/usr/local/lib", "/usr/lib64", "/opt/homebrew/opt/llvm/lib", "/usr/local/opt/llvm/lib", "/Library/Developer/CommandLineTools/usr/lib"] {
+    for parent in [
+        "/usr/lib",
+        "/usr/local/lib",
+        "/usr/lib64",
+        "/opt/homebrew/opt/llvm/lib",
+        "/usr/local/opt/llvm/lib",
+        "/Library/Developer/CommandLineTools/usr/lib",
+    ] {
         directories.push(parent.into());
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             directories.push(entry.path());
@@ -237,12 +280,18 @@ fn has_libclang() -> bool {
     }
     let is_libclang = |name: &str| {
         let file = Path::new(name);
-        let plain = file.extension().is_some_and(|end| end == "so" || end == "dylib");
-        name.starts_with("libclang") && !name.starts_with("libclang-cpp") && (plain || name.contains(".so."))
+        let plain = file
+            .extension()
+            .is_some_and(|end| end == "so" || end == "dylib");
+        name.starts_with("libclang")
+            && !name.starts_with("libclang-cpp")
+            && (plain || name.contains(".so."))
     };
     directories.iter().any(|directory| {
         fs::read_dir(directory).is_ok_and(|files| {
-            files.flatten().any(|file| is_libclang(&file.file_name().to_string_lossy()))
+            files
+                .flatten()
+                .any(|file| is_libclang(&file.file_name().to_string_lossy()))
         })
     })
 }
@@ -250,9 +299,14 @@ fn has_libclang() -> bool {
 /// Looks for a program of LLVM, which distributions also install as
 /// `name-VERSION` or outside of `PATH`.
 fn find_versioned(name: &str) -> Option<PathBuf> {
-    let elsewhere = ["/opt/homebrew/opt/llvm/bin", "/usr/local/opt/llvm/bin"].map(|directory| Path::new(directory).join(name));
+    let elsewhere = ["/opt/homebrew/opt/llvm/bin", "/usr/local/opt/llvm/bin"]
+        .map(|directory| Path::new(directory).join(name));
     find_program(name)
-        .or_else(|| (11..=30).rev().find_map(|version| find_program(format!("{name}-{version}"))))
+        .or_else(|| {
+            (11..=30)
+                .rev()
+                .find_map(|version| find_program(format!("{name}-{version}")))
+        })
         .or_else(|| elsewhere.into_iter().find(|path| path.is_file()))
 }
 
@@ -260,11 +314,13 @@ fn find_versioned(name: &str) -> Option<PathBuf> {
 /// is called by, and so does rustc when it chooses arguments.
 fn ensure_linker(workspace: &Path, directory: &Path) -> Result<PathBuf> {
     if let Some(rust_lld) = find_rust_lld(workspace) {
-        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
         let link = directory.join("lld-link");
         if fs::read_link(&link).ok().as_ref() != Some(&rust_lld) {
             let _ = fs::remove_file(&link);
-            symlink(&rust_lld, &link).with_context(|| format!("cannot create {}", link.display()))?;
+            symlink(&rust_lld, &link)
+                .with_context(|| format!("cannot create {}", link.display()))?;
         }
         return Ok(link);
     }
@@ -272,12 +328,15 @@ fn ensure_linker(workspace: &Path, directory: &Path) -> Result<PathBuf> {
         return Ok(linker);
     }
     install(&["lld"])?;
-    find_versioned("lld-link").context("there is no lld-link, although the package lld is installed")
+    find_versioned("lld-link")
+        .context("there is no lld-link, although the package lld is installed")
 }
 
 /// Looks for the linker that rustup's compilers bring along.
 fn find_rust_lld(workspace: &Path) -> Option<PathBuf> {
-    let sysroot = ask(Command::new("rustc").current_dir(workspace).args(["--print", "sysroot"]))?;
+    let sysroot = ask(Command::new("rustc")
+        .current_dir(workspace)
+        .args(["--print", "sysroot"]))?;
     fs::read_dir(Path::new(&sysroot).join("lib/rustlib"))
         .ok()?
         .flatten()
@@ -302,17 +361,27 @@ fn install(packages: &[&str]) -> Result<()> {
         bail!("missing: {names}; to install them: brew install llvm lld");
     }
     if find_program("apt-get").is_none() {
-        bail!("missing (by the names that Debian gives them): {names}; install them with this system's packages");
+        bail!(
+            "missing (by the names that Debian gives them): {names}; install them with this system's packages"
+        );
     }
     if ask(Command::new("id").arg("-u")).as_deref() != Some("0") {
-        bail!("missing: {names}; to install them: sudo apt-get update && sudo apt-get install --yes {names}");
+        bail!(
+            "missing: {names}; to install them: sudo apt-get update && sudo apt-get install --yes {names}"
+        );
     }
     let apt_get = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.args(["--yes", "--quiet"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+            .args(["--yes", "--quiet"])
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
-    run("updating the list of Debian packages", &mut apt_get(&["update"]))?;
+    run(
+        "updating the list of Debian packages",
+        &mut apt_get(&["update"]),
+    )?;
     run(
         &format!("installing {names}"),
         apt_get(&["install", "--no-install-recommends"]).args(packages),

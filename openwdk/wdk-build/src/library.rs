@@ -287,10 +287,7 @@ mod tests {
             root: openwdk.clone(),
         };
         let base = headers::of(ApiSubset::Base, &driver, &kit, CpuArchitecture::Amd64).unwrap();
-        let base: String = base
-            .iter()
-            .map(|header| format!("#include \"{header}\"\n"))
-            .collect();
+        let base = format!("#include \"{}\"\n", base.join("\"\n#include \""));
         let mut builder = bindgen::Builder::default()
             .header_contents("base.h", &base)
             .with_codegen_config(bindgen::CodegenConfig::FUNCTIONS | bindgen::CodegenConfig::VARS)
