@@ -6,7 +6,7 @@
 //! file from `[Manufacturer]` to the services and gives a [`DriverPackage`] with
 //! everything resolved, or the first mistake. [`stamp`] makes an INF of an INX.
 //!
-//! Setupapi forgives much and tells nobody; this reader is strict, as InfVerif is: what it
+//! Setupapi forgives much and tells nobody; this reader is strict, as `InfVerif` is: what it
 //! does not understand is an [`InfError`] that names the file, the line, the section or
 //! field and the value, and the way out.
 //!
@@ -15,7 +15,7 @@
 //! * A **directive** is a line `key = value, value, …`; file lists and registry lists have
 //!   lines of values only.
 //! * A **decoration** selects a section for a system: `.NTamd64`, `.NTamd64.10.0...16299`.
-//! * A **DDInstall section** says how a model is installed; its services, hardware
+//! * A **`DDInstall` section** says how a model is installed; its services, hardware
 //!   registry and KMDF version stand in sections of its name with a suffix (`.Services`,
 //!   `.HW`, `.Wdf`).
 //! * A **dirid** is a number that stands for a folder: 12 is `System32\drivers`, 13 the
@@ -73,19 +73,19 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InfError {
     /// The file.
-    pub file: String,
+    pub file: Box<str>,
     /// The line, from 1; [`None`] for what is missing altogether.
     pub line: Option<u32>,
     /// The section it is about.
-    pub section: Option<String>,
+    pub section: Option<Box<str>>,
     /// The directive in the section.
-    pub field: Option<String>,
+    pub field: Option<Box<str>>,
     /// The offending value.
-    pub value: Option<String>,
+    pub value: Option<Box<str>>,
     /// What is wrong with it.
-    pub problem: String,
+    pub problem: Box<str>,
     /// What to do about it.
-    pub way_out: String,
+    pub way_out: Box<str>,
 }
 
 impl fmt::Display for InfError {
@@ -178,9 +178,9 @@ impl Inf {
         }
     }
 
-    fn error(&self, problem: impl Into<String>, way_out: impl Into<String>) -> InfError {
+    fn error(&self, problem: impl Into<Box<str>>, way_out: impl Into<Box<str>>) -> InfError {
         InfError {
-            file: self.name.clone(),
+            file: self.name.as_str().into(),
             line: None,
             section: None,
             field: None,
@@ -224,24 +224,24 @@ impl Line {
 
 impl InfError {
     fn at(mut self, section: &Section, line: &Line) -> Self {
-        self.section = Some(section.name.clone());
+        self.section = Some(section.name.as_str().into());
         self.line = Some(line.number);
-        self.field.clone_from(&line.key);
+        self.field = line.key.as_deref().map(Into::into);
         self
     }
 
     fn within(mut self, section: &Section) -> Self {
-        self.section = Some(section.name.clone());
+        self.section = Some(section.name.as_str().into());
         self.line = Some(section.line);
         self
     }
 
-    fn field(mut self, field: impl Into<String>) -> Self {
+    fn field(mut self, field: impl Into<Box<str>>) -> Self {
         self.field = Some(field.into());
         self
     }
 
-    fn value(mut self, value: impl Into<String>) -> Self {
+    fn value(mut self, value: impl Into<Box<str>>) -> Self {
         self.value = Some(value.into());
         self
     }

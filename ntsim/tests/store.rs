@@ -185,7 +185,7 @@ fn a_device_that_waits_gets_its_driver_when_that_is_installed() {
     let device = machine.add_root_device(r"Root\Sensor").unwrap();
     assert_eq!(machine.device(&device).unwrap().service, None);
     let installed = machine.install_inf(&inf).unwrap();
-    assert_eq!(installed.devices, [device.clone()]);
+    assert_eq!(installed.devices, std::slice::from_ref(&device));
     assert_eq!(
         machine.device(&device).unwrap().service.as_deref(),
         Some("Sensor")

@@ -202,7 +202,8 @@ impl DriverDate {
     /// Makes a date, if it is one.
     #[must_use]
     pub fn new(year: u16, month: u8, day: u8) -> Option<Self> {
-        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let leap =
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         let days = match month {
             2 if leap => 29,
             2 => 28,
@@ -321,7 +322,7 @@ const TOKEN: &str = "a token of an INX";
 
 /// Whether a mistake is not the consequence of another one.
 pub(super) fn is_cause(error: &InfError) -> bool {
-    [UNDEFINED, TOKEN].contains(&error.problem.as_str())
+    [UNDEFINED, TOKEN].contains(&&*error.problem)
 }
 
 const STAMP_IT: &str = "this is an INX: make an INF of it first (cargo xtask, or stampinf)";
@@ -352,6 +353,54 @@ const WITHOUT_EFFECT: [&str; 20] = [
 /// Reads an INF that [`super::sections::check`] has accepted.
 pub(super) fn resolve(inf: &Inf, architecture: Architecture) -> Result<DriverPackage, InfError> {
     refuse_tokens(inf)?;
+    let header = header(inf)?;
+    let mut resolver = Resolver {
+        inf,
+        architecture,
+        notes: Vec::new(),
+    };
+    let models = resolver.models()?;
+    let source_files = resolver.source_files()?;
+    resolver.check_destinations()?;
+    let mut installs: Vec<Install> = Vec::new();
+    for model in &models {
+        if !installs
+            .iter()
+            .any(|install| install.section.eq_ignore_ascii_case(&model.install))
+        {
+            installs.push(resolver.install(&model.install)?);
+        }
+    }
+    Ok(DriverPackage {
+        inf_name: inf
+            .name
+            .rsplit(['/', '\\'])
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        architecture,
+        class: header.class,
+        class_guid: header.class_guid,
+        provider: header.provider,
+        version: header.version,
+        catalog: header.catalog,
+        models,
+        installs,
+        source_files,
+        notes: resolver.notes,
+    })
+}
+
+/// What `[Version]` says.
+struct Header {
+    class: String,
+    class_guid: String,
+    provider: String,
+    version: DriverVersion,
+    catalog: Option<String>,
+}
+
+fn header(inf: &Inf) -> Result<Header, InfError> {
     let Some(version) = inf.section("Version") else {
         return Err(inf
             .error(
@@ -420,44 +469,16 @@ pub(super) fn resolve(inf: &Inf, architecture: Architecture) -> Result<DriverPac
         );
         return Err(error.at(version, line).value(line.values.join(",")));
     };
-    let mut resolver = Resolver {
-        inf,
-        architecture,
-        notes: Vec::new(),
-    };
-    let models = resolver.models()?;
-    let source_files = resolver.source_files()?;
-    resolver.check_destinations()?;
-    let mut installs: Vec<Install> = Vec::new();
-    for model in &models {
-        if !installs
-            .iter()
-            .any(|install| install.section.eq_ignore_ascii_case(&model.install))
-        {
-            installs.push(resolver.install(&model.install)?);
-        }
-    }
     let catalog = ["CatalogFile.NTamd64", "CatalogFile.NT", "CatalogFile"]
         .iter()
         .find_map(|key| version.first(key))
         .map(|(_, name)| name.to_owned());
-    Ok(DriverPackage {
-        inf_name: inf
-            .name
-            .rsplit(['/', '\\'])
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
-        architecture,
+    Ok(Header {
         class: class.to_owned(),
         class_guid: guid.to_ascii_lowercase(),
         provider: provider.to_owned(),
         version: driver_version,
         catalog,
-        models,
-        installs,
-        source_files,
-        notes: resolver.notes,
     })
 }
 
@@ -524,7 +545,7 @@ impl<'a> Resolver<'a> {
                         "not a target system",
                         "write NTamd64 or NTamd64.10.0...16299",
                     );
-                    return Err(error.at(manufacturers, line).value(decoration));
+                    return Err(error.at(manufacturers, line).value(decoration.as_str()));
                 };
                 // Since Windows Server 2003 SP1 a 64-bit system takes only what names its architecture.
                 let wants_name = self.architecture != Architecture::X86;
@@ -673,7 +694,7 @@ impl<'a> Resolver<'a> {
                 let error = self
                     .inf
                     .error("names the same section twice", "name it once");
-                return Err(error.at(section, line).value(name));
+                return Err(error.at(section, line).value(name.as_str()));
             }
             found.push(named);
         }
@@ -729,7 +750,7 @@ impl<'a> Resolver<'a> {
                     .as_str()
                 {
                     "addreg" | "delreg" => {
-                        self.registry(located, &mut install.hardware_registry)?
+                        self.registry(located, &mut install.hardware_registry)?;
                     }
                     _ => {
                         return Err(self.unknown_directive(
@@ -874,6 +895,61 @@ impl<'a> Resolver<'a> {
         section: &'a Section,
         files: &[CopyFile],
     ) -> Result<Service, InfError> {
+        self.check_service_lines(section)?;
+        let text = |key: &str| {
+            section
+                .first(key)
+                .map(|(_, value)| value.to_owned())
+                .filter(|value| !value.is_empty())
+        };
+        let inf = self.inf;
+        let required = |key: &str, way_out: &str, allowed: &[u32]| {
+            let Some((line, value)) = section.first(key) else {
+                return Err(inf.error("missing", way_out).within(section).field(key));
+            };
+            match number(value) {
+                Some(number) if allowed.contains(&number) => Ok(number),
+                _ => Err(inf
+                    .error("not a value for a kernel driver", way_out)
+                    .at(section, line)
+                    .value(value)),
+            }
+        };
+        let service_type = required("ServiceType", "write 1 (SERVICE_KERNEL_DRIVER)", &[1])?;
+        let start_type = required(
+            "StartType",
+            "write 0 to 4; a PnP driver has 3 (SERVICE_DEMAND_START)",
+            &[0, 1, 2, 3, 4],
+        )?;
+        let error_control = required(
+            "ErrorControl",
+            "write 0 to 3; usual is 1 (SERVICE_ERROR_NORMAL)",
+            &[0, 1, 2, 3],
+        )?;
+        let (binary_dir, binary_subfolder, binary_name) = self.service_binary(section, files)?;
+        let mut changes = Vec::new();
+        for key in ["AddReg", "DelReg"] {
+            for line in section.directives(key) {
+                self.registry((section, line), &mut changes)?;
+            }
+        }
+        Ok(Service {
+            name: name.to_owned(),
+            is_function_driver: false,
+            display_name: text("DisplayName"),
+            service_type,
+            start_type,
+            error_control,
+            load_order_group: text("LoadOrderGroup"),
+            binary_dir,
+            binary_subfolder,
+            binary_name,
+            kmdf_version: None,
+            registry: changes,
+        })
+    }
+
+    fn check_service_lines(&self, section: &Section) -> Result<(), InfError> {
         const KNOWN: [&str; 14] = [
             "DisplayName",
             "Description",
@@ -913,36 +989,16 @@ impl<'a> Resolver<'a> {
                     .value(line.value(0)));
             }
         }
-        let text = |key: &str| {
-            section
-                .first(key)
-                .map(|(_, value)| value.to_owned())
-                .filter(|value| !value.is_empty())
-        };
+        Ok(())
+    }
+
+    /// Where `ServiceBinary` is: the folder, the folders below it, the name.
+    fn service_binary(
+        &self,
+        section: &Section,
+        files: &[CopyFile],
+    ) -> Result<(DirId, String, String), InfError> {
         let inf = self.inf;
-        let required = |key: &str, way_out: &str, allowed: &[u32]| {
-            let Some((line, value)) = section.first(key) else {
-                return Err(inf.error("missing", way_out).within(section).field(key));
-            };
-            match number(value) {
-                Some(number) if allowed.contains(&number) => Ok(number),
-                _ => Err(inf
-                    .error("not a value for a kernel driver", way_out)
-                    .at(section, line)
-                    .value(value)),
-            }
-        };
-        let service_type = required("ServiceType", "write 1 (SERVICE_KERNEL_DRIVER)", &[1])?;
-        let start_type = required(
-            "StartType",
-            "write 0 to 4; a PnP driver has 3 (SERVICE_DEMAND_START)",
-            &[0, 1, 2, 3, 4],
-        )?;
-        let error_control = required(
-            "ErrorControl",
-            "write 0 to 3; usual is 1 (SERVICE_ERROR_NORMAL)",
-            &[0, 1, 2, 3],
-        )?;
         let Some((line, binary)) = section.first("ServiceBinary") else {
             let error = inf.error(
                 "missing",
@@ -984,26 +1040,7 @@ impl<'a> Resolver<'a> {
                 "list it in a CopyFiles section and give that section the same folder in [DestinationDirs]",
             ));
         }
-        let mut changes = Vec::new();
-        for key in ["AddReg", "DelReg"] {
-            for line in section.directives(key) {
-                self.registry((section, line), &mut changes)?;
-            }
-        }
-        Ok(Service {
-            name: name.to_owned(),
-            is_function_driver: false,
-            display_name: text("DisplayName"),
-            service_type,
-            start_type,
-            error_control,
-            load_order_group: text("LoadOrderGroup"),
-            binary_dir,
-            binary_subfolder,
-            binary_name,
-            kmdf_version: None,
-            registry: changes,
-        })
+        Ok((binary_dir, binary_subfolder, binary_name))
     }
 
     fn kmdf(&mut self, section: &'a Section, install: &mut Install) -> Result<(), InfError> {
@@ -1208,7 +1245,7 @@ impl<'a> Resolver<'a> {
                     .inf
                     .error("names the same section twice", "name it once")
                     .at(section, line)
-                    .value(value));
+                    .value(value.as_str()));
             }
             if let Some(name) = value.strip_prefix('@') {
                 let destination = self.destination("")?;
@@ -1489,7 +1526,7 @@ fn clean_path(path: &str) -> Option<String> {
 
 impl InfError {
     fn section_name(mut self, name: &str) -> Self {
-        self.section = Some(name.to_owned());
+        self.section = Some(name.into());
         self
     }
 }

@@ -77,7 +77,7 @@ fn set_in_version(text: &str, key: &str, value: &str) -> String {
                 .find(';')
                 .map(|at| format!(" {}", &body[at..]))
                 .unwrap_or_default();
-            out.push_str(&format!("{key} = {value}{comment}{}", &line[body.len()..]));
+            out.extend([key, " = ", value, &comment, &line[body.len()..]]);
             replaced = true;
             continue;
         }

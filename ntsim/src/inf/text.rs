@@ -15,17 +15,17 @@ fn mistake(
     line: u32,
     section: Option<&str>,
     value: impl Into<String>,
-    problem: impl Into<String>,
+    problem: impl Into<Box<str>>,
     way_out: &str,
 ) -> InfError {
     InfError {
-        file: file.to_owned(),
+        file: file.into(),
         line: Some(line),
-        section: section.map(str::to_owned),
+        section: section.map(Into::into),
         field: None,
-        value: Some(value.into().chars().take(80).collect()),
+        value: Some(value.into().chars().take(80).collect::<String>().into()),
         problem: problem.into(),
-        way_out: way_out.to_owned(),
+        way_out: way_out.into(),
     }
 }
 

@@ -39,17 +39,17 @@ pub enum RegFileError {
     #[error("{file}:{line}:{column}: {field}{problem}: {found:?}; {way_out}")]
     Syntax {
         /// The file.
-        file: String,
+        file: Box<str>,
         /// The line, from 1.
-        line: usize,
+        line: u32,
         /// The column in UTF-16 code units, from 1.
-        column: usize,
+        column: u32,
         /// The key or value it is about, or empty.
-        field: String,
+        field: Box<str>,
         /// What is wrong.
-        problem: String,
+        problem: Box<str>,
         /// What stands there.
-        found: String,
+        found: Box<str>,
         /// What to do.
         way_out: &'static str,
     },
@@ -232,7 +232,7 @@ impl Reader<'_> {
         &self,
         at: usize,
         field: &str,
-        problem: impl Into<String>,
+        problem: impl Into<Box<str>>,
         way_out: &'static str,
     ) -> RegFileError {
         syntax_error(self.file, self.text, at, field, problem, way_out)
@@ -538,7 +538,7 @@ fn syntax_error(
     text: &[u16],
     at: usize,
     field: &str,
-    problem: impl Into<String>,
+    problem: impl Into<Box<str>>,
     way_out: &'static str,
 ) -> RegFileError {
     let before = &text[..at.min(text.len())];
@@ -552,13 +552,15 @@ fn syntax_error(
         .take_while(|&unit| unit != LF && unit != CR)
         .take(60)
         .collect();
+    let number =
+        |count: usize| u32::try_from(count).map_or(u32::MAX, |count| count.saturating_add(1));
     RegFileError::Syntax {
-        file: file.to_owned(),
-        line: before.iter().filter(|&&unit| unit == LF).count() + 1,
-        column: before.len() - line_start + 1,
-        field: field.to_owned(),
+        file: file.into(),
+        line: number(before.iter().filter(|&&unit| unit == LF).count()),
+        column: number(before.len() - line_start),
+        field: field.into(),
         problem: problem.into(),
-        found: String::from_utf16_lossy(&found),
+        found: String::from_utf16_lossy(&found).into(),
         way_out,
     }
 }

@@ -137,7 +137,7 @@ impl Value {
 
     /// The data as UTF-16 code units, if it has an even length.
     pub(super) fn units(&self) -> Option<Vec<u16>> {
-        if self.data.len() % 2 != 0 {
+        if !self.data.len().is_multiple_of(2) {
             return None;
         }
         let pairs = self.data.chunks_exact(2);

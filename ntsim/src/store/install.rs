@@ -137,11 +137,11 @@ impl MachineDir {
             package.folder.eq_ignore_ascii_case(name)
                 || package.published.eq_ignore_ascii_case(name)
         }) else {
-            let known = packages
+            let known: Vec<String> = packages
                 .iter()
                 .map(|package| package.published.clone())
                 .collect();
-            return Err(unknown("package", name, known));
+            return Err(unknown("package", name, &known));
         };
         let mut registry = self.registry.clone();
         for device in list_devices(&registry)? {
@@ -275,16 +275,14 @@ impl MachineDir {
         let found = devices
             .iter()
             .find(|device| device.instance_id.eq_ignore_ascii_case(instance_id));
-        match found {
-            Some(device) => Ok(device.clone()),
-            None => {
-                let known = devices
-                    .into_iter()
-                    .map(|device| device.instance_id)
-                    .collect();
-                Err(unknown("device", instance_id, known))
-            }
+        if let Some(device) = found {
+            return Ok(device.clone());
         }
+        let known: Vec<String> = devices
+            .into_iter()
+            .map(|device| device.instance_id)
+            .collect();
+        Err(unknown("device", instance_id, &known))
     }
 
     /// The published names of the installed packages with their folders in the driver store.
@@ -316,7 +314,7 @@ impl MachineDir {
                     known.push(self.registry.name(key)?.to_string());
                 }
             }
-            return Err(unknown("service", service, known));
+            return Err(unknown("service", service, &known));
         };
         let file = self.existing(&file)?;
         Ok(ServiceImage {
@@ -372,7 +370,7 @@ fn machine_path(image: &str) -> Option<String> {
     is_clean.then(|| format!("{folder}/{rest}"))
 }
 
-fn unknown(what: &'static str, name: &str, known: Vec<String>) -> StoreError {
+fn unknown(what: &'static str, name: &str, known: &[String]) -> StoreError {
     StoreError::Unknown {
         what,
         name: name.to_owned(),
@@ -422,13 +420,13 @@ fn collect(
 
 fn missing(package: &DriverPackage, path: &str, place: Option<(&String, u32)>) -> StoreError {
     StoreError::Inf(InfError {
-        file: package.inf_name.clone(),
+        file: package.inf_name.as_str().into(),
         line: place.map(|(_, line)| line),
-        section: place.map(|(section, _)| section.clone()),
+        section: place.map(|(section, _)| section.as_str().into()),
         field: None,
-        value: Some(path.to_owned()),
-        problem: "the package has no such file beside its INF".to_owned(),
-        way_out: "put the file there or take its name out".to_owned(),
+        value: Some(path.into()),
+        problem: "the package has no such file beside its INF".into(),
+        way_out: "put the file there or take its name out".into(),
     })
 }
 
@@ -569,19 +567,16 @@ fn publish(
     driver_files: &BTreeSet<String>,
 ) -> Result<String, RegistryError> {
     let key = registry.create(format!(r"{PACKAGES}\{folder}"), Volatility::Persistent)?;
-    let published = match text(registry, key, "") {
-        Some(published) => published,
-        None => {
-            let mut number = 0;
-            while registry
-                .open(format!(r"{INF_FILES}\oem{number}.inf"))
-                .is_ok()
-            {
-                number += 1;
-            }
-            format!("oem{number}.inf")
+    let published = text(registry, key, "").unwrap_or_else(|| {
+        let mut number = 0;
+        while registry
+            .open(format!(r"{INF_FILES}\oem{number}.inf"))
+            .is_ok()
+        {
+            number += 1;
         }
-    };
+        format!("oem{number}.inf")
+    });
     registry.set_value(key, "", Value::sz(published.as_str()))?;
     registry.set_value(key, "InfName", Value::sz(package.inf_name.as_str()))?;
     registry.set_value(key, "Provider", Value::sz(package.provider.as_str()))?;
@@ -661,18 +656,17 @@ fn bind(
     }
     let prefix = format!(r"{}\", package.class_guid);
     let old = text(registry, device, "Driver");
-    let number = match old
+    let kept = old
         .as_deref()
-        .and_then(|driver| driver.strip_prefix(&prefix))
-    {
-        Some(number) => number.to_owned(),
-        None => {
-            // A device that changes its class leaves its old software key.
-            if let Some(key) = old.and_then(|old| registry.open(format!(r"{CLASSES}\{old}")).ok()) {
-                registry.delete_tree(key)?;
-            }
-            free_number(registry, class)?
+        .and_then(|driver| driver.strip_prefix(&prefix));
+    let number = if let Some(number) = kept.filter(|number| is_number(number)) {
+        number.to_owned()
+    } else {
+        // A device that changes its class leaves its old software key.
+        if let Some(key) = old.and_then(|old| software_key(registry, &old)) {
+            registry.delete_tree(key)?;
         }
+        free_number(registry, class)?
     };
     let (software, _) = registry.create_at(class, number.as_str(), Volatility::Persistent)?;
     let date = package.version.date;
@@ -740,7 +734,7 @@ fn bind(
 fn unbind(registry: &mut Registry, device: &Device) -> Result<(), RegistryError> {
     let key = registry.open(format!(r"{ENUM}\{}", device.instance_id))?;
     if let Some(driver) = &device.driver_key
-        && let Ok(software) = registry.open(format!(r"{CLASSES}\{driver}"))
+        && let Some(software) = software_key(registry, driver)
     {
         registry.delete_tree(software)?;
     }
@@ -765,7 +759,7 @@ fn list_devices(registry: &Registry) -> Result<Vec<Device>, StoreError> {
                 let driver_key = text(registry, instance, "Driver");
                 let software = driver_key
                     .as_ref()
-                    .and_then(|key| registry.open(format!(r"{CLASSES}\{key}")).ok());
+                    .and_then(|key| software_key(registry, key));
                 devices.push(Device {
                     instance_id: format!(r"{}\{}\{}", first?, second?, third?),
                     hardware_ids: strings(registry, instance, "HardwareID").unwrap_or_default(),
@@ -779,6 +773,19 @@ fn list_devices(registry: &Registry) -> Result<Vec<Device>, StoreError> {
         }
     }
     Ok(devices)
+}
+
+/// The software key that a device's `Driver` value, `{guid}\0000`, names; never a key above those.
+fn software_key(registry: &Registry, driver: &str) -> Option<KeyId> {
+    let (class, number) = driver.split_once('\\')?;
+    if class.is_empty() || !is_number(number) {
+        return None;
+    }
+    registry.open(format!(r"{CLASSES}\{class}\{number}")).ok()
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn free_number(registry: &Registry, parent: KeyId) -> Result<String, RegistryError> {
@@ -823,10 +830,10 @@ fn apply(
     match &change.operation {
         RegOperation::Set(value) => registry.set_value(key, name, value.clone())?,
         RegOperation::SetIfAbsent(value) if !exists => {
-            registry.set_value(key, name, value.clone())?
+            registry.set_value(key, name, value.clone())?;
         }
         RegOperation::SetIfPresent(value) if exists => {
-            registry.set_value(key, name, value.clone())?
+            registry.set_value(key, name, value.clone())?;
         }
         RegOperation::Append(more) => {
             let mut all = strings(registry, key, name).unwrap_or_default();
