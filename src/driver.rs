@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What is between KMDF and a [`Device`]: `DriverEntry`, and the callbacks that
+//! KMDF calls, which turn into steps up and down the device's tree.
+//!
+//! # Teardown
+//!
+//! KMDF disposes a device's child objects, timers and work items among them,
+//! before it tells the device itself, in the order of their creation. So the
+//! first child of each device is an object whose only task is to be told in
+//! time: when it is cleaned up, all others are still there, and the tree is
+//! closed and destroyed.
+
+use core::cell::Cell;
+use core::ptr::{self, NonNull};
+
+use crate::device::{Device, PowerState};
+use crate::module::Modules;
+use crate::module::node::{self, Down, Header, Reference, Up};
+use crate::status::{NtStatus, Result};
+use crate::sys;
+use crate::wdf::object::{ContextInfo, attributes, no_handle};
+
+/// The type of a driver's entry point on the host.
+#[cfg(not(kernel))]
+pub type DriverEntry =
+    unsafe extern "C-unwind" fn(sys::PDRIVER_OBJECT, sys::PCUNICODE_STRING) -> sys::NTSTATUS;
+
+/// The type of a driver's entry point.
+#[cfg(kernel)]
+pub type DriverEntry =
+    unsafe extern "C" fn(sys::PDRIVER_OBJECT, sys::PCUNICODE_STRING) -> sys::NTSTATUS;
+
+/// Makes a driver of a type that implements [`Device`].
+///
+/// On Windows it defines `DriverEntry` and the global allocator (which this
+/// crate does not use, but a driver that links `alloc` needs), and links
+/// `wdk-panic`. Everywhere it gives the type a constant `DRIVER_ENTRY`, the
+/// entry point that `ntsim` loads; several drivers can be linked into one program.
+///
+/// ```
+/// use dmf::prelude::*;
+///
+/// dmf::driver!(Hello);
+///
+/// pub struct Hello;
+///
+/// impl Device for Hello {
+///     fn modules(_add: &mut Modules<'_, Self>) -> Result<Self> {
+///         Ok(Hello)
+///     }
+/// }
+///
+/// let entry: dmf::driver::DriverEntry = Hello::DRIVER_ENTRY;
+/// ```
+///
+/// A type that is not a device is refused:
+///
+/// ```compile_fail,E0277
+/// dmf::driver!(Hello);
+///
+/// pub struct Hello;
+/// ```
+#[cfg(not(kernel))]
+#[macro_export]
+macro_rules! driver {
+    ($device:ty) => {
+        impl $device {
+            /// The driver's entry point.
+            pub const DRIVER_ENTRY: $crate::driver::DriverEntry = $crate::driver::entry::<$device>;
+        }
+    };
+}
+
+/// Makes a driver of a type that implements [`Device`].
+#[cfg(kernel)]
+#[macro_export]
+macro_rules! driver {
+    ($device:ty) => {
+        impl $device {
+            /// The driver's entry point.
+            pub const DRIVER_ENTRY: $crate::driver::DriverEntry = $crate::driver::entry::<$device>;
+        }
+
+        #[global_allocator]
+        static DMF_ALLOCATOR: $crate::private::WdkAllocator = $crate::private::WdkAllocator;
+
+        // SAFETY: the name is KMDF's for this function, and an image has one.
+        #[unsafe(export_name = "DriverEntry")]
+        unsafe extern "system" fn dmf_driver_entry(
+            driver: $crate::sys::PDRIVER_OBJECT,
+            path: $crate::sys::PCUNICODE_STRING,
+        ) -> $crate::sys::NTSTATUS {
+            // SAFETY: KMDF's loader stub calls this once, as a driver's entry.
+            unsafe { $crate::driver::entry::<$device>(driver, path) }
+        }
+    };
+}
+
+callback! {
+    /// The entry point of the driver for devices of type `D`.
+    ///
+    /// # Safety
+    /// To be called once, by the kernel, with what it calls a driver's entry
+    /// point with.
+    pub unsafe fn entry<D: Device>(
+        driver: sys::PDRIVER_OBJECT,
+        path: sys::PCUNICODE_STRING,
+    ) -> sys::NTSTATUS {
+        let mut config = sys::WDF_DRIVER_CONFIG {
+            Size: sys::size_field::<sys::WDF_DRIVER_CONFIG>(),
+            EvtDriverDeviceAdd: Some(evt_device_add::<D>),
+            ..sys::WDF_DRIVER_CONFIG::default()
+        };
+        // SAFETY: the arguments are the kernel's, and the structure is valid
+        // for the length of the call.
+        unsafe {
+            sys::kmdf::WdfDriverCreate(
+                driver,
+                path,
+                ptr::null_mut(),
+                &raw mut config,
+                ptr::null_mut(),
+            )
+        }
+    }
+}
+
+/// The context of each device: the root of its tree.
+struct DeviceContext {
+    root: NonNull<Header>,
+}
+
+/// The context of each device's first child.
+struct TeardownContext {
+    /// What to take down, once it is complete.
+    root: Cell<Option<NonNull<Header>>>,
+}
+
+static DEVICE: ContextInfo = ContextInfo::new::<DeviceContext>(c"dmf::Device", &DEVICE);
+static TEARDOWN: ContextInfo = ContextInfo::new::<TeardownContext>(c"dmf::Teardown", &TEARDOWN);
+
+callback! {
+    unsafe fn evt_device_add<D: Device>(
+        _driver: sys::WDFDRIVER,
+        init: sys::PWDFDEVICE_INIT,
+    ) -> sys::NTSTATUS {
+        // SAFETY: KMDF calls this at PASSIVE_LEVEL with a device init.
+        NtStatus::from_result(unsafe { add_device::<D>(init) }).to_raw()
+    }
+}
+
+/// # Safety
+/// `init` is what KMDF gave to EvtDriverDeviceAdd.
+unsafe fn add_device<D: Device>(mut init: sys::PWDFDEVICE_INIT) -> Result {
+    // First what can fail without leaving anything behind.
+    let root = node::allocate_device::<D>()?;
+    let mut callbacks = pnp_power_callbacks();
+    // SAFETY: both are valid for the length of the call.
+    unsafe { sys::kmdf::WdfDeviceInitSetPnpPowerEventCallbacks(init, &raw mut callbacks) };
+    let mut device = no_handle();
+    let mut attributes = attributes(&DEVICE, ptr::null_mut());
+    // SAFETY: as above. KMDF takes the init if the call succeeds, and frees it
+    // after this callback if not.
+    NtStatus::from_raw(unsafe {
+        sys::kmdf::WdfDeviceCreate(&raw mut init, &raw mut attributes, &raw mut device)
+    })
+    .into_result()?;
+    // SAFETY: the device was created with this context.
+    let context = unsafe { DEVICE.of::<DeviceContext>(device) };
+    // SAFETY: the context is ours. If this function fails, no callback uses it.
+    unsafe { context.write(DeviceContext { root: root.node() }) };
+    // SAFETY: the device is new, so this is its first child.
+    let teardown = unsafe { create_teardown(device) }?;
+
+    // SAFETY: the node is new and of this type, and this is device-add.
+    match D::modules(&mut unsafe { Modules::new(root.node(), device) }) {
+        // SAFETY: the node is of this type and has no value yet.
+        Ok(content) => unsafe { node::construct(root.node(), content) },
+        Err(status) => {
+            // SAFETY: the node has no value, and this is device-add.
+            unsafe { node::abandon(root.node()) };
+            return Err(status);
+        }
+    }
+    // SAFETY: the node has a value now, and this is device-add.
+    if let Err(status) = unsafe { node::up(root.node(), Up::Create) } {
+        // SAFETY: as above; `up` has closed what it had opened.
+        unsafe { node::destroy(root.node()) };
+        return Err(status);
+    }
+    // From here on KMDF decides when it ends; the teardown object has the count.
+    // SAFETY: a context is valid as long as its object.
+    unsafe { teardown.as_ref() }.root.set(Some(root.into_raw()));
+    Ok(())
+}
+
+/// Creates a device's first child and returns its context.
+///
+/// # Safety
+/// The device has no children yet.
+unsafe fn create_teardown(device: sys::WDFDEVICE) -> Result<NonNull<TeardownContext>> {
+    let mut attributes = attributes(&TEARDOWN, device);
+    attributes.EvtCleanupCallback = Some(evt_teardown);
+    // The modules' close functions may wait.
+    attributes.ExecutionLevel = sys::_WDF_EXECUTION_LEVEL::WdfExecutionLevelPassive;
+    let mut object = no_handle();
+    // SAFETY: the attributes and the device are valid for the length of the call.
+    NtStatus::from_raw(unsafe { sys::kmdf::WdfObjectCreate(&raw mut attributes, &raw mut object) })
+        .into_result()?;
+    // SAFETY: the object was created with this context.
+    let context = unsafe { TEARDOWN.of::<TeardownContext>(object) };
+    // SAFETY: the context is ours, and not used yet.
+    unsafe {
+        context.write(TeardownContext {
+            root: Cell::new(None),
+        })
+    };
+    Ok(context)
+}
+
+callback! {
+    /// Called when the device is deleted, before its other children are disposed.
+    unsafe fn evt_teardown(object: sys::WDFOBJECT) {
+        // SAFETY: KMDF calls this for the object that was created with this context.
+        let context = unsafe { TEARDOWN.of::<TeardownContext>(object) };
+        // SAFETY: a context is valid as long as its object.
+        let Some(root) = unsafe { context.as_ref() }.root.take() else {
+            // Device-add failed, and cleaned up after itself.
+            return;
+        };
+        // SAFETY: KMDF deletes a device when no other callback runs, and this
+        // object at PASSIVE_LEVEL.
+        unsafe { node::down(root, Down::Close) };
+        // SAFETY: as above.
+        unsafe { node::destroy(root) };
+        // SAFETY: device-add left its count here.
+        drop(unsafe { Reference::from_raw(root) });
+    }
+}
+
+/// All PnP and power callbacks of this crate.
+///
+/// C counterpart: `WDF_PNPPOWER_EVENT_CALLBACKS_INIT`.
+fn pnp_power_callbacks() -> sys::WDF_PNPPOWER_EVENT_CALLBACKS {
+    sys::WDF_PNPPOWER_EVENT_CALLBACKS {
+        Size: sys::size_field::<sys::WDF_PNPPOWER_EVENT_CALLBACKS>(),
+        EvtDeviceD0Entry: Some(evt_d0_entry),
+        EvtDeviceD0Exit: Some(evt_d0_exit),
+        EvtDevicePrepareHardware: Some(evt_prepare_hardware),
+        EvtDeviceReleaseHardware: Some(evt_release_hardware),
+        EvtDeviceSelfManagedIoCleanup: Some(evt_self_managed_io_cleanup),
+        EvtDeviceSelfManagedIoFlush: Some(evt_self_managed_io_flush),
+        EvtDeviceSelfManagedIoInit: Some(evt_self_managed_io_init),
+        EvtDeviceSelfManagedIoSuspend: Some(evt_self_managed_io_suspend),
+        EvtDeviceSelfManagedIoRestart: Some(evt_self_managed_io_restart),
+        EvtDeviceSurpriseRemoval: Some(evt_surprise_removal),
+        ..sys::WDF_PNPPOWER_EVENT_CALLBACKS::default()
+    }
+}
+
+/// # Safety
+/// As [`node::up`], for the device's tree.
+unsafe fn up(device: sys::WDFDEVICE, step: Up) -> sys::NTSTATUS {
+    // SAFETY: each device of this crate was created with this context.
+    let context = unsafe { DEVICE.of::<DeviceContext>(device) };
+    // SAFETY: device-add wrote it, and nothing changes it.
+    let root = unsafe { context.as_ref() }.root;
+    // SAFETY: PnP callbacks come only after device-add succeeded, and the
+    // caller's promise.
+    NtStatus::from_result(unsafe { node::up(root, step) }).to_raw()
+}
+
+/// # Safety
+/// As [`node::down`], for the device's tree.
+unsafe fn down(device: sys::WDFDEVICE, step: Down) {
+    // SAFETY: each device of this crate was created with this context.
+    let context = unsafe { DEVICE.of::<DeviceContext>(device) };
+    // SAFETY: device-add wrote it, and nothing changes it.
+    let root = unsafe { context.as_ref() }.root;
+    // SAFETY: PnP callbacks come only after device-add succeeded and before
+    // the device is deleted, and the caller's promise.
+    unsafe { node::down(root, step) };
+}
+
+/// One of KMDF's callbacks: a step up, which can fail, or a step down, which
+/// cannot.
+macro_rules! pnp_callbacks {
+    ($($direction:ident $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? => $step:expr;)*) => {$(
+        callback! {
+            unsafe fn $name(device: sys::WDFDEVICE $(, $arg: $ty)*) $(-> $ret)? {
+                // SAFETY: KMDF calls the PnP and power callbacks of a device one
+                // at a time, at PASSIVE_LEVEL.
+                pnp_callbacks!(@$direction unsafe { $direction(device, $step) } $(, $ret)?)
+            }
+        }
+    )*};
+    (@up $call:expr, $ret:ty) => { $call };
+    (@down $call:expr, $ret:ty) => {{
+        $call;
+        NtStatus::SUCCESS.to_raw()
+    }};
+    (@down $call:expr) => { $call };
+}
+
+pnp_callbacks! {
+    up evt_prepare_hardware(_raw: sys::WDFCMRESLIST, _translated: sys::WDFCMRESLIST)
+        -> sys::NTSTATUS => Up::PrepareHardware;
+    up evt_d0_entry(previous: sys::WDF_POWER_DEVICE_STATE) -> sys::NTSTATUS
+        => Up::D0Entry(PowerState::from_raw(previous));
+    up evt_self_managed_io_init() -> sys::NTSTATUS => Up::SelfManagedIoInit;
+    up evt_self_managed_io_restart() -> sys::NTSTATUS => Up::SelfManagedIoRestart;
+    down evt_self_managed_io_suspend() -> sys::NTSTATUS => Down::SelfManagedIoSuspend;
+    down evt_d0_exit(target: sys::WDF_POWER_DEVICE_STATE) -> sys::NTSTATUS
+        => Down::D0Exit(PowerState::from_raw(target));
+    down evt_release_hardware(_translated: sys::WDFCMRESLIST) -> sys::NTSTATUS
+        => Down::ReleaseHardware;
+    down evt_self_managed_io_flush() => Down::SelfManagedIoFlush;
+    down evt_self_managed_io_cleanup() => Down::SelfManagedIoCleanup;
+    down evt_surprise_removal() => Down::SurpriseRemoval;
+}

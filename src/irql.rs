@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Interrupt request levels as types.
+//!
+//! The kernel forbids most blocking calls above `PASSIVE_LEVEL`, and C states
+//! that in an annotation. Here it is a type: a function that is limited to a
+//! level asks for a *token* of that level, and only the framework makes tokens.
+//!
+//! # Vocabulary
+//!
+//! - *level*: [`Passive`], [`Apc`] or [`Dispatch`].
+//! - *token*: an [`Irql`], the proof that the code runs at that level now. It
+//!   cannot be copied, sent to another thread, or kept beyond the callback that
+//!   was given it.
+//!
+//! ```text
+//!   KMDF calls the driver      token Irql<Passive>
+//!     lock(&mut token)    ──►  the token is borrowed; the guard has a token Irql<Dispatch>
+//!     drop(guard)         ──►  the token is free again
+//! ```
+//!
+//! A function without a token parameter may be called at any level up to
+//! `DISPATCH_LEVEL`.
+//!
+//! # Examples
+//!
+//! A wait under a spin lock does not compile:
+//!
+//! ```compile_fail,E0502
+//! use dmf::prelude::*;
+//!
+//! fn refused(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>, event: &Event) {
+//!     let guard = lock.lock(irql);
+//!     let _ = event.wait(irql, Timeout::Never); // borrowed by `guard`
+//!     drop(guard);
+//! }
+//! ```
+//!
+//! Neither does one with the token of the guard:
+//!
+//! ```compile_fail,E0308
+//! use dmf::prelude::*;
+//!
+//! fn refused(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>, event: &Event) {
+//!     let mut guard = lock.lock(irql);
+//!     let _ = event.wait(guard.irql(), Timeout::Never); // Irql<Dispatch>
+//! }
+//! ```
+//!
+//! Once the guard is gone the token is back:
+//!
+//! ```no_run
+//! use dmf::prelude::*;
+//!
+//! fn accepted(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>, event: &Event) {
+//!     *lock.lock(irql) += 1;
+//!     let _ = event.wait(irql, Timeout::Never);
+//! }
+//! ```
+//!
+//! A token cannot be taken along to another thread:
+//!
+//! ```compile_fail,E0277
+//! use dmf::prelude::*;
+//!
+//! fn refused(irql: &Irql<'_, Passive>) {
+//!     fn send<T: Send>(_: T) {}
+//!     send(irql);
+//! }
+//! ```
+//!
+//! See [Managing Hardware Priorities][ms].
+//!
+//! [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/managing-hardware-priorities
+
+use core::fmt;
+use core::marker::PhantomData;
+
+/// The proof that the running code is at level `L`.
+///
+/// Use [`Passive`] for functions that may block, [`Dispatch`] for code in a DPC
+/// or under a [`SpinLock`](crate::sync::SpinLock).
+///
+/// # Invariants
+/// While a token that can be used exists, the current processor's IRQL is `L`.
+pub struct Irql<'a, L: Level> {
+    /// Invariant in `'a`: a token of one callback cannot pass for another's.
+    scope: PhantomData<fn(&'a ()) -> &'a ()>,
+    /// Neither `Send` nor `Sync`: what is true of this thread is not true of others.
+    level: PhantomData<(L, *mut ())>,
+}
+
+impl<L: Level> Irql<'_, L> {
+    /// Makes a token.
+    ///
+    /// # Safety
+    /// The code runs at level `L`, and keeps doing so until the token's scope
+    /// ends, except while the token is mutably borrowed.
+    #[must_use]
+    pub const unsafe fn assume() -> Self {
+        // INVARIANT: the caller's promise.
+        Self {
+            scope: PhantomData,
+            level: PhantomData,
+        }
+    }
+}
+
+impl<L: Level> fmt::Debug for Irql<'_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(L::NAME)
+    }
+}
+
+/// A level. Sealed: the list is the kernel's.
+pub trait Level: sealed::Sealed + 'static {
+    /// The level's name in the WDK.
+    const NAME: &'static str;
+    /// The level's number in the WDK.
+    const VALUE: u8;
+}
+
+/// A level from which `DISPATCH_LEVEL` can be raised to: what a spin lock needs.
+pub trait AtMostDispatch: Level {}
+
+/// `PASSIVE_LEVEL`: threads, work items, PnP and power callbacks. May block.
+#[derive(Debug)]
+pub enum Passive {}
+
+/// `APC_LEVEL`: under a fast mutex. May block, but gets no APCs.
+#[derive(Debug)]
+pub enum Apc {}
+
+/// `DISPATCH_LEVEL`: DPCs, and code under a spin lock. Must not block.
+#[derive(Debug)]
+pub enum Dispatch {}
+
+macro_rules! levels {
+    ($($level:ident = $value:literal, $name:literal;)*) => {$(
+        impl sealed::Sealed for $level {}
+        impl Level for $level {
+            const NAME: &'static str = $name;
+            const VALUE: u8 = $value;
+        }
+        impl AtMostDispatch for $level {}
+    )*};
+}
+
+levels! {
+    Passive = 0, "PASSIVE_LEVEL";
+    Apc = 1, "APC_LEVEL";
+    Dispatch = 2, "DISPATCH_LEVEL";
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_has_no_size() {
+        assert_eq!(size_of::<Irql<'_, Passive>>(), 0);
+    }
+
+    #[test]
+    fn levels_have_the_kernels_numbers() {
+        assert_eq!([Passive::VALUE, Apc::VALUE, Dispatch::VALUE], [0, 1, 2]);
+    }
+}

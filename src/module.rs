@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Modules: what a driver is put together from.
+//!
+//! # Vocabulary
+//!
+//! - *module*: a type that implements [`Module`]: the methods that a client calls.
+//! - *instance*: the state behind it, a type that implements [`Instance`]. The
+//!   framework owns it, and only methods in flight can see it.
+//! - *config*: a builder that implements [`ModuleConfig`] and makes the instance.
+//! - *handle*: a [`Handle<M>`], counted, which a client keeps and calls methods on.
+//! - *owner*: who added the module: the device, or another module.
+//! - *open policy*: when the framework opens the instance; see [`OpenPolicy`].
+//!
+//! # Life of an instance
+//!
+//! ```text
+//!   config.create()      open()         closing(), close()       drop
+//!         │                 │                   │                  │
+//!   ──────┴──── created ────┴────── open ───────┴───── created ────┴────
+//!                           ▲                          │
+//!                           └──────────────────────────┘
+//!                             each PrepareHardware or D0Entry, by policy
+//! ```
+//!
+//! | | before open | open | closing | after close |
+//! |---|---|---|---|---|
+//! | a method of the handle | `STATUS_INVALID_DEVICE_STATE` | runs | refused; those in flight are waited for | refused |
+//! | hooks (`d0_entry`, …) | called | called | – | called |
+//! | callbacks from timers and children | run | run | run | run |
+//!
+//! Children are created and opened before their parent, and closed and dropped
+//! after it. Nothing on the way down can fail, and a failure on the way up
+//! undoes exactly what was done.
+//!
+//! A hook and the open policy do not touch each other: the framework opens an
+//! instance by its policy, whichever hooks it has. On the way up the hook comes
+//! first, then `open`; on the way down `close`, then the hook.
+//!
+//! # Writing a module
+//!
+//! ```no_run
+//! #![forbid(unsafe_code)]
+//! use dmf::module::{Create, Instance, Link, ModuleConfig};
+//! use dmf::prelude::*;
+//!
+//! /// Counts.
+//! #[derive(Clone, Debug)]
+//! pub struct Counter(Link<Count>);
+//!
+//! #[derive(Debug)]
+//! pub struct Count(SpinLock<u32>);
+//!
+//! #[derive(Debug)]
+//! pub struct Config { start: u32 }
+//!
+//! impl Counter {
+//!     pub fn config(start: u32) -> Config {
+//!         Config { start }
+//!     }
+//!
+//!     /// A method: `enter` refuses it unless the instance is open.
+//!     pub fn next(&self) -> Result<u32> {
+//!         let count = self.0.enter()?;
+//!         Ok(count.0.with(|count| { *count += 1; *count }))
+//!     }
+//! }
+//!
+//! impl Module for Counter {
+//!     type Instance = Count;
+//!     fn over(instance: Link<Count>) -> Self { Counter(instance) }
+//! }
+//!
+//! impl Instance for Count {}
+//!
+//! impl<O: 'static> ModuleConfig<O> for Config {
+//!     type Module = Counter;
+//!     fn create(self, _cx: &mut Create<'_, O, Count>) -> Result<Count> {
+//!         Ok(Count(SpinLock::new(self.start)))
+//!     }
+//! }
+//! ```
+
+mod callback;
+pub(crate) mod node;
+
+pub use callback::{Callback, Function, Signature};
+pub use node::InFlight;
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+use crate::irql::{Irql, Passive};
+use crate::status::{NtStatus, Result};
+use crate::sys;
+use crate::wdf::{Timer, TimerFired, WorkItem, WorkItemRun};
+use node::{Header, Reference};
+
+/// What a client of a module sees: its methods.
+///
+/// The type holds a [`Link`] to its instance, and each of its methods begins
+/// with [`Link::enter`].
+pub trait Module: Clone + Send + Sync + 'static {
+    /// The state behind the module.
+    type Instance: Instance;
+
+    /// The module over this instance.
+    fn over(instance: Link<Self::Instance>) -> Self;
+}
+
+/// The state of a module, and what the framework calls on it.
+///
+/// All functions have defaults. `Drop` is the module's destroy.
+pub trait Instance: Sized + Send + Sync + 'static {
+    /// When the framework opens the instance.
+    const OPEN: OpenPolicy = OpenPolicy::Create;
+
+    /// Called when the instance is opened, after its children were.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// Any: what was opened in the same step is closed again, and the step fails.
+    ///
+    /// C counterpart: `DMF_Module_Open`.
+    fn open(&self, cx: &mut Open<'_>) -> Result {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Called when the instance is about to be closed and no method can enter
+    /// any more. Wakes the methods in flight that would otherwise wait.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    fn closing(&self) {}
+
+    /// Called when no method is in flight any more. Undoes `open`.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// C counterpart: `DMF_Module_Close`.
+    fn close(&self, cx: &mut Close<'_>) {
+        let _ = cx;
+    }
+
+    hooks!();
+}
+
+/// When the framework opens and closes an instance.
+///
+/// A child must not be opened later than its parent: [`Modules::module`] refuses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OpenPolicy {
+    /// Opened when the device was created, closed when it is deleted.
+    Create,
+    /// Opened after PrepareHardware, closed before ReleaseHardware.
+    PrepareHardware,
+    /// Opened after each D0Entry, closed before each D0Exit.
+    D0Entry,
+}
+
+/// Makes an instance for an owner of type `O`.
+pub trait ModuleConfig<O> {
+    /// The module that this configures.
+    type Module: Module;
+
+    /// Makes the instance. Children, timers and work items are added through `cx`.
+    ///
+    /// # Errors
+    /// Any: what was added through `cx` is taken down, and so is what the
+    /// owner had added before.
+    fn create(
+        self,
+        cx: &mut Create<'_, O, <Self::Module as Module>::Instance>,
+    ) -> Result<<Self::Module as Module>::Instance>;
+}
+
+macro_rules! contexts {
+    ($($(#[$meta:meta])* $name:ident)*) => {$(
+        $(#[$meta])*
+        #[derive(Debug)]
+        pub struct $name<'a> {
+            irql: Irql<'a, Passive>,
+        }
+
+        impl<'a> $name<'a> {
+            /// # Safety
+            /// The level is `PASSIVE_LEVEL`.
+            pub(crate) unsafe fn new() -> Self {
+                // SAFETY: the caller's promise.
+                Self { irql: unsafe { Irql::assume() } }
+            }
+
+            /// The proof that the call is at `PASSIVE_LEVEL`.
+            pub fn irql(&mut self) -> &mut Irql<'a, Passive> {
+                &mut self.irql
+            }
+        }
+    )*};
+}
+
+contexts! {
+    /// What [`Instance::open`] is given.
+    Open
+    /// What [`Instance::close`] is given.
+    Close
+}
+
+/// Adds modules, timers and work items to their owner, the device or module
+/// `O` that is being made.
+pub struct Modules<'a, O> {
+    node: NonNull<Header>,
+    device: sys::WDFDEVICE,
+    irql: Irql<'a, Passive>,
+    owner: PhantomData<&'a mut O>,
+}
+
+impl<'a, O: Send + Sync + 'static> Modules<'a, O> {
+    /// # Safety
+    /// `node` is the header of a `Node<O>` below or of `device`, valid for
+    /// `'a`, and the caller is the device's device-add callback.
+    pub(crate) unsafe fn new(node: NonNull<Header>, device: sys::WDFDEVICE) -> Self {
+        // SAFETY: device-add callbacks are at PASSIVE_LEVEL.
+        Self {
+            node,
+            device,
+            irql: unsafe { Irql::assume() },
+            owner: PhantomData,
+        }
+    }
+
+    /// The proof that the call is at `PASSIVE_LEVEL`.
+    pub fn irql(&mut self) -> &mut Irql<'a, Passive> {
+        &mut self.irql
+    }
+
+    /// Adds a module. Its methods work once the framework has opened it.
+    ///
+    /// # Errors
+    /// What the config refuses; `STATUS_INVALID_PARAMETER` if the module opens
+    /// later than the module that it is added to; `STATUS_INSUFFICIENT_RESOURCES`.
+    ///
+    /// C counterpart: `DMF_DmfModuleAdd`.
+    pub fn module<C: ModuleConfig<O>>(&mut self, config: C) -> Result<Handle<C::Module>> {
+        type InstanceOf<C, O> = <<C as ModuleConfig<O>>::Module as Module>::Instance;
+
+        // SAFETY: `new`'s contract.
+        let parent = unsafe { self.node.as_ref() };
+        if !node::may_adopt(parent, InstanceOf::<C, O>::OPEN) {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let child = node::allocate_instance::<InstanceOf<C, O>>()?;
+        let mut cx = Create {
+            parent: self.node,
+            // SAFETY: the node is below the device and outlives `cx`.
+            add: unsafe { Modules::new(child.node(), self.device) },
+            owner: PhantomData,
+        };
+        match config.create(&mut cx) {
+            // SAFETY: the node is new and of this type.
+            Ok(instance) => unsafe { node::construct(child.node(), instance) },
+            Err(status) => {
+                // SAFETY: the node has no value, and this is device-add.
+                unsafe { node::abandon(child.node()) };
+                return Err(status);
+            }
+        }
+        let link = Link(child.clone(), PhantomData);
+        // SAFETY: both are valid, and the child is new.
+        unsafe { node::adopt(self.node, child) };
+        Ok(Handle(C::Module::over(link)))
+    }
+
+    /// A link to the owner itself, for threads and other callbacks that start
+    /// later. It gives access once the owner has been made, and until it is dropped.
+    #[must_use]
+    pub fn owner(&self) -> Owner<O> {
+        // SAFETY: the node is valid.
+        Owner(unsafe { Reference::to(self.node) }, PhantomData)
+    }
+
+    /// Ties a function of the owner to the owner, for whoever calls it later.
+    #[must_use]
+    pub fn callback<S: Signature>(&self, function: Function<O, S>) -> Callback<S> {
+        Callback::new(&self.owner(), function)
+    }
+
+    /// Adds a timer whose callback is a function of the owner, at `PASSIVE_LEVEL`.
+    ///
+    /// # Errors
+    /// What [`WdfTimerCreate`][ms] returns.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimercreate
+    pub fn timer(&mut self, function: fn(&O, &mut TimerFired<'_>)) -> Result<Timer> {
+        // SAFETY: the node is a `Node<O>` of this device, and this is device-add.
+        unsafe { Timer::new::<O>(self.node, self.device, function) }
+    }
+
+    /// Adds a work item whose callback is a function of the owner.
+    ///
+    /// # Errors
+    /// What [`WdfWorkItemCreate`][ms] returns.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfworkitem/nf-wdfworkitem-wdfworkitemcreate
+    pub fn work_item(&mut self, function: fn(&O, &mut WorkItemRun<'_>)) -> Result<WorkItem> {
+        // SAFETY: the node is a `Node<O>` of this device, and this is device-add.
+        unsafe { WorkItem::new::<O>(self.node, self.device, function) }
+    }
+}
+
+impl<O> fmt::Debug for Modules<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Modules").finish_non_exhaustive()
+    }
+}
+
+/// What [`ModuleConfig::create`] is given: [`Modules`] of the instance `I` that
+/// is being made, and a way to reach the owner `O`.
+pub struct Create<'a, O, I> {
+    parent: NonNull<Header>,
+    add: Modules<'a, I>,
+    owner: PhantomData<&'a mut O>,
+}
+
+impl<O: Send + Sync + 'static, I> Create<'_, O, I> {
+    /// Ties a function of the owner, given in the config, to the owner.
+    #[must_use]
+    pub fn bind<S: Signature>(&self, function: Function<O, S>) -> Callback<S> {
+        Callback::new(&self.parent(), function)
+    }
+
+    /// A link to the owner.
+    #[must_use]
+    pub fn parent(&self) -> Owner<O> {
+        // SAFETY: the parent's node is valid while its child is being made.
+        Owner(unsafe { Reference::to(self.parent) }, PhantomData)
+    }
+}
+
+impl<'a, O, I> Deref for Create<'a, O, I> {
+    type Target = Modules<'a, I>;
+    fn deref(&self) -> &Self::Target {
+        &self.add
+    }
+}
+
+impl<O, I> DerefMut for Create<'_, O, I> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.add
+    }
+}
+
+impl<O, I> fmt::Debug for Create<'_, O, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Create").finish_non_exhaustive()
+    }
+}
+
+/// A counted handle to a module. It dereferences to the module's methods.
+///
+/// A handle may outlive the device: its methods then return
+/// `STATUS_INVALID_DEVICE_STATE`.
+///
+/// C counterpart: `DMFMODULE`.
+#[derive(Clone, Debug)]
+pub struct Handle<M: Module>(M);
+
+impl<M: Module> Deref for Handle<M> {
+    type Target = M;
+    fn deref(&self) -> &M {
+        &self.0
+    }
+}
+
+/// A module's counted link to its instance.
+///
+/// # Invariants
+/// The reference is to a `Node<I>`.
+pub struct Link<I>(Reference, PhantomData<I>);
+
+impl<I: Instance> Link<I> {
+    /// Enters the instance for the length of a method. Close waits until the
+    /// returned value is dropped.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the instance is not open, or is being closed.
+    ///
+    /// C counterpart: `DMF_ModuleReference`.
+    pub fn enter(&self) -> Result<InFlight<'_, I>> {
+        // SAFETY: the invariant.
+        unsafe { node::enter_open(&self.0) }
+    }
+}
+
+impl<I> Clone for Link<I> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
+
+impl<I> fmt::Debug for Link<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Link")
+            .field(&core::any::type_name::<I>())
+            .finish()
+    }
+}
+
+/// A counted link to the owner of modules: to a [`Device`](crate::Device), or to
+/// an instance that has children.
+///
+/// The owner may hold it itself. It gives access from the time that the owner
+/// was made until it is dropped, which waits for those who have access.
+///
+/// # Invariants
+/// The reference is to a `Node<O>`.
+pub struct Owner<O>(Reference, PhantomData<O>);
+
+impl<O: Send + Sync + 'static> Owner<O> {
+    /// Gets at the owner for as long as the returned value lives.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is gone.
+    pub fn enter(&self) -> Result<InFlight<'_, O>> {
+        // SAFETY: the invariant.
+        unsafe { node::enter_alive(self.0.node()) }
+    }
+}
+
+impl<O> Clone for Owner<O> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
+
+impl<O> fmt::Debug for Owner<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Owner")
+            .field(&core::any::type_name::<O>())
+            .finish()
+    }
+}

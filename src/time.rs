@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Points in time, spans of time, and how long to wait.
+//!
+//! The kernel counts in units of 100 ns and packs two meanings into one
+//! `LARGE_INTEGER`: negative is relative, positive absolute. [`Timeout`] says
+//! which is meant, and one function of this module, used by every wait and
+//! timer, turns it into that number.
+//!
+//! # Vocabulary
+//!
+//! - *system time*: 100 ns units since 1 January 1601 (UTC). It jumps when
+//!   somebody sets the clock. [`SystemTime`].
+//! - *interrupt time*: 100 ns units since the system started. It never jumps.
+//!   [`Instant`].
+//! - *relative* due times follow interrupt time; *absolute* ones follow system time.
+//!
+//! See [system time and interrupt time][ms].
+//!
+//! [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kequeryinterrupttimeprecise
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::sys;
+
+/// Units of the kernel's clock in one second.
+const UNITS_PER_SECOND: u64 = 10_000_000;
+/// Nanoseconds in one unit of the kernel's clock.
+const NANOSECONDS_PER_UNIT: u32 = 100;
+
+/// How long to wait.
+///
+/// A [`Duration`] converts into [`After`](Self::After), so a function that takes
+/// `impl Into<Timeout>` can be given either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// Not at all: look, and return.
+    Poll,
+    /// At most this long. Rounded up to 100 ns; [`Duration::ZERO`] is [`Poll`](Self::Poll).
+    After(Duration),
+    /// Until the system time is this.
+    At(SystemTime),
+    /// Without limit.
+    Never,
+}
+
+impl Timeout {
+    /// The kernel's number for this timeout: `None` is the null pointer that
+    /// means "without limit", negative is relative, positive absolute, zero is now.
+    ///
+    /// Saturates: a duration above 29,000 years waits that long.
+    #[must_use]
+    pub fn to_due_time(self) -> Option<i64> {
+        match self {
+            Self::Poll => Some(0),
+            Self::After(duration) => Some(-units(duration)),
+            Self::At(time) => Some(time.0),
+            Self::Never => None,
+        }
+    }
+}
+
+impl From<Duration> for Timeout {
+    fn from(duration: Duration) -> Self {
+        Self::After(duration)
+    }
+}
+
+/// A duration in units of 100 ns, rounded up so that a wait is never too short.
+fn units(duration: Duration) -> i64 {
+    let seconds = duration.as_secs().saturating_mul(UNITS_PER_SECOND);
+    let fraction = u64::from(duration.subsec_nanos().div_ceil(NANOSECONDS_PER_UNIT));
+    i64::try_from(seconds.saturating_add(fraction)).unwrap_or(i64::MAX)
+}
+
+/// The duration of that many units of 100 ns.
+const fn from_units(units: u64) -> Duration {
+    let nanoseconds = (units % UNITS_PER_SECOND) as u32 * NANOSECONDS_PER_UNIT;
+    Duration::new(units / UNITS_PER_SECOND, nanoseconds)
+}
+
+/// A point in system time, in units of 100 ns since 1 January 1601 (UTC).
+///
+/// Use [`Instant`] to measure how long something took: the system time jumps
+/// when the clock is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SystemTime(i64);
+
+impl SystemTime {
+    /// Returns the current system time.
+    ///
+    /// # IRQL
+    /// Any.
+    ///
+    /// C counterpart: [`KeQuerySystemTimePrecise`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kequerysystemtimeprecise
+    #[must_use]
+    pub fn now() -> Self {
+        let mut time = sys::LARGE_INTEGER::default();
+        // SAFETY: `time` is writable for the length of the call.
+        unsafe { sys::ntddk::KeQuerySystemTimePrecise(&raw mut time) };
+        // SAFETY: the call wrote all eight bytes, and each bit pattern is a number.
+        Self(unsafe { time.QuadPart })
+    }
+
+    /// The point that many units of 100 ns after 1 January 1601. Negative values
+    /// are before any time that Windows has, and become zero.
+    #[must_use]
+    pub const fn from_units(units: i64) -> Self {
+        // A negative number would turn an absolute timeout into a relative one.
+        Self(if units < 0 { 0 } else { units })
+    }
+
+    /// Units of 100 ns since 1 January 1601.
+    #[must_use]
+    pub const fn units(self) -> i64 {
+        self.0
+    }
+
+    /// The point `duration` later. Saturates.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(units(duration)))
+    }
+
+    /// How long `self` is after `earlier`; zero if it is before.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        from_units(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// A point in interrupt time: what to measure with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// Returns the current interrupt time.
+    ///
+    /// # IRQL
+    /// Any.
+    ///
+    /// C counterpart: [`KeQueryInterruptTimePrecise`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kequeryinterrupttimeprecise
+    #[must_use]
+    pub fn now() -> Self {
+        let mut counter = 0;
+        // SAFETY: `counter` is writable for the length of the call.
+        Self(unsafe { sys::ntddk::KeQueryInterruptTimePrecise(&raw mut counter) })
+    }
+
+    /// Units of 100 ns since the system started.
+    #[must_use]
+    pub const fn units(self) -> u64 {
+        self.0
+    }
+
+    /// How long ago `self` was.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        Self::now().since(self)
+    }
+
+    /// How long `self` is after `earlier`; zero if it is before.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        from_units(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Seconds with one digit, without floating point: `4.2 s`.
+///
+/// ```
+/// use core::time::Duration;
+/// assert_eq!(format!("{}", dmf::time::Tenths(Duration::from_millis(4_250))), "4.2 s");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Tenths(pub Duration);
+
+impl fmt::Display for Tenths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{} s", self.0.as_secs(), self.0.subsec_millis() / 100)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_timeout_is_negative_in_units_of_100_ns() {
+        assert_eq!(
+            Timeout::After(Duration::from_millis(10)).to_due_time(),
+            Some(-100_000)
+        );
+        assert_eq!(
+            Timeout::from(Duration::from_secs(1)).to_due_time(),
+            Some(-10_000_000)
+        );
+    }
+
+    #[test]
+    fn an_absolute_timeout_is_positive() {
+        let time = SystemTime::from_units(133_000_000_000_000_000);
+        assert_eq!(
+            Timeout::At(time).to_due_time(),
+            Some(133_000_000_000_000_000)
+        );
+        assert_eq!(
+            Timeout::At(SystemTime::from_units(-5)).to_due_time(),
+            Some(0)
+        );
+    }
+
+    #[test]
+    fn a_fraction_of_a_unit_is_rounded_up() {
+        assert_eq!(
+            Timeout::After(Duration::from_nanos(1)).to_due_time(),
+            Some(-1)
+        );
+        assert_eq!(
+            Timeout::After(Duration::from_nanos(101)).to_due_time(),
+            Some(-2)
+        );
+        assert_eq!(
+            Timeout::After(Duration::new(1, 999_999_999)).to_due_time(),
+            Some(-20_000_000)
+        );
+    }
+
+    #[test]
+    fn zero_polls_and_never_is_no_number() {
+        assert_eq!(Timeout::Poll.to_due_time(), Some(0));
+        assert_eq!(Timeout::After(Duration::ZERO).to_due_time(), Some(0));
+        assert_eq!(Timeout::Never.to_due_time(), None);
+    }
+
+    #[test]
+    fn the_longest_duration_saturates() {
+        assert_eq!(Timeout::After(Duration::MAX).to_due_time(), Some(-i64::MAX));
+        assert_eq!(
+            SystemTime::from_units(i64::MAX)
+                .after(Duration::MAX)
+                .units(),
+            i64::MAX
+        );
+    }
+
+    #[test]
+    fn a_span_that_ends_before_it_starts_is_zero() {
+        assert_eq!(Instant(5).since(Instant(15)), Duration::ZERO);
+        assert_eq!(SystemTime(5).since(SystemTime(15)), Duration::ZERO);
+        assert_eq!(Instant(25).since(Instant(15)), Duration::from_micros(1));
+    }
+}
