@@ -33,6 +33,7 @@ mod constants;
 pub mod ctypes;
 pub mod ntddk;
 mod types;
+pub mod wdf;
 
 /// Tells whether `nt_status` is a success or an informational value.
 ///

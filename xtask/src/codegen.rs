@@ -61,8 +61,8 @@ pub fn run(check: bool) -> Result<(), String> {
         }
     }
     if stale.is_empty() {
-        layouts::check(&root)?;
-        return Ok(());
+        layouts::compile_driver(&root)?;
+        return layouts::check(&root);
     }
     Err(format!(
         "out of date: {}\nRun `cargo xtask codegen` and commit the result.",

@@ -1629,8 +1629,7 @@ pub mod _KWAIT_REASON {
     pub const WrPhysicalFault: Type = 39;
     pub const WrIoRing: Type = 40;
     pub const WrMdlCache: Type = 41;
-    pub const WrRcu: Type = 42;
-    pub const MaximumWaitReason: Type = 43;
+    pub const MaximumWaitReason: Type = 42;
 }
 pub use self::_KWAIT_REASON::Type as KWAIT_REASON;
 #[repr(C)]
@@ -6711,12 +6710,7 @@ const _: () = {
 };
 pub type POWER_SEQUENCE = _POWER_SEQUENCE;
 pub type PPOWER_SEQUENCE = *mut _POWER_SEQUENCE;
-#[repr(C)]
-#[derive(Debug)]
-pub struct POHANDLE__ {
-    _unused: [u8; 0],
-}
-pub type POHANDLE = *mut POHANDLE__;
+pub type POHANDLE = HANDLE;
 pub mod _INTERFACE_TYPE {
     #[allow(unused_imports)]
     use super::*;

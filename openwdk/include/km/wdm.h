@@ -125,7 +125,6 @@ typedef enum _KWAIT_REASON {
     WrPhysicalFault,
     WrIoRing,
     WrMdlCache,
-    WrRcu,
     MaximumWaitReason
 } KWAIT_REASON;
 
@@ -1104,7 +1103,7 @@ typedef struct _POWER_SEQUENCE {
     ULONG SequenceD3;
 } POWER_SEQUENCE, *PPOWER_SEQUENCE;
 
-typedef struct POHANDLE__ *POHANDLE;
+DECLARE_HANDLE(POHANDLE);
 
 typedef enum _INTERFACE_TYPE {
     InterfaceTypeUndefined = -1,

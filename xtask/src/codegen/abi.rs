@@ -28,6 +28,13 @@ pub struct Function {
     pub params: Option<Vec<String>>,
 }
 
+/// The type of a callback.
+#[derive(Deserialize)]
+pub struct Callback {
+    pub returns: String,
+    pub params: Vec<String>,
+}
+
 /// A structure or union.
 #[derive(Deserialize)]
 pub struct Record {
@@ -65,7 +72,9 @@ impl Abi {
         self.enums
             .iter()
             .map(|(name, values)| {
-                let values = values.as_object().ok_or_else(|| format!("enum {name}: not an object"))?;
+                let values = values
+                    .as_object()
+                    .ok_or_else(|| format!("enum {name}: not an object"))?;
                 let values = values
                     .iter()
                     .map(|(item, v)| {
@@ -87,6 +96,10 @@ impl Abi {
         strings(&self.typedefs)
     }
 
+    pub fn callback_types(&self) -> Result<Vec<(&str, Callback)>, String> {
+        entries(&self.callbacks)
+    }
+
     pub fn callbacks(&self) -> impl Iterator<Item = &str> {
         self.callbacks.keys().map(String::as_str)
     }
@@ -99,7 +112,8 @@ impl Record {
 }
 
 fn strings(map: &Map<String, Value>) -> impl Iterator<Item = (&str, &str)> {
-    map.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default()))
+    map.iter()
+        .map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default()))
 }
 
 fn entries<T: for<'a> Deserialize<'a>>(map: &Map<String, Value>) -> Result<Vec<(&str, T)>, String> {

@@ -3,8 +3,8 @@
 //! `ntsim-sys`: bindgen over the `openwdk` headers, with the options that `wdk-sys` gives it.
 
 use super::Outputs;
-use bindgen::{Builder, CodegenConfig, EnumVariation, Formatter, RustEdition, RustTarget};
 use bindgen::callbacks::{ItemInfo, ItemKind, ParseCallbacks};
+use bindgen::{Builder, CodegenConfig, EnumVariation, Formatter, RustEdition, RustTarget};
 use std::path::Path;
 use syn::visit_mut::{self, VisitMut};
 

@@ -26,13 +26,24 @@ const KNOWN: &[(&str, &str)] = &[
     ("Offset of field: _KWAIT_BLOCK::SpareLong", WAIT_BLOCK),
     ("Offset of field: _KWAIT_BLOCK::WaitKey", WAIT_BLOCK),
     ("Offset of field: _KWAIT_BLOCK::WaitType", WAIT_BLOCK),
-    ("Size of _DEVOBJ_EXTENSION", "mingw has the first two fields only; windows-sys has the fields that we have"),
-    ("Size of _IO_COMPLETION_CONTEXT", "Windows 10 added UsageCount; mingw has the older structure"),
-    ("Size of _SCATTER_GATHER_LIST", "a flexible array, as documented; mingw gives it one element"),
+    (
+        "Size of _DEVOBJ_EXTENSION",
+        "mingw has the first two fields only; windows-sys has the fields that we have",
+    ),
+    (
+        "Size of _IO_COMPLETION_CONTEXT",
+        "Windows 10 added UsageCount; mingw has the older structure",
+    ),
+    (
+        "Size of _SCATTER_GATHER_LIST",
+        "a flexible array, as documented; mingw gives it one element",
+    ),
 ];
 
-const ALLOCATION: &str = "documented as aligned to MEMORY_ALLOCATION_ALIGNMENT, 16 bytes; mingw does not align it";
-const WAIT_BLOCK: &str = "Windows 8 moved the wait type in front of the object; mingw has the older structure";
+const ALLOCATION: &str =
+    "documented as aligned to MEMORY_ALLOCATION_ALIGNMENT, 16 bytes; mingw does not align it";
+const WAIT_BLOCK: &str =
+    "Windows 8 moved the wait type in front of the object; mingw has the older structure";
 
 /// Compares; `openwdk/include` must be up to date with `ntsim-sys`.
 ///
@@ -60,18 +71,50 @@ pub fn check(root: &Path) -> Result<(), String> {
         if our != their && known.is_none() {
             wrong.push(format!("{what}: {our}, mingw {their}"));
         }
-        if our == their && let Some((name, _)) = known {
-            wrong.push(format!("{name}: listed as a known difference, but equal ({our})"));
+        if our == their
+            && let Some((name, _)) = known
+        {
+            wrong.push(format!(
+                "{name}: listed as a known difference, but equal ({our})"
+            ));
         }
     }
     if compared < 500 {
-        return Err(format!("only {compared} layouts compared with mingw's: bindgen's output has changed"));
+        return Err(format!(
+            "only {compared} layouts compared with mingw's: bindgen's output has changed"
+        ));
     }
     if wrong.is_empty() {
-        println!("{compared} sizes, alignments and offsets compared with mingw's, {} known differences", KNOWN.len());
+        println!(
+            "{compared} sizes, alignments and offsets compared with mingw's, {} known differences",
+            KNOWN.len()
+        );
         return Ok(());
     }
-    Err(format!("layouts differ from mingw's:\n  {}", wrong.join("\n  ")))
+    Err(format!(
+        "layouts differ from mingw's:\n  {}",
+        wrong.join("\n  ")
+    ))
+}
+
+/// Compiles `openwdk/abi-test/c/driver.c`, a KMDF driver in C, with every warning an error.
+///
+/// # Errors
+/// clang's diagnostics.
+pub fn compile_driver(root: &Path) -> Result<(), String> {
+    let output = Command::new("clang")
+        .args(super::bindings::clang_args(&root.join("openwdk/include")))
+        .args(["-fsyntax-only", "-Wall", "-Wextra", "-Werror"])
+        .arg(root.join("openwdk/abi-test/c/driver.c"))
+        .output()
+        .map_err(|e| format!("clang: {e}; run `apt-get install clang`"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "openwdk/abi-test/c/driver.c:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    ))
 }
 
 fn mingw() -> Result<String, String> {
@@ -107,9 +150,14 @@ fn layouts(text: &str) -> BTreeMap<String, usize> {
         let Some((before, _)) = rest.split_once("usize") else {
             continue;
         };
-        let number = before.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        let number = before
+            .rsplit(|c: char| !c.is_ascii_digit())
+            .next()
+            .unwrap_or_default();
         if let Ok(number) = number.parse()
-            && (what.starts_with("Size of") || what.starts_with("Alignment of") || what.starts_with("Offset of"))
+            && (what.starts_with("Size of")
+                || what.starts_with("Alignment of")
+                || what.starts_with("Offset of"))
         {
             // Unnamed types are numbered in order of appearance, which need not be the same.
             if !what.contains("__bindgen") {

@@ -16,7 +16,11 @@ pub fn load(path: &Path) -> Result<Vec<(String, u32)>, String> {
             line.split_once("\t0x")
                 .and_then(|(name, hex)| Some((name.to_owned(), u32::from_str_radix(hex, 16).ok()?)))
                 .ok_or_else(|| {
-                    format!("{}:{}: {line:?} is not NAME<tab>0xVALUE", path.display(), number + 1)
+                    format!(
+                        "{}:{}: {line:?} is not NAME<tab>0xVALUE",
+                        path.display(),
+                        number + 1
+                    )
                 })
         })
         .collect()
@@ -35,7 +39,11 @@ pub fn generate(status: &[(String, u32)], outputs: &mut Outputs) {
     for (name, value) in status {
         // The cast keeps bindgen from seeing them: wdk-sys brings its own constants of these names.
         let _ = writeln!(header, "#define {name} ((NTSTATUS)0x{value:08X}L)");
-        let _ = writeln!(rust, "pub const {name}: NTSTATUS = {}_i32;", grouped(value.cast_signed()));
+        let _ = writeln!(
+            rust,
+            "pub const {name}: NTSTATUS = {}_i32;",
+            grouped(value.cast_signed())
+        );
     }
     header.push_str("\n#endif\n");
     outputs.insert("openwdk/include/shared/ntstatus.h".into(), header);

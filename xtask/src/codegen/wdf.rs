@@ -24,15 +24,27 @@ fn begin(guard: &str, what: &str) -> String {
 }
 
 fn types(abi: &Abi) -> Result<String, String> {
-    let mut out = begin("WDFTYPES", "Handles, enumerations, structures and callbacks of KMDF 1.33.");
+    let mut out = begin(
+        "WDFTYPES",
+        "Handles, enumerations, structures and callbacks of KMDF 1.33.",
+    );
     for (name, value) in abi.constants() {
         let _ = writeln!(out, "#define {name} {value}");
     }
     out.push_str("\ntypedef void (*WDFFUNC)(void);\n\n");
 
     let records = abi.structs()?;
-    let unions: BTreeSet<&str> = abi.typedefs().filter_map(|(_, t)| t.strip_prefix("union ")).collect();
-    let keyword = |name: &str| if unions.contains(name) { "union" } else { "struct" };
+    let unions: BTreeSet<&str> = abi
+        .typedefs()
+        .filter_map(|(_, t)| t.strip_prefix("union "))
+        .collect();
+    let keyword = |name: &str| {
+        if unions.contains(name) {
+            "union"
+        } else {
+            "struct"
+        }
+    };
 
     for (name, values) in abi.enums()? {
         let _ = writeln!(out, "enum {name} {{");
@@ -55,7 +67,10 @@ fn types(abi: &Abi) -> Result<String, String> {
             ("WDFFUNC", _) => Ok(()),
             (_, "HANDLE") => writeln!(out, "DECLARE_HANDLE({name});"),
             ("PFN_GET_UNIQUE_CONTEXT_TYPE", _) => {
-                writeln!(out, "typedef PCWDF_OBJECT_CONTEXT_TYPE_INFO (*{name})(void);")
+                writeln!(
+                    out,
+                    "typedef PCWDF_OBJECT_CONTEXT_TYPE_INFO (*{name})(void);"
+                )
             }
             _ if name.starts_with("EVT_") && ty.contains('(') => {
                 let (returns, params) = ty.split_once('(').unwrap_or((ty, ")"));
@@ -63,7 +78,11 @@ fn types(abi: &Abi) -> Result<String, String> {
                 writeln!(out, "typedef {} {name}({params});", returns.trim())
             }
             _ => match ty.strip_suffix('*') {
-                Some(target) => writeln!(out, "typedef {}*{name};", target.trim_end().to_owned() + " "),
+                Some(target) => writeln!(
+                    out,
+                    "typedef {}*{name};",
+                    target.trim_end().to_owned() + " "
+                ),
                 None => writeln!(out, "typedef {ty} {name};"),
             },
         };
@@ -74,7 +93,9 @@ fn types(abi: &Abi) -> Result<String, String> {
         }
     }
     if let Some(missing) = callbacks.iter().find(|c| !pointers.contains(**c)) {
-        return Err(format!("kmdf-1.33.json: callback {missing} has no EVT_ typedef"));
+        return Err(format!(
+            "kmdf-1.33.json: callback {missing} has no EVT_ typedef"
+        ));
     }
     out.push('\n');
 
@@ -88,8 +109,9 @@ fn types(abi: &Abi) -> Result<String, String> {
             }
             end = end.max(info.offset + info.size);
             if info.ty.contains("(unnamed") {
-                let body = unnamed(name, field)
-                    .ok_or_else(|| format!("wdf.rs: no definition for the unnamed type of {name}.{field}"))?;
+                let body = unnamed(name, field).ok_or_else(|| {
+                    format!("wdf.rs: no definition for the unnamed type of {name}.{field}")
+                })?;
                 let _ = writeln!(out, "    {body} {field};");
             } else if let Some((ty, count)) = info.ty.trim_end_matches(']').split_once('[') {
                 let _ = writeln!(out, "    {ty} {field}[{count}];");
@@ -98,7 +120,12 @@ fn types(abi: &Abi) -> Result<String, String> {
             }
         }
         out.push_str("};\n");
-        let _ = writeln!(out, "C_ASSERT(sizeof({} {name}) == {});\n", keyword(name), record.size);
+        let _ = writeln!(
+            out,
+            "C_ASSERT(sizeof({} {name}) == {});\n",
+            keyword(name),
+            record.size
+        );
     }
     out.push_str("#endif\n");
     Ok(out)
@@ -145,19 +172,37 @@ fn unnamed(record: &str, field: &str) -> Option<&'static str> {
         "union { struct { WDF_DEVICE_POWER_POLICY_STATE CurrentState; WDF_DEVICE_POWER_POLICY_STATE NewState; } EnterState; struct { WDF_DEVICE_POWER_POLICY_STATE CurrentState; } PostProcessState; struct { WDF_DEVICE_POWER_POLICY_STATE CurrentState; WDF_DEVICE_POWER_POLICY_STATE NewState; } LeaveState; }",
     ];
     Some(match (record, field) {
-        ("_WDF_MEMORY_DESCRIPTOR", "u") => "union { struct { PVOID Buffer; ULONG Length; } BufferType; struct { PMDL Mdl; ULONG BufferLength; } MdlType; struct { WDFMEMORY Memory; PWDFMEMORY_OFFSET Offsets; } HandleType; }",
+        ("_WDF_MEMORY_DESCRIPTOR", "u") => {
+            "union { struct { PVOID Buffer; ULONG Length; } BufferType; struct { PMDL Mdl; ULONG BufferLength; } MdlType; struct { WDFMEMORY Memory; PWDFMEMORY_OFFSET Offsets; } HandleType; }"
+        }
         ("_WDF_DEVICE_PNP_NOTIFICATION_DATA", "Data") => NOTIFICATION[0],
         ("_WDF_DEVICE_POWER_NOTIFICATION_DATA", "Data") => NOTIFICATION[1],
         ("_WDF_DEVICE_POWER_POLICY_NOTIFICATION_DATA", "Data") => NOTIFICATION[2],
-        ("_WDF_REQUEST_PARAMETERS", "Parameters") => "union { struct { PIO_SECURITY_CONTEXT SecurityContext; ULONG Options; USHORT POINTER_ALIGNMENT FileAttributes; USHORT ShareAccess; ULONG POINTER_ALIGNMENT EaLength; } Create; struct { size_t Length; ULONG POINTER_ALIGNMENT Key; LONGLONG DeviceOffset; } Read; struct { size_t Length; ULONG POINTER_ALIGNMENT Key; LONGLONG DeviceOffset; } Write; struct { size_t OutputBufferLength; size_t POINTER_ALIGNMENT InputBufferLength; ULONG POINTER_ALIGNMENT IoControlCode; PVOID Type3InputBuffer; } DeviceIoControl; struct { PVOID Arg1; PVOID Arg2; ULONG POINTER_ALIGNMENT IoControlCode; PVOID Arg4; } Others; }",
-        ("_WDF_REQUEST_COMPLETION_PARAMS", "Parameters") => "union { struct { WDFMEMORY Buffer; size_t Length; size_t Offset; } Write; struct { WDFMEMORY Buffer; size_t Length; size_t Offset; } Read; struct { ULONG IoControlCode; struct { WDFMEMORY Buffer; size_t Offset; } Input; struct { WDFMEMORY Buffer; size_t Offset; size_t Length; } Output; } Ioctl; struct { union { PVOID Ptr; ULONG_PTR Value; } Argument1; union { PVOID Ptr; ULONG_PTR Value; } Argument2; union { PVOID Ptr; ULONG_PTR Value; } Argument3; union { PVOID Ptr; ULONG_PTR Value; } Argument4; } Others; struct { PWDF_USB_REQUEST_COMPLETION_PARAMS Completion; } Usb; }",
-        ("_WDF_IO_QUEUE_CONFIG", "Settings") => "union { struct { ULONG NumberOfPresentedRequests; } Parallel; }",
-        ("_WDF_IO_FORWARD_PROGRESS_RESERVED_POLICY_SETTINGS", "Policy") => "union { struct { PFN_WDF_IO_WDM_IRP_FOR_FORWARD_PROGRESS EvtIoWdmIrpForForwardProgress; } ExaminePolicy; }",
-        ("_WDF_USB_CONTROL_SETUP_PACKET", "Packet") => "struct { union { struct { BYTE Recipient : 2; BYTE Reserved : 3; BYTE Type : 2; BYTE Dir : 1; } Request; BYTE Byte; } bm; BYTE bRequest; union { struct { BYTE LowByte; BYTE HiByte; } Bytes; USHORT Value; } wValue; union { struct { BYTE LowByte; BYTE HiByte; } Bytes; USHORT Value; } wIndex; USHORT wLength; }",
+        ("_WDF_REQUEST_PARAMETERS", "Parameters") => {
+            "union { struct { PIO_SECURITY_CONTEXT SecurityContext; ULONG Options; USHORT POINTER_ALIGNMENT FileAttributes; USHORT ShareAccess; ULONG POINTER_ALIGNMENT EaLength; } Create; struct { size_t Length; ULONG POINTER_ALIGNMENT Key; LONGLONG DeviceOffset; } Read; struct { size_t Length; ULONG POINTER_ALIGNMENT Key; LONGLONG DeviceOffset; } Write; struct { size_t OutputBufferLength; size_t POINTER_ALIGNMENT InputBufferLength; ULONG POINTER_ALIGNMENT IoControlCode; PVOID Type3InputBuffer; } DeviceIoControl; struct { PVOID Arg1; PVOID Arg2; ULONG POINTER_ALIGNMENT IoControlCode; PVOID Arg4; } Others; }"
+        }
+        ("_WDF_REQUEST_COMPLETION_PARAMS", "Parameters") => {
+            "union { struct { WDFMEMORY Buffer; size_t Length; size_t Offset; } Write; struct { WDFMEMORY Buffer; size_t Length; size_t Offset; } Read; struct { ULONG IoControlCode; struct { WDFMEMORY Buffer; size_t Offset; } Input; struct { WDFMEMORY Buffer; size_t Offset; size_t Length; } Output; } Ioctl; struct { union { PVOID Ptr; ULONG_PTR Value; } Argument1; union { PVOID Ptr; ULONG_PTR Value; } Argument2; union { PVOID Ptr; ULONG_PTR Value; } Argument3; union { PVOID Ptr; ULONG_PTR Value; } Argument4; } Others; struct { PWDF_USB_REQUEST_COMPLETION_PARAMS Completion; } Usb; }"
+        }
+        ("_WDF_IO_QUEUE_CONFIG", "Settings") => {
+            "union { struct { ULONG NumberOfPresentedRequests; } Parallel; }"
+        }
+        ("_WDF_IO_FORWARD_PROGRESS_RESERVED_POLICY_SETTINGS", "Policy") => {
+            "union { struct { PFN_WDF_IO_WDM_IRP_FOR_FORWARD_PROGRESS EvtIoWdmIrpForForwardProgress; } ExaminePolicy; }"
+        }
+        ("_WDF_USB_CONTROL_SETUP_PACKET", "Packet") => {
+            "struct { union { struct { BYTE Recipient : 2; BYTE Reserved : 3; BYTE Type : 2; BYTE Dir : 1; } Request; BYTE Byte; } bm; BYTE bRequest; union { struct { BYTE LowByte; BYTE HiByte; } Bytes; USHORT Value; } wValue; union { struct { BYTE LowByte; BYTE HiByte; } Bytes; USHORT Value; } wIndex; USHORT wLength; }"
+        }
         ("_WDF_USB_CONTROL_SETUP_PACKET", "Generic") => "struct { UCHAR Bytes[8]; }",
-        ("_WDF_USB_REQUEST_COMPLETION_PARAMS", "Parameters") => "union { struct { WDFMEMORY Buffer; USHORT LangID; UCHAR StringIndex; UCHAR RequiredSize; } DeviceString; struct { WDFMEMORY Buffer; WDF_USB_CONTROL_SETUP_PACKET SetupPacket; ULONG Length; } DeviceControlTransfer; struct { WDFMEMORY Buffer; } DeviceUrb; struct { WDFMEMORY Buffer; size_t Length; size_t Offset; } PipeWrite; struct { WDFMEMORY Buffer; size_t Length; size_t Offset; } PipeRead; struct { WDFMEMORY Buffer; } PipeUrb; }",
-        ("_WDF_USB_DEVICE_SELECT_CONFIG_PARAMS", "Types") => "union { struct { PUSB_CONFIGURATION_DESCRIPTOR ConfigurationDescriptor; PUSB_INTERFACE_DESCRIPTOR *InterfaceDescriptors; ULONG NumInterfaceDescriptors; } Descriptor; struct { PURB Urb; } Urb; struct { UCHAR NumberConfiguredPipes; WDFUSBINTERFACE ConfiguredUsbInterface; } SingleInterface; struct { UCHAR NumberInterfaces; PWDF_USB_INTERFACE_SETTING_PAIR Pairs; UCHAR NumberOfConfiguredInterfaces; } MultiInterface; }",
-        ("_WDF_USB_INTERFACE_SELECT_SETTING_PARAMS", "Types") => "union { struct { PUSB_INTERFACE_DESCRIPTOR InterfaceDescriptor; } Descriptor; struct { UCHAR SettingIndex; } Interface; struct { PURB Urb; } Urb; }",
+        ("_WDF_USB_REQUEST_COMPLETION_PARAMS", "Parameters") => {
+            "union { struct { WDFMEMORY Buffer; USHORT LangID; UCHAR StringIndex; UCHAR RequiredSize; } DeviceString; struct { WDFMEMORY Buffer; WDF_USB_CONTROL_SETUP_PACKET SetupPacket; ULONG Length; } DeviceControlTransfer; struct { WDFMEMORY Buffer; } DeviceUrb; struct { WDFMEMORY Buffer; size_t Length; size_t Offset; } PipeWrite; struct { WDFMEMORY Buffer; size_t Length; size_t Offset; } PipeRead; struct { WDFMEMORY Buffer; } PipeUrb; }"
+        }
+        ("_WDF_USB_DEVICE_SELECT_CONFIG_PARAMS", "Types") => {
+            "union { struct { PUSB_CONFIGURATION_DESCRIPTOR ConfigurationDescriptor; PUSB_INTERFACE_DESCRIPTOR *InterfaceDescriptors; ULONG NumInterfaceDescriptors; } Descriptor; struct { PURB Urb; } Urb; struct { UCHAR NumberConfiguredPipes; WDFUSBINTERFACE ConfiguredUsbInterface; } SingleInterface; struct { UCHAR NumberInterfaces; PWDF_USB_INTERFACE_SETTING_PAIR Pairs; UCHAR NumberOfConfiguredInterfaces; } MultiInterface; }"
+        }
+        ("_WDF_USB_INTERFACE_SELECT_SETTING_PARAMS", "Types") => {
+            "union { struct { PUSB_INTERFACE_DESCRIPTOR InterfaceDescriptor; } Descriptor; struct { UCHAR SettingIndex; } Interface; struct { PURB Urb; } Urb; }"
+        }
         _ => return None,
     })
 }
@@ -168,12 +213,19 @@ fn function_enum(abi: &Abi) -> Result<String, String> {
     for (name, f) in abi.functions()? {
         let _ = writeln!(out, "    {name}TableIndex = {},", f.index);
     }
-    let _ = writeln!(out, "    WdfFunctionTableNumEntries = {},\n}} WDFFUNCENUM;\n\n#endif", abi.function_count);
+    let _ = writeln!(
+        out,
+        "    WdfFunctionTableNumEntries = {},\n}} WDFFUNCENUM;\n\n#endif",
+        abi.function_count
+    );
     Ok(out)
 }
 
 fn functions(abi: &Abi) -> Result<String, String> {
-    let mut out = begin("WDFFUNCTIONS", "The type of every function and the call through the table.");
+    let mut out = begin(
+        "WDFFUNCTIONS",
+        "The type of every function and the call through the table.",
+    );
     for (name, f) in abi.functions()? {
         let (Some(returns), Some(params)) = (&f.returns, &f.params) else {
             continue;
@@ -183,16 +235,20 @@ fn functions(abi: &Abi) -> Result<String, String> {
         let mut declared = Vec::new();
         let mut passed = vec!["WdfDriverGlobals".to_owned()];
         for param in &params[1..] {
-            let (ty, ident) = param
-                .rsplit_once(' ')
-                .ok_or_else(|| format!("kmdf-1.33.json, {name}: parameter {param:?} has no name"))?;
+            let (ty, ident) = param.rsplit_once(' ').ok_or_else(|| {
+                format!("kmdf-1.33.json, {name}: parameter {param:?} has no name")
+            })?;
             declared.push(format!("{ty} {ident}"));
             passed.push(ident.to_owned());
         }
         let mut all = vec!["PWDF_DRIVER_GLOBALS DriverGlobals".to_owned()];
         all.extend(declared.iter().cloned());
         let _ = writeln!(out, "typedef {returns} (*{pointer})({});", all.join(", "));
-        let list = if declared.is_empty() { "void".to_owned() } else { declared.join(", ") };
+        let list = if declared.is_empty() {
+            "void".to_owned()
+        } else {
+            declared.join(", ")
+        };
         let give = if returns == "void" { "" } else { "return " };
         let _ = writeln!(
             out,
@@ -207,12 +263,24 @@ fn functions(abi: &Abi) -> Result<String, String> {
 /// The documented name of a result type, of which the data has the canonical form only.
 fn return_type(name: &str, canonical: &str) -> String {
     let handle = match name {
-        "WdfChildListGetDevice" | "WdfChildListRetrievePdo" | "WdfWdmDeviceGetWdfDeviceHandle"
-        | "WdfDmaTransactionGetDevice" | "WdfFdoRetrieveNextStaticChild" | "WdfFileObjectGetDevice"
-        | "WdfInterruptGetDevice" | "WdfIoQueueGetDevice" | "WdfIoTargetGetDevice" | "WdfPdoGetParent"
-        | "WdfWmiProviderGetDevice" | "WdfWmiInstanceGetDevice" => "WDFDEVICE",
-        "WdfCollectionGetItem" | "WdfCollectionGetFirstItem" | "WdfCollectionGetLastItem"
-        | "WdfDpcGetParentObject" | "WdfObjectContextGetObject" | "WdfTimerGetParentObject"
+        "WdfChildListGetDevice"
+        | "WdfChildListRetrievePdo"
+        | "WdfWdmDeviceGetWdfDeviceHandle"
+        | "WdfDmaTransactionGetDevice"
+        | "WdfFdoRetrieveNextStaticChild"
+        | "WdfFileObjectGetDevice"
+        | "WdfInterruptGetDevice"
+        | "WdfIoQueueGetDevice"
+        | "WdfIoTargetGetDevice"
+        | "WdfPdoGetParent"
+        | "WdfWmiProviderGetDevice"
+        | "WdfWmiInstanceGetDevice" => "WDFDEVICE",
+        "WdfCollectionGetItem"
+        | "WdfCollectionGetFirstItem"
+        | "WdfCollectionGetLastItem"
+        | "WdfDpcGetParentObject"
+        | "WdfObjectContextGetObject"
+        | "WdfTimerGetParentObject"
         | "WdfWorkItemGetParentObject" => "WDFOBJECT",
         "WdfDeviceGetDriver" | "WdfWdmDriverGetWdfDriverHandle" => "WDFDRIVER",
         "WdfDeviceGetIoTarget" => "WDFIOTARGET",
@@ -246,7 +314,10 @@ fn return_type(name: &str, canonical: &str) -> String {
         "struct WDFDEVICE_INIT *" => "PWDFDEVICE_INIT".into(),
         other => {
             // `struct _X *` is `PX`, `enum _X` is `X`.
-            if let Some(tag) = other.strip_prefix("struct _").and_then(|t| t.strip_suffix(" *")) {
+            if let Some(tag) = other
+                .strip_prefix("struct _")
+                .and_then(|t| t.strip_suffix(" *"))
+            {
                 format!("P{tag}")
             } else if let Some(tag) = other.strip_prefix("enum _") {
                 tag.to_owned()
