@@ -27,6 +27,8 @@ pub enum StopKind {
     NotSimulated,
     /// Calls without end while virtual time stands still.
     Livelock,
+    /// Something is left behind for which Windows has no bug check.
+    Leak,
     /// What was waited for can never happen: nothing is left to run.
     Deadlock,
 }
@@ -239,6 +241,10 @@ impl Stop {
     pub(crate) fn deadlock(k: &Kernel, what: &str) -> Self {
         let message = format!("{what} never finished: nothing can run and no timer is left");
         Self::here(k, StopKind::Deadlock, "DEADLOCK", message)
+    }
+
+    pub(crate) fn leak(k: &Kernel, message: String) -> Self {
+        Self::here(k, StopKind::Leak, "LEAK", message)
     }
 
     /// The bug check code, if it was one.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::abi::{Abi, callback, param};
 use crate::access::{UnicodeString, peek};
-use crate::image::Loaded;
+use crate::image::{Loaded, Unloaded};
 use crate::image::symbols::Symbols;
 use crate::kernel::Kernel;
 use crate::memory::{Fill, GuardedPool};
@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) drivers: Vec<Driver>,
     /// The address ranges of loaded images, also of unloaded ones.
     images: Vec<Range<usize>>,
+    /// Unloaded images, whose addresses are kept free.
+    unloaded: Vec<Unloaded>,
     /// Memory of the system's own objects that drivers may look at.
     system: GuardedPool,
 }
@@ -89,6 +91,20 @@ impl State {
     /// Whether any driver is an image. A machine has drivers of one sort.
     pub(crate) fn has_images(&self) -> bool {
         !self.images.is_empty()
+    }
+
+    /// The driver of `service`, if it is loaded.
+    pub(crate) fn loaded(&self, service: &str) -> Option<DriverId> {
+        let position = self.drivers.iter().position(|driver| driver.loaded && driver.name.eq_ignore_ascii_case(service));
+        position.map(DriverId)
+    }
+
+    /// Gives an unloaded driver's image back; its addresses stay unused, so
+    /// that code that runs there faults.
+    pub(crate) fn unmap(&mut self, id: DriverId) {
+        if let Some(image) = self.drivers[id.0].image.take() {
+            self.unloaded.push(image.unload());
+        }
     }
 
     /// The images that are loaded now.

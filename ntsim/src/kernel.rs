@@ -134,6 +134,16 @@ pub struct Settings {
     pub livelock_limit: u64,
 }
 
+impl Settings {
+    /// For images: the stack is as large as a kernel stack on x64, 24 KiB. (The
+    /// default is larger, because code built for the host without optimisation
+    /// uses more than it will in the driver.)
+    #[must_use]
+    pub fn for_images() -> Self {
+        Self { stack_size: 24 * 1024, ..Self::default() }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -218,6 +228,14 @@ impl Kernel {
             io: crate::io::State::default(),
             wdf: crate::wdf::State::default(),
         }
+    }
+
+    /// Goes on where the kernel of the previous boot ended: with its trace, its
+    /// random numbers, and a clock that `pause` later starts again.
+    pub(crate) fn take_over(&mut self, mut previous: Self, pause: u64) {
+        self.boot_offset = previous.boot_offset + previous.now + pause;
+        self.trace = std::mem::take(&mut previous.trace);
+        std::mem::swap(&mut self.scheduler, &mut previous.scheduler);
     }
 
     // ---- contexts ----------------------------------------------------

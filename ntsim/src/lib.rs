@@ -36,6 +36,8 @@ mod ob;
 pub mod inf;
 pub mod registry;
 mod rtl;
+pub mod store;
+pub mod story;
 mod strategy;
 pub mod trace;
 mod trap;

@@ -2,23 +2,105 @@
 
 //! The simulated machine, from the outside.
 //!
-//! A [`Machine`] is what a test holds: it loads drivers, plugs devices in and
-//! out, lets virtual time pass, and tells what happened.
+//! A [`Machine`] is what a test holds: it installs driver packages, plugs
+//! devices in and out, lets virtual time pass, and tells what happened. What it
+//! keeps across [reboots](Machine::reboot) is its folder ([`MachineDir`]).
+//!
+//! # Vocabulary
+//! - *linked driver*: one that is part of the host program; everything else
+//!   about it (INF, service, registry) is as for an image.
+//! - *PnP thread*: the system thread on which the framework calls a driver's
+//!   PnP and power callbacks.
+//!
+//! # A device's life
+//! ```text
+//!  plug_in        start_device          power_down
+//!  ───────► known ───────────► working ◄──────────► asleep
+//!             ▲                   │       power_up     │
+//!             └───────────────────┴────────────────────┘
+//!                 remove_device, surprise_remove, reboot
+//! ```
+//! When a driver's last device is gone it is unloaded, and what it left behind
+//! is reported.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use crate::bugcheck::Stop;
+use crate::bugcheck::{BugCheck, Stop};
+use crate::exports;
+use crate::image::{Image, ImageError, Loaded};
+use crate::inf::DriverPackage;
+use crate::io::{self, DriverId, Entry};
 use crate::ke::thread;
-use crate::kernel::{Kernel, Ran, Settings};
-use crate::strategy::Strategy;
+use crate::kernel::{Kernel, Ran, SECOND, Settings};
+use crate::memory::tag_name;
+use crate::store::{Installed, MachineDir, PackageSource, StoreError};
 use crate::trace::{Event, Line};
+use crate::wdf::pnp::{self, PowerState};
 
 /// System time at the first boot: 2026-01-01 00:00 UTC, in 100 ns units since 1601.
 pub(crate) const EPOCH: u64 = 134_116_992_000_000_000;
 
+/// Virtual time from shutting down to the next boot's first instruction.
+const REBOOT_TIME: u64 = 10 * SECOND;
+
+/// A linked driver's `DriverEntry`.
+pub type DriverEntry = unsafe extern "C-unwind" fn(
+    *mut ntsim_sys::DRIVER_OBJECT,
+    ntsim_sys::PCUNICODE_STRING,
+) -> ntsim_sys::NTSTATUS;
+
+/// Why the machine could not do what was asked of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The simulation ended: a bug check, a deadlock, something not simulated.
+    #[error(transparent)]
+    Stop(#[from] Box<Stop>),
+    /// The machine's folder, the INF or the registry file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The driver's image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The driver or one of its callbacks failed, as its status says.
+    #[error("{what} failed with status {status:#010x}")]
+    Driver {
+        /// Which call.
+        what: String,
+        /// The `NTSTATUS`.
+        status: u32,
+    },
+    /// The device is not in a state for this.
+    #[error("device {device} is {state}: {problem}")]
+    State {
+        /// The instance id.
+        device: String,
+        /// What it is instead.
+        state: &'static str,
+        /// What was asked.
+        problem: &'static str,
+    },
+}
+
+/// The result of what can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// A simulated machine.
 pub struct Machine {
     k: Box<Kernel>,
+    dir: MachineDir,
+    linked: BTreeMap<String, DriverEntry>,
+    /// The devices that have a driver now, by instance id.
+    running: BTreeMap<String, Running>,
+}
+
+#[derive(Clone, Copy)]
+struct Running {
+    driver: DriverId,
+    device: pnp::DeviceId,
+    asleep: bool,
 }
 
 impl Default for Machine {
@@ -27,32 +109,54 @@ impl Default for Machine {
     }
 }
 
-/// The result of what can end in a bug check.
-pub type Result<T, E = Box<Stop>> = std::result::Result<T, E>;
-
 impl Machine {
-    /// A machine that has just booted, with nothing installed.
+    /// A machine in memory that has just booted, with nothing installed.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { k: Box::new(Kernel::new(settings)) }
+        Self::boot(MachineDir::in_memory(), settings)
     }
 
-    /// A machine whose every choice is decided by `seed`.
+    /// The same, with every choice decided by `seed`.
     #[must_use]
     pub fn with_seed(seed: u64) -> Self {
-        Self::new(Settings { seed, strategy: Strategy::Random, ..Settings::default() })
+        Self::new(Settings { seed, ..Settings::default() })
+    }
+
+    /// Boots the machine of a folder. No device is started yet.
+    #[must_use]
+    pub fn boot(dir: MachineDir, settings: Settings) -> Self {
+        let mut k = Box::new(Kernel::new(settings));
+        k.zw.registry = dir.registry().clone();
+        Self { k, dir, linked: BTreeMap::new(), running: BTreeMap::new() }
     }
 
     /// Virtual time since the first boot.
     #[must_use]
     pub fn now(&self) -> Duration {
-        Duration::from_nanos((self.k.boot_offset + self.k.now) * 100)
+        Duration::from_nanos((self.k.boot_offset + self.k.now).saturating_mul(100))
     }
 
-    /// The trace so far.
+    /// The trace so far, of all boots.
     #[must_use]
     pub fn trace(&self) -> &[Line] {
         &self.k.trace
+    }
+
+    /// The machine's folder.
+    #[must_use]
+    pub fn dir(&self) -> &MachineDir {
+        &self.dir
+    }
+
+    /// The machine's registry.
+    #[must_use]
+    pub fn registry(&self) -> &crate::registry::Registry {
+        &self.k.zw.registry
+    }
+
+    /// The machine's registry, to change as an administrator would.
+    pub fn registry_mut(&mut self) -> &mut crate::registry::Registry {
+        &mut self.k.zw.registry
     }
 
     /// Runs `body` on a system thread until it returns, and gives its value.
@@ -60,7 +164,11 @@ impl Machine {
     ///
     /// # Errors
     /// The bug check or other stop that ended the simulation.
-    pub fn run_thread<R: 'static>(&mut self, name: &str, body: impl FnOnce() -> R + 'static) -> Result<R> {
+    pub fn run_thread<R: 'static>(
+        &mut self,
+        name: &str,
+        body: impl FnOnce() -> R + 'static,
+    ) -> std::result::Result<R, Box<Stop>> {
         let slot = std::rc::Rc::new(std::cell::RefCell::new(None));
         let result = slot.clone();
         let job = Box::new(move || {
@@ -79,7 +187,7 @@ impl Machine {
     ///
     /// # Errors
     /// The bug check or other stop that ended the simulation.
-    pub fn run_for(&mut self, time: Duration) -> Result<()> {
+    pub fn run_for(&mut self, time: Duration) -> std::result::Result<(), Box<Stop>> {
         let units = u64::try_from(time.as_nanos() / 100).unwrap_or(u64::MAX);
         let end = self.k.now.saturating_add(units);
         self.k.run(&mut |k| !k.is_busy() && k.next_timer().is_none_or(|due| due > end))?;
@@ -88,9 +196,315 @@ impl Machine {
         Ok(())
     }
 
+    /// Uses a driver that is linked into this program for `service`, in place
+    /// of the service's image.
+    pub fn link_driver(&mut self, service: &str, entry: DriverEntry) {
+        self.linked.insert(service.to_lowercase(), entry);
+    }
+
+    /// Installs a driver package from the INF file and its folder.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; the machine is as it was.
+    pub fn install(&mut self, inf: &Path) -> Result<Installed> {
+        self.change_dir(|dir| dir.install_inf(inf))
+    }
+
+    /// Installs a driver package whose files are given.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; the machine is as it was.
+    pub fn install_package(&mut self, package: &DriverPackage, source: PackageSource<'_>) -> Result<Installed> {
+        self.change_dir(|dir| dir.install_from(package, source))
+    }
+
+    /// Adds a root-enumerated device; gives its instance id.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn plug_in(&mut self, hardware_id: &str) -> Result<String> {
+        let device = self.change_dir(|dir| dir.add_root_device(hardware_id))?;
+        self.note(format!("device {device} is plugged in"));
+        Ok(device)
+    }
+
+    /// Changes the folder and the running system's registry alike.
+    fn change_dir<R>(&mut self, change: impl FnOnce(&mut MachineDir) -> Result<R, StoreError>) -> Result<R> {
+        *self.dir.registry_mut() = self.k.zw.registry.clone();
+        let result = change(&mut self.dir);
+        self.k.zw.registry = self.dir.registry().clone();
+        Ok(result?)
+    }
+
+    /// Writes the registry to the machine's folder.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn commit(&mut self) -> Result<()> {
+        self.change_dir(MachineDir::commit_registry)
+    }
+
+    /// Loads the device's driver if need be, adds the device to it and starts
+    /// it, as PnP does for a device that it finds.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] if the driver refuses, [`Error::Image`] for its image,
+    /// [`Error::Stop`].
+    pub fn start_device(&mut self, device: &str) -> Result<()> {
+        if let Some(running) = self.running.get(device) {
+            let state = if running.asleep { "asleep" } else { "working" };
+            return Err(Error::State { device: device.to_owned(), state, problem: "it is started already" });
+        }
+        *self.dir.registry_mut() = self.k.zw.registry.clone();
+        let described = self.dir.device(device)?;
+        let Some(service) = described.service else {
+            return Err(Error::State {
+                device: device.to_owned(),
+                state: "without a driver",
+                problem: "install a package whose INF names one of its hardware ids",
+            });
+        };
+        let driver = self.load_driver(&service)?;
+        self.note(format!("device {device} starts"));
+        let instance = device.to_owned();
+        let added = self.pnp(move || pnp::add_device(driver, &instance))?;
+        let added = match added {
+            Ok(added) => added,
+            Err(status) => {
+                self.unload_if_unused(driver)?;
+                return Err(Error::Driver { what: format!("EvtDriverDeviceAdd for {device}"), status: status.cast_unsigned() });
+            }
+        };
+        if let Err(status) = self.pnp(move || pnp::start(added))? {
+            self.pnp(move || pnp::remove(added))?;
+            self.unload_if_unused(driver)?;
+            return Err(Error::Driver { what: format!("starting {device}"), status: status.cast_unsigned() });
+        }
+        self.running.insert(device.to_owned(), Running { driver, device: added, asleep: false });
+        Ok(())
+    }
+
+    /// Starts every device of the machine that has a driver, in order.
+    ///
+    /// # Errors
+    /// As [`start_device`](Self::start_device), for the first that fails.
+    pub fn start_devices(&mut self) -> Result<()> {
+        *self.dir.registry_mut() = self.k.zw.registry.clone();
+        let devices = self.dir.devices()?;
+        for device in devices.into_iter().filter(|device| device.service.is_some()) {
+            if !self.running.contains_key(&device.instance_id) {
+                self.start_device(&device.instance_id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The instance ids of the devices that are started, asleep or not.
+    #[must_use]
+    pub fn started_devices(&self) -> Vec<String> {
+        self.running.keys().cloned().collect()
+    }
+
+    /// Takes a working device to D3, as when the system goes to sleep.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Driver`], [`Error::Stop`].
+    pub fn power_down(&mut self, device: &str) -> Result<()> {
+        let running = self.expect_running(device, false, "power down")?;
+        self.note(format!("device {device} goes to D3"));
+        let id = running.device;
+        let result = self.pnp(move || pnp::power_down(id, PowerState::D3))?;
+        self.running.entry(device.to_owned()).and_modify(|running| running.asleep = true);
+        self.check_status(result, || format!("powering down {device}"))
+    }
+
+    /// Brings a sleeping device back to D0.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Driver`], [`Error::Stop`].
+    pub fn power_up(&mut self, device: &str) -> Result<()> {
+        let running = self.expect_running(device, true, "power up")?;
+        self.note(format!("device {device} returns to D0"));
+        let id = running.device;
+        let result = self.pnp(move || pnp::power_up(id))?;
+        self.running.entry(device.to_owned()).and_modify(|running| running.asleep = false);
+        self.check_status(result, || format!("powering up {device}"))
+    }
+
+    /// Removes a device in good order, as Device Manager's "Disable" does.
+    /// Unloads the driver if this was its last device.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Driver`] if the driver refuses the query, [`Error::Stop`].
+    pub fn remove_device(&mut self, device: &str) -> Result<()> {
+        let running = self.expect_any(device, "remove")?;
+        self.note(format!("device {device} is removed"));
+        let id = running.device;
+        let asked = self.pnp(move || pnp::query_remove(id))?;
+        self.check_status(asked, || format!("asking to remove {device}"))?;
+        self.pnp(move || pnp::remove(id))?;
+        self.running.remove(device);
+        self.unload_if_unused(running.driver)
+    }
+
+    /// Takes a device away without asking, as when it is unplugged.
+    /// Unloads the driver if this was its last device.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Stop`].
+    pub fn surprise_remove(&mut self, device: &str) -> Result<()> {
+        let running = self.expect_any(device, "surprise removal")?;
+        self.note(format!("device {device} is gone: surprise removal"));
+        let id = running.device;
+        self.pnp(move || {
+            pnp::surprise_remove(id);
+            pnp::remove(id);
+        })?;
+        self.running.remove(device);
+        self.unload_if_unused(running.driver)
+    }
+
+    /// Shuts down in good order, keeps the registry, and boots again. Devices
+    /// are found again by [`start_devices`](Self::start_devices).
+    ///
+    /// # Errors
+    /// [`Error::Stop`], [`Error::Store`].
+    pub fn reboot(&mut self) -> Result<()> {
+        self.note("the machine shuts down".to_owned());
+        let working: Vec<_> = self.running.values().filter(|running| !running.asleep).map(|running| running.device).collect();
+        for id in working.into_iter().rev() {
+            // A driver cannot hold up a shutdown: its status does not matter.
+            let _ = self.pnp(move || pnp::power_down(id, PowerState::D3Final))?;
+        }
+        self.running.clear();
+        self.k.zw.registry.drop_volatile();
+        self.commit()?;
+        let registry = self.k.zw.registry.clone();
+        let settings = self.k.settings.clone();
+        let old = std::mem::replace(&mut *self.k, Kernel::new(settings));
+        self.k.take_over(old, REBOOT_TIME);
+        self.k.zw.registry = registry;
+        self.note("the machine boots".to_owned());
+        Ok(())
+    }
+
+    /// Runs `job` on the PnP thread.
+    fn pnp<R: 'static>(&mut self, job: impl FnOnce() -> R + 'static) -> Result<R> {
+        Ok(self.run_thread("PnP", job)?)
+    }
+
+    fn check_status(&self, result: Result<(), i32>, what: impl FnOnce() -> String) -> Result<()> {
+        result.map_err(|status| Error::Driver { what: what(), status: status.cast_unsigned() })
+    }
+
+    fn expect_any(&self, device: &str, problem: &'static str) -> Result<Running> {
+        self.running.get(device).copied().ok_or_else(|| Error::State {
+            device: device.to_owned(),
+            state: "not started",
+            problem,
+        })
+    }
+
+    fn expect_running(&self, device: &str, asleep: bool, problem: &'static str) -> Result<Running> {
+        let running = self.expect_any(device, problem)?;
+        if running.asleep == asleep {
+            return Ok(running);
+        }
+        let state = if running.asleep { "asleep" } else { "working" };
+        Err(Error::State { device: device.to_owned(), state, problem })
+    }
+
+    /// The driver of `service`, loaded.
+    fn load_driver(&mut self, service: &str) -> Result<DriverId> {
+        if let Some(id) = self.k.io.loaded(service) {
+            return Ok(id);
+        }
+        let (entry, image) = match self.linked.get(&service.to_lowercase()) {
+            Some(entry) => (Entry::Host(*entry as usize), None),
+            None => {
+                let file = self.dir.service_image(service)?;
+                let image = load_image(&file.name, &file.bytes)?;
+                (Entry::Image(image.entry()), Some((image, file.path.unwrap_or_default())))
+            }
+        };
+        self.note(format!("driver {service} is loaded"));
+        let id = io::create_driver(&mut self.k, service, entry, image);
+        let status = self.pnp(move || io::start_driver(id))?;
+        self.check_status(if status < 0 { Err(status) } else { Ok(()) }, || format!("DriverEntry of {service}"))?;
+        Ok(id)
+    }
+
+    /// Unloads the driver when no device of it is left.
+    fn unload_if_unused(&mut self, driver: DriverId) -> Result<()> {
+        if self.running.values().any(|running| running.driver == driver) {
+            return Ok(());
+        }
+        let name = self.k.io.driver(driver).name.clone();
+        if self.pnp(move || io::unload_driver(driver))? {
+            self.k.guarded(|k| check_left_behind(k, &name))?;
+            self.k.io.unmap(driver);
+            self.note(format!("driver {name} is unloaded; nothing is left behind"));
+        }
+        Ok(())
+    }
+
     /// Writes a line of the machine's own into the trace.
-    pub(crate) fn note(&mut self, text: String) {
+    fn note(&mut self, text: String) {
         self.k.log(Event::Machine(text));
+    }
+}
+
+/// Checks an image: that it is a driver for this machine, and that the
+/// simulator has everything it imports.
+///
+/// # Errors
+/// What is wrong with it, in one sentence.
+pub fn check_image(name: &str, bytes: &[u8]) -> Result<(), ImageError> {
+    load_image(name, bytes).map(drop)
+}
+
+/// Reads and maps an image whose imports the simulator has.
+pub(crate) fn load_image(name: &str, bytes: &[u8]) -> Result<Loaded, ImageError> {
+    let image = Image::parse(name, bytes)?;
+    Loaded::load(&image, &mut |dll, import| exports::find(dll, import).map(|export| export.image))
+}
+
+/// Stops the machine if an unloaded driver left something behind.
+///
+/// Driver Verifier does the same for pool (0xC4/0x62); threads and timers of an
+/// unloaded driver are what 0xCE and 0xC7 are about.
+fn check_left_behind(k: &mut Kernel, driver: &str) {
+    let threads: Vec<_> = k.threads.values().filter(|thread| !thread.system && !thread.exited).map(|thread| thread.name.clone()).collect();
+    if !threads.is_empty() {
+        let message = format!("driver {driver} is unloaded while its {} still run(s)", threads.join(", "));
+        k.bug_check(BugCheck::new(0xCE, [0; 4], message));
+    }
+    if let Some(timer) = k.ke.set_timers.keys().next().copied() {
+        let name = k.name_of(timer).unwrap_or("a timer").to_owned();
+        k.bug_check(BugCheck::new(0xC7, [0, timer as u64, 0, 0], format!("driver {driver} is unloaded while {name} is set")));
+    }
+    let objects = crate::wdf::leaks(k);
+    if !objects.is_empty() {
+        let stop = Stop::leak(k, format!("driver {driver} is unloaded and leaves {}", objects.join(", ")));
+        k.stop(stop);
+    }
+    let handles = crate::ob::open_handles(k);
+    if !handles.is_empty() {
+        let stop = Stop::leak(k, format!("driver {driver} is unloaded and leaves open {}", handles.join(", ")));
+        k.stop(stop);
+    }
+    let blocks: Vec<_> = k
+        .ex
+        .pool
+        .blocks
+        .live()
+        .map(|block| format!("#{} (tag '{}', {} bytes)", block.ordinal, tag_name(block.tag), block.size))
+        .collect();
+    if !blocks.is_empty() {
+        let bytes = k.ex.pool.blocks.live_bytes() as u64;
+        let count = blocks.len() as u64;
+        let message = format!("driver {driver} is unloaded and leaves pool block(s) {}", blocks.join(", "));
+        k.bug_check(BugCheck::verifier(0x62, [0, bytes, count], message));
     }
 }
 
