@@ -13,8 +13,9 @@ use std::process::Command;
 
 use corosensei::Coroutine;
 use corosensei::stack::DefaultStack;
-use ntsim::fault::{self, Abandoned, Access, Fault, FaultKind, Resumed};
+use ntsim::fault::{self, Abandoned, Access, Fault, FaultKind, Registers, Resumed};
 use ntsim::image::symbols::{Symbols, locate};
+use ntsim::image::unwind::Unwinder;
 use ntsim::image::{Image, Loaded};
 use ntsim::memory::{Fill, GuardedPool, Place, PoolOptions};
 
@@ -309,6 +310,33 @@ fn the_backtrace_has_functions_and_lines_of_the_driver_and_of_the_host() {
             image.rva(fault.registers.rip as usize).unwrap()
         )
     );
+}
+
+#[test]
+fn the_backtrace_of_a_suspended_coroutine_ends_at_its_first_frame() {
+    type Suspended = Coroutine<(), Registers, Exit, DefaultStack>;
+    let mut thread = Suspended::new(|yielder, ()| {
+        yielder.suspend(Registers::here());
+        Exit::Value(0)
+    });
+    let Resumed::Yield(registers) = fault::resume(&mut thread, ()) else {
+        panic!("it suspends first")
+    };
+    let addresses = Unwinder::new(&[]).walk_live(&registers);
+    let text: Vec<_> = locate(&addresses, &[])
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let text = text.join("\n");
+    assert!(
+        text.contains("the_backtrace_of_a_suspended_coroutine"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("fault::system::resume") && !text.contains("thread_start"),
+        "{text}"
+    );
+    assert!(matches!(fault::resume(&mut thread, ()), Resumed::Return(_)));
 }
 
 #[test]

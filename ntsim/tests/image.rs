@@ -553,6 +553,40 @@ fn a_backtrace_from_a_kernel_call_goes_through_host_and_image_frames() {
     );
 }
 
+#[test]
+fn a_frame_pointer_of_zero_ends_a_backtrace_without_a_panic() {
+    let pdata = file_offset(u32_at(SAMPLE, directory(3)));
+    let info = file_offset(u32_at(SAMPLE, pdata + 8));
+    let mut bytes = SAMPLE.to_vec();
+    // Frame register RBP at offset 240, established by the first unwind code.
+    bytes[info + 3] = 0xF5;
+    bytes[info + 4..info + 6].copy_from_slice(&[0, 3]);
+    let image = Image::parse("x.sys", &bytes).unwrap();
+    let loaded = Loaded::load(&image, &mut resolve).unwrap();
+    for rbp in [0, 8, u64::MAX] {
+        let registers = Registers {
+            rip: (loaded.base() + image.functions()[0].begin as usize + 9) as u64,
+            rsp: u64::MAX - 7,
+            rbp,
+            ..Registers::default()
+        };
+        let walked = Unwinder::new(&[&loaded]).walk(&registers, |_| None);
+        assert_eq!(walked, [registers.rip]);
+    }
+}
+
+#[test]
+fn code_of_no_known_module_ends_a_backtrace() {
+    let registers = Registers {
+        rip: 0x1234_5678,
+        rsp: 0x10_0000,
+        rbp: 0x10_0000,
+        ..Registers::default()
+    };
+    let walked = Unwinder::new(&[]).walk(&registers, |_| Some(0x4444_4444));
+    assert_eq!(walked, [0x1234_5678]);
+}
+
 fn lines(locations: &[Location]) -> String {
     let lines: Vec<_> = locations.iter().map(Location::to_string).collect();
     lines.join("\n")

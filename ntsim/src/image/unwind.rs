@@ -19,10 +19,18 @@ use crate::fault::Registers;
 
 /// A backtrace ends after so many frames: endless recursion has enough to see by then.
 const MAX_FRAMES: usize = 256;
+/// No stack or code is below or above these addresses. Registers are brought into
+/// this range before the libraries calculate with them, since those do not expect
+/// what a faulting driver's registers hold.
+const ADDRESSES: Range<u64> = 0x1000..1 << 62;
+/// No frame is as large as this. A stack pointer that jumps further went from a
+/// coroutine's stack to the stack of whoever resumed it last, which says nothing.
+const MAX_FRAME: u64 = 1 << 20;
 
 /// Walks stacks that go through some images and the host program.
 pub struct Unwinder {
     inner: UnwinderX86_64<Bytes>,
+    known: Vec<Range<u64>>,
 }
 
 impl std::fmt::Debug for Unwinder {
@@ -36,13 +44,13 @@ impl Unwinder {
     #[must_use]
     pub fn new(images: &[&Loaded]) -> Self {
         let mut inner = UnwinderX86_64::new();
-        for loaded in images {
-            inner.add_module(image_module(loaded));
-        }
-        for module in host::modules() {
+        let modules = images.iter().map(|loaded| image_module(loaded));
+        let mut known = Vec::new();
+        for module in modules.chain(host::modules()) {
+            known.push(module.avma_range());
             inner.add_module(module);
         }
-        Self { inner }
+        Self { inner, known }
     }
 
     /// The code addresses from `registers.rip` outwards: it first, then return addresses.
@@ -58,20 +66,26 @@ impl Unwinder {
         let mut addresses = vec![registers.rip];
         let mut state = unwind_registers(registers);
         let mut cache = CacheX86_64::default();
-        let mut read = |address| read(address).ok_or(());
+        let mut read = |address| read(address).map(clamp).ok_or(());
         let mut at = FrameAddress::from_instruction_pointer(registers.rip);
         while addresses.len() < MAX_FRAMES {
-            // An error is the end of what can be known.
-            let Ok(Some(caller)) = self
-                .inner
-                .unwind_frame(at, &mut state, &mut cache, &mut read)
-            else {
+            let place = at.address_for_lookup();
+            if !self.known.iter().any(|range| range.contains(&place)) {
+                // Code that nobody knows has no callers that can be trusted.
                 break;
-            };
+            }
+            let stack = state.sp()..state.sp() + MAX_FRAME;
+            // An error is the end of what can be known.
+            let unwound = self
+                .inner
+                .unwind_frame(at, &mut state, &mut cache, &mut read);
+            let Ok(Some(caller)) = unwound else { break };
             let Some(next) = FrameAddress::from_return_address(caller) else {
                 break;
             };
-            // Code that nobody knows has no callers that can be trusted.
+            if caller <= ADDRESSES.start || !stack.contains(&state.sp()) {
+                break;
+            }
             addresses.push(caller);
             at = next;
         }
@@ -89,7 +103,8 @@ impl Unwinder {
 }
 
 fn unwind_registers(registers: &Registers) -> UnwindRegsX86_64 {
-    let mut state = UnwindRegsX86_64::new(registers.rip, registers.rsp, registers.rbp);
+    let mut state =
+        UnwindRegsX86_64::new(registers.rip, clamp(registers.rsp), clamp(registers.rbp));
     for (register, value) in [
         (Reg::RAX, registers.rax),
         (Reg::RBX, registers.rbx),
@@ -106,9 +121,13 @@ fn unwind_registers(registers: &Registers) -> UnwindRegsX86_64 {
         (Reg::R14, registers.r14),
         (Reg::R15, registers.r15),
     ] {
-        state.set(register, value);
+        state.set(register, clamp(value));
     }
     state
+}
+
+fn clamp(value: u64) -> u64 {
+    value.clamp(ADDRESSES.start, ADDRESSES.end)
 }
 
 fn image_module(loaded: &Loaded) -> Module<Bytes> {
