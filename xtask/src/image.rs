@@ -322,7 +322,7 @@ impl Artifact {
                     pdb: file(&message, "pdb")?,
                 })
             })
-            .last()
+            .next_back()
             .with_context(|| {
                 format!(
                     "package {package}: cargo built no DLL with a PDB; its Cargo.toml needs \
@@ -542,7 +542,7 @@ fn imports(image: &PeFile64<'_>) -> Result<BTreeMap<String, Vec<String>>> {
         {
             match table.import::<object::pe::ImageNtHeaders64>(thunk) {
                 Ok(Import::Name(_, name)) => {
-                    imports.entry(module.clone()).or_default().push(text(name))
+                    imports.entry(module.clone()).or_default().push(text(name));
                 }
                 Ok(Import::Ordinal(ordinal)) => {
                     bail!("imports number {ordinal} of {module}: expected a name")

@@ -25,8 +25,9 @@
 //!
 //! # What is not here
 //!
-//! `cargo_make`: packaging (`stampinf`, `inf2cat`, `signtool`) needs
-//! Microsoft's tools, so it is left to Microsoft's own `cargo wdk`.
+//! The module `cargo_make`: packaging needs Microsoft's tools, and is done by
+//! `cargo wdk` or by `rust-driver-makefile.toml` beside this crate, see its
+//! README.
 
 mod bindgen;
 mod config;
