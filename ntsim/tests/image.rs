@@ -159,6 +159,37 @@ fn two_copies_of_an_image_do_not_share_data() {
 }
 
 #[test]
+fn the_stack_cookie_is_set_and_the_same_in_every_run() {
+    const DEFAULT: u64 = 0x2B99_2DDF_A232;
+    let data = section(2);
+    let (rva, file) = (
+        u32_at(SAMPLE, data + 12),
+        u32_at(SAMPLE, data + 20) as usize,
+    );
+    let base = sample().preferred_base();
+    let mut bytes = patched(data + 8, &0x200_u32.to_le_bytes());
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    // A load configuration at .data+0x100 that names a cookie at .data+0x80.
+    put(directory(10), &(rva + 0x100).to_le_bytes());
+    put(directory(10) + 4, &0x60_u32.to_le_bytes());
+    put(file + 0x100, &0x60_u32.to_le_bytes());
+    put(file + 0x158, &(base + u64::from(rva) + 0x80).to_le_bytes());
+    put(file + 0x80, &DEFAULT.to_le_bytes());
+    let image = Image::parse("x.sys", &bytes).unwrap();
+    let cookie = || {
+        let loaded = Loaded::load(&image, &mut resolve).unwrap();
+        memory::peek_u64(loaded.base() + rva as usize + 0x80).unwrap()
+    };
+    assert_ne!(
+        cookie(),
+        DEFAULT,
+        "a driver built with /GS stops on the default"
+    );
+    assert_ne!(cookie(), 0);
+    assert_eq!(cookie(), cookie());
+}
+
+#[test]
 fn every_missing_import_is_named_at_once() {
     let error = Loaded::load(&sample(), &mut |_, _| None).unwrap_err();
     assert_eq!(error.problem, Problem::UnknownImport);
