@@ -14150,6 +14150,39 @@ const _: () = {
 };
 pub type OBJECT_HANDLE_INFORMATION = _OBJECT_HANDLE_INFORMATION;
 pub type POBJECT_HANDLE_INFORMATION = *mut _OBJECT_HANDLE_INFORMATION;
+pub mod _DRIVER_REGKEY_TYPE {
+    #[allow(unused_imports)]
+    use super::*;
+    pub type Type = crate::ctypes::c_int;
+    pub const DriverRegKeyParameters: Type = 0;
+    pub const DriverRegKeyPersistentState: Type = 1;
+    pub const DriverRegKeySharedPersistentState: Type = 2;
+}
+pub use self::_DRIVER_REGKEY_TYPE::Type as DRIVER_REGKEY_TYPE;
+pub type PDRIVER_REGKEY_TYPE = *mut _DRIVER_REGKEY_TYPE::Type;
+pub mod _IO_NOTIFICATION_EVENT_CATEGORY {
+    #[allow(unused_imports)]
+    use super::*;
+    pub type Type = crate::ctypes::c_int;
+    pub const EventCategoryReserved: Type = 0;
+    pub const EventCategoryHardwareProfileChange: Type = 1;
+    pub const EventCategoryDeviceInterfaceChange: Type = 2;
+    pub const EventCategoryTargetDeviceChange: Type = 3;
+    pub const EventCategoryKernelSoftRestart: Type = 4;
+}
+pub use self::_IO_NOTIFICATION_EVENT_CATEGORY::Type as IO_NOTIFICATION_EVENT_CATEGORY;
+pub type DRIVER_NOTIFICATION_CALLBACK_ROUTINE = ::core::option::Option<
+    unsafe extern "C-unwind" fn(NotificationStructure: PVOID, Context: PVOID) -> NTSTATUS,
+>;
+pub type PDRIVER_NOTIFICATION_CALLBACK_ROUTINE = DRIVER_NOTIFICATION_CALLBACK_ROUTINE;
+pub type CALLBACK_FUNCTION = ::core::option::Option<
+    unsafe extern "C-unwind" fn(
+        CallbackContext: PVOID,
+        Argument1: PVOID,
+        Argument2: PVOID,
+    ),
+>;
+pub type PCALLBACK_FUNCTION = CALLBACK_FUNCTION;
 pub type CREATE_PROCESS_NOTIFY_ROUTINE = ::core::option::Option<
     unsafe extern "C-unwind" fn(ParentId: HANDLE, ProcessId: HANDLE, Create: BOOLEAN),
 >;

@@ -2,11 +2,20 @@
 
 //! The whole interface against the data and against Microsoft's metadata.
 
+use std::fmt::Write as _;
+
 #[path = "abi/kmdf.rs"]
 #[rustfmt::skip] // formatted by the generator
+#[allow(
+    clippy::too_many_lines,
+    clippy::unreadable_literal,
+    clippy::wildcard_imports,
+    reason = "generated: a function per structure, as long as that is"
+)]
 mod kmdf;
 #[path = "abi/nt.rs"]
 #[rustfmt::skip] // a table
+#[allow(clippy::too_many_lines, reason = "a table")]
 mod nt;
 
 /// Something measured in `ntsim-sys` that is not what the other source says.
@@ -24,7 +33,13 @@ trait Number {
 
 macro_rules! number {
     ($($ty:ty),*) => { $(impl Number for $ty {
-        #[allow(clippy::cast_possible_wrap, clippy::cast_lossless, reason = "compared bit for bit")]
+        #[allow(
+            clippy::cast_lossless,
+            clippy::cast_possible_truncation,
+            clippy::cast_possible_wrap,
+            clippy::cast_sign_loss,
+            reason = "compared bit for bit"
+        )]
         fn number(self) -> i64 {
             // Constants of 32 bits are signed in one source and unsigned in the other.
             if size_of::<$ty>() == 4 { self as u32 as i64 } else { self as i64 }
@@ -118,10 +133,10 @@ const X86: &str = "the metadata has the level of 32-bit x86; on x64 there are 16
 const PACKED: &str = "packed to 4 bytes, as in mingw's headers; the metadata has no packing";
 
 /// The differences that are not known; and the known ones that are none.
-fn unexpected<'a>(
-    found: &'a [Difference],
+fn unexpected(
+    found: &[Difference],
     relevant: fn(&str) -> bool,
-) -> (Vec<&'a Difference>, Vec<&'static str>) {
+) -> (Vec<&Difference>, Vec<&'static str>) {
     let is = |d: &Difference, known: &str| match known.strip_suffix('*') {
         Some(prefix) => d.what.starts_with(prefix),
         None => d.what == known,
@@ -144,10 +159,16 @@ fn is_constant(name: &str) -> bool {
 }
 
 fn report<'a>(found: impl IntoIterator<Item = &'a Difference>) -> String {
-    found
-        .into_iter()
-        .map(|d| format!("\n  {}: ours {}, theirs {}", d.what, d.ours, d.theirs))
-        .collect()
+    found.into_iter().fold(String::new(), |mut text, d| {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "
+  {}: ours {}, theirs {}",
+            d.what, d.ours, d.theirs
+        );
+        text
+    })
 }
 
 #[test]

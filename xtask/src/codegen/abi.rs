@@ -35,6 +35,9 @@ pub struct Callback {
     pub params: Vec<String>,
 }
 
+/// An enumeration: its tag, and its values in order.
+pub type Enum<'a> = (&'a str, Vec<(&'a str, i64)>);
+
 /// A structure or union.
 #[derive(Deserialize)]
 pub struct Record {
@@ -68,7 +71,7 @@ impl Abi {
         entries(&self.structs)
     }
 
-    pub fn enums(&self) -> Result<Vec<(&str, Vec<(&str, i64)>)>, String> {
+    pub fn enums(&self) -> Result<Vec<Enum<'_>>, String> {
         self.enums
             .iter()
             .map(|(name, values)| {

@@ -12543,7 +12543,7 @@ fn constants(found: &mut Vec<Difference>) {
     compare(found, "BMREQUEST_TO_OTHER", ntsim_sys::BMREQUEST_TO_OTHER, 3_i64);
 }
 #[allow(dead_code, clippy::too_many_lines, reason = "it only has to compile")]
-fn signatures(unsigned: [usize; 0]) {
+fn signatures() {
     let _: PFN_WDFCHILDLISTCREATE = None::<
         unsafe extern "C-unwind" fn(
             PWDF_DRIVER_GLOBALS,
@@ -15651,7 +15651,6 @@ fn signatures(unsigned: [usize; 0]) {
     let _: PFN_WDF_USB_READERS_FAILED = None::<
         unsafe extern "C-unwind" fn(*mut c_void, i32, i32) -> u8,
     >;
-    let _ = unsigned;
 }
 /// The size of the field that `project` points at.
 fn size_of_field<R, F>(_project: fn(&R) -> *const F) -> usize {
