@@ -84,8 +84,8 @@ use core::marker::PhantomData;
 /// # Invariants
 /// While a token that can be used exists, the current processor's IRQL is `L`.
 pub struct Irql<'a, L: Level> {
-    /// Invariant in `'a`: a token of one callback cannot pass for another's.
-    scope: PhantomData<fn(&'a ()) -> &'a ()>,
+    /// The callback that the token belongs to. It may be shortened, never stretched.
+    scope: PhantomData<&'a ()>,
     /// Neither `Send` nor `Sync`: what is true of this thread is not true of others.
     level: PhantomData<(L, *mut ())>,
 }

@@ -302,12 +302,12 @@ impl Drop for Reference {
 /// The right to use a value, until dropped. Close or destroy waits for it.
 ///
 /// # Invariants
-/// `gate` was entered, and belongs to the node that holds `value`.
+/// the gate was entered, and belongs to the node that holds `value`.
 #[derive(Debug)]
 #[must_use = "the value can be used while this lives"]
 pub struct InFlight<'a, T> {
     value: &'a T,
-    gate: Gate<'a>,
+    _gate: Gate<'a>,
 }
 
 struct Gate<'a>(&'a Rundown);
@@ -342,7 +342,7 @@ pub(crate) unsafe fn enter_open<T>(reference: &Reference) -> Result<InFlight<'_,
     // SAFETY: the caller's promise, and an open node has a value until the gate is left.
     Ok(InFlight {
         value: unsafe { value(reference.0) },
-        gate: Gate(gate),
+        _gate: Gate(gate),
     })
 }
 
@@ -357,7 +357,7 @@ pub(crate) unsafe fn enter_alive<'a, T>(node: NonNull<Header>) -> Result<InFligh
     // SAFETY: as above, and a node that is alive has a value until the gate is left.
     Ok(InFlight {
         value: unsafe { value(node) },
-        gate: Gate(gate),
+        _gate: Gate(gate),
     })
 }
 
@@ -506,7 +506,9 @@ unsafe fn lower(node: NonNull<Header>, step: Down) {
     // SAFETY: the contract of `down`.
     let done = unsafe { node.as_ref() }.done.get();
     // SAFETY: the contract of `down`. What undoes something cannot fail.
-    let call = |hook| drop(unsafe { call(node, hook) });
+    let call = |hook| {
+        let _ = unsafe { call(node, hook) };
+    };
     // SAFETY: the contract of `down`.
     let close = |policy| unsafe { close(node, policy) };
     match step {

@@ -85,7 +85,7 @@ pub struct Event(Pin<Box<RawEvent>>);
 pub(crate) struct RawEvent {
     event: UnsafeCell<sys::KEVENT>,
     /// The kernel links waiters to it.
-    pinned: PhantomPinned,
+    _pinned: PhantomPinned,
 }
 
 // SAFETY: the kernel synchronizes all access to an event.
@@ -98,7 +98,7 @@ impl RawEvent {
     pub(crate) fn new() -> Self {
         Self {
             event: UnsafeCell::new(sys::KEVENT::default()),
-            pinned: PhantomPinned,
+            _pinned: PhantomPinned,
         }
     }
 

@@ -131,7 +131,9 @@ impl Timer {
     pub fn start(&self, due: Duration) -> Result {
         let due = Timeout::After(due).to_due_time().unwrap_or(0);
         // SAFETY: the invariant.
-        self.with(|| drop(unsafe { sys::kmdf::WdfTimerStart(self.handle, due) }))
+        self.with(|| unsafe {
+            sys::kmdf::WdfTimerStart(self.handle, due);
+        })
     }
 
     /// Takes the timer out of the queue, if it is there. Its callback may be
@@ -148,7 +150,9 @@ impl Timer {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimerstop
     pub fn stop(&self) -> Result {
         // SAFETY: the invariant.
-        self.with(|| drop(unsafe { sys::kmdf::WdfTimerStop(self.handle, 0) }))
+        self.with(|| unsafe {
+            sys::kmdf::WdfTimerStop(self.handle, 0);
+        })
     }
 
     /// Takes the timer out of the queue, and waits until its callback does not
@@ -165,7 +169,9 @@ impl Timer {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimerstop
     pub fn stop_and_wait(&self, _irql: &Irql<'_, Passive>) -> Result {
         // SAFETY: the invariant, and the token proves the level.
-        self.with(|| drop(unsafe { sys::kmdf::WdfTimerStop(self.handle, 1) }))
+        self.with(|| unsafe {
+            sys::kmdf::WdfTimerStop(self.handle, 1);
+        })
     }
 }
 

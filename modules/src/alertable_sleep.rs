@@ -1,0 +1,628 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Delays that somebody else can cut short.
+//!
+//! For a thread that pauses between pieces of work and has to end at once when
+//! the device loses power. If nobody needs to cut the pause short, use
+//! [`dmf::sync::delay`].
+//!
+//! # Vocabulary
+//!
+//! - *slot*: one place to sleep, with its own event. A module has 1 or more.
+//! - *sleeper*: the thread that sleeps on a slot; one at a time.
+//! - *abort*: wakes the sleeper of a slot. It latches: until it is reset, each
+//!   sleep on the slot returns at once.
+//! - *seen*: an [`Abort`], which stands for the aborts that a sleeper has been
+//!   told of. Resetting clears those, and no later one.
+//!
+//! ```text
+//!                    abort                          abort: remains, as a later one
+//!   ready ─────────────────────────► aborted(n) ──────────────────► aborted(n + 1)
+//!    │ ▲ ▲                               │ ▲
+//!    │ │ └───────────────────────────────┘ │
+//!    │ │     reset_for_reuse(seen n)       │ sleep: Aborted(n), at once
+//!    │ │ time over: Elapsed                │
+//!    ▼ │              abort                │
+//!   sleeping ──────────────────────────────┘ the sleeper wakes: Aborted(n)
+//! ```
+//!
+//! # The race of abort and reset
+//!
+//! ```text
+//!   sleeper                                    somebody else
+//!   sleep → Aborted(seen: 1)
+//!                                              abort → aborted(2)
+//!   reset_for_reuse(seen: 1) → StillAborted
+//!   sleep → Aborted(seen: 2)                   the second abort is not lost
+//! ```
+//!
+//! # Example
+//!
+//! ```no_run
+//! use dmf::prelude::*;
+//! use dmf_modules::alertable_sleep::{AlertableSleep, SleepOutcome};
+//!
+//! fn poll(irql: &Irql<'_, Passive>, pause: &AlertableSleep) -> Result {
+//!     loop {
+//!         // ... the work ...
+//!         match pause.sleep(irql, 0, Duration::from_secs(10))? {
+//!             SleepOutcome::Elapsed => {}
+//!             SleepOutcome::Aborted(seen) => {
+//!                 pause.reset_for_reuse(0, seen)?;
+//!                 return Ok(());
+//!             }
+//!             _ => return Ok(()),
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! C counterpart: [`DMF_AlertableSleep`][dmf].
+//!
+//! [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_AlertableSleep.md
+
+use core::fmt;
+
+use dmf::irql::{Irql, Passive};
+use dmf::module::{Close, Create, Instance, Link, Module, ModuleConfig, Open};
+use dmf::pool::Vec;
+use dmf::sync::{AlertableOutcome, Event, EventKind, SpinLock, WaitOutcome};
+use dmf::time::Timeout;
+use dmf::{NtStatus, Result};
+
+/// Interruptible delays on one or more slots.
+///
+/// See the [module's page](self).
+#[derive(Clone, Debug)]
+pub struct AlertableSleep(Link<Slots>);
+
+impl AlertableSleep {
+    /// A config with one slot.
+    #[must_use]
+    pub const fn config() -> Config {
+        Config { event_count: 1, alertability: Alertability::NotAlertable }
+    }
+
+    /// Sleeps on `slot` for `duration`, or until somebody aborts it.
+    ///
+    /// `Duration::ZERO` looks and returns; [`Timeout::Never`] sleeps until aborted.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_INVALID_PARAMETER` if `slot` is not below the configured event count.
+    /// - `STATUS_DEVICE_BUSY` if the slot has a sleeper.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    ///
+    /// C counterpart: `DMF_AlertableSleep_Sleep`.
+    pub fn sleep(
+        &self,
+        irql: &Irql<'_, Passive>,
+        slot: usize,
+        duration: impl Into<Timeout>,
+    ) -> Result<SleepOutcome> {
+        let slots = self.0.enter()?;
+        let slot = slots.slot(slot)?;
+        slot.occupy(Sleepers::Anonymous)?;
+        let outcome = slot.sleep(irql, duration.into(), slots.alertability);
+        slot.leave();
+        Ok(outcome)
+    }
+
+    /// Tells how a sleep of no time would end.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_INVALID_PARAMETER` if `slot` is not below the configured event count.
+    /// - `STATUS_DEVICE_BUSY` if the slot has a sleeper.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    pub fn try_sleep(&self, slot: usize) -> Result<SleepOutcome> {
+        let slots = self.0.enter()?;
+        slots.slot(slot)?.state.with(|state| {
+            if state.sleepers == Sleepers::None {
+                Ok(state.interruption().unwrap_or(SleepOutcome::Elapsed))
+            } else {
+                Err(NtStatus::DEVICE_BUSY)
+            }
+        })
+    }
+
+    /// Wakes the thread that sleeps on `slot`, or makes the next sleep return at once.
+    ///
+    /// Latches until [`reset_for_reuse`](Self::reset_for_reuse). Tells whether a
+    /// thread was woken.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_INVALID_PARAMETER` if `slot` is not below the configured event count.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open: nobody sleeps.
+    ///
+    /// C counterpart: `DMF_AlertableSleep_Abort`.
+    pub fn abort(&self, slot: usize) -> Result<Woken> {
+        let slots = self.0.enter()?;
+        Ok(slots.slot(slot)?.abort())
+    }
+
+    /// Aborts all slots. Tells whether a thread was woken.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open: nobody sleeps.
+    pub fn abort_all(&self) -> Result<Woken> {
+        let slots = self.0.enter()?;
+        Ok(slots.slots.iter().fold(Woken::Nobody, |woken, slot| woken.or(slot.abort())))
+    }
+
+    /// Clears the aborts of `slot` that a sleeper has `seen`, so that sleeping
+    /// is possible again, unless there was a later one.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_INVALID_PARAMETER` if `slot` is not below the configured event count.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    ///
+    /// C counterpart: `DMF_AlertableSleep_ResetForReuse`.
+    pub fn reset_for_reuse(&self, slot: usize, seen: Abort) -> Result<Reset> {
+        let slots = self.0.enter()?;
+        Ok(slots.slot(slot)?.reset(seen))
+    }
+
+    /// How many slots there are.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    pub fn event_count(&self) -> Result<usize> {
+        Ok(self.0.enter()?.slots.len())
+    }
+
+    /// Takes `slot` for one owner, so that a bad index and a second sleeper
+    /// cannot happen. Dropping the [`Sleeper`] gives the slot back.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_INVALID_PARAMETER` if `slot` is not below the configured event count.
+    /// - `STATUS_DEVICE_BUSY` if the slot has a sleeper, or is taken.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    pub fn take_sleeper(&self, slot: usize) -> Result<Sleeper> {
+        self.0.enter()?.slot(slot)?.occupy(Sleepers::Owned)?;
+        Ok(Sleeper { module: self.clone(), slot })
+    }
+
+    /// One who can abort `slot` and nothing else.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_INVALID_PARAMETER` if `slot` is not below the configured event count.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    pub fn aborter(&self, slot: usize) -> Result<Aborter> {
+        self.0.enter()?.slot(slot)?;
+        Ok(Aborter { module: self.clone(), slot })
+    }
+}
+
+impl Module for AlertableSleep {
+    type Instance = Slots;
+
+    fn over(instance: Link<Slots>) -> Self {
+        Self(instance)
+    }
+}
+
+/// The config of an [`AlertableSleep`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    event_count: usize,
+    alertability: Alertability,
+}
+
+impl Config {
+    /// How many slots there are, 1 or more. Default 1.
+    #[must_use]
+    pub const fn event_count(mut self, count: usize) -> Self {
+        self.event_count = count;
+        self
+    }
+
+    /// Lets an alert of the sleeping thread end a sleep. Not by default, as the
+    /// kernel advises for drivers.
+    #[must_use]
+    pub const fn alertable(mut self) -> Self {
+        self.alertability = Alertability::Alertable;
+        self
+    }
+}
+
+impl<O: Send + Sync + 'static> ModuleConfig<O> for Config {
+    type Module = AlertableSleep;
+
+    fn create(self, _cx: &mut Create<'_, O, Slots>) -> Result<Slots> {
+        if self.event_count == 0 {
+            dmf::println!(
+                "AlertableSleep: event_count = 0: a module needs at least one event \
+                 (AlertableSleep::config().event_count(1))"
+            );
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let mut slots = Vec::with_capacity(self.event_count)?;
+        for _ in 0..self.event_count {
+            slots.push(Slot {
+                // Nobody but the one sleeper waits, and the abort latches.
+                event: Event::new(EventKind::Notification)?,
+                state: SpinLock::new(SlotState {
+                    sleepers: Sleepers::None,
+                    waiting: false,
+                    aborted: false,
+                    closing: false,
+                    aborts: 0,
+                }),
+            })?;
+        }
+        Ok(Slots { slots, alertability: self.alertability })
+    }
+}
+
+/// How a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a sleep can end early"]
+pub enum SleepOutcome {
+    /// The whole duration has passed.
+    Elapsed,
+    /// Somebody aborted it, now or before.
+    Aborted(Abort),
+    /// The module is being closed: do not sleep again.
+    Closing,
+    /// The thread was alerted. Only if the config says `alertable`.
+    Alerted,
+    /// A user-mode APC was delivered. Only if the config says `alertable`.
+    UserApc,
+}
+
+/// DMF's two results: `STATUS_SUCCESS` for the whole delay, `STATUS_UNSUCCESSFUL`
+/// for anything else.
+impl From<SleepOutcome> for NtStatus {
+    fn from(outcome: SleepOutcome) -> Self {
+        match outcome {
+            SleepOutcome::Elapsed => Self::SUCCESS,
+            _ => Self::UNSUCCESSFUL,
+        }
+    }
+}
+
+/// The aborts of a slot up to the time at which a sleeper was told of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abort(u64);
+
+/// Whether an abort woke somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// A thread slept, and wakes now.
+    Sleeper,
+    /// Nobody slept, or was woken already. The next sleep returns at once.
+    Nobody,
+}
+
+impl Woken {
+    const fn or(self, other: Self) -> Self {
+        match self {
+            Self::Sleeper => Self::Sleeper,
+            Self::Nobody => other,
+        }
+    }
+}
+
+/// What a reset did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// The slot is ready.
+    Ready,
+    /// There was a later abort: the next sleep returns at once.
+    StillAborted,
+}
+
+/// The one owner of a slot. Dropping it gives the slot back.
+#[derive(Debug)]
+pub struct Sleeper {
+    module: AlertableSleep,
+    slot: usize,
+}
+
+impl Sleeper {
+    /// Sleeps for `duration`, or until somebody aborts it.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    pub fn sleep(
+        &mut self,
+        irql: &Irql<'_, Passive>,
+        duration: impl Into<Timeout>,
+    ) -> Result<SleepOutcome> {
+        let slots = self.module.0.enter()?;
+        let slot = slots.slot(self.slot)?;
+        Ok(slot.sleep(irql, duration.into(), slots.alertability))
+    }
+
+    /// Clears the aborts that the sleeper has `seen`.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    pub fn reset(&mut self, seen: Abort) -> Result<Reset> {
+        self.module.reset_for_reuse(self.slot, seen)
+    }
+
+    /// One who can abort this sleeper.
+    #[must_use]
+    pub fn aborter(&self) -> Aborter {
+        Aborter { module: self.module.clone(), slot: self.slot }
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        // After the module was closed the slots are new at the next open.
+        if let Ok(slots) = self.module.0.enter()
+            && let Ok(slot) = slots.slot(self.slot)
+        {
+            slot.leave();
+        }
+    }
+}
+
+/// One who can abort a slot's sleeper, from anywhere.
+#[derive(Clone, Debug)]
+pub struct Aborter {
+    module: AlertableSleep,
+    slot: usize,
+}
+
+impl Aborter {
+    /// Wakes the sleeper, or makes the next sleep return at once.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open: nobody sleeps.
+    pub fn abort(&self) -> Result<Woken> {
+        self.module.abort(self.slot)
+    }
+}
+
+/// The state of an [`AlertableSleep`].
+#[derive(Debug)]
+pub struct Slots {
+    slots: Vec<Slot>,
+    alertability: Alertability,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Alertability {
+    NotAlertable,
+    Alertable,
+}
+
+impl Slots {
+    fn slot(&self, index: usize) -> Result<&Slot> {
+        self.slots.get(index).ok_or(NtStatus::INVALID_PARAMETER)
+    }
+}
+
+impl Instance for Slots {
+    fn open(&self, _cx: &mut Open<'_>) -> Result {
+        // Everything that an earlier open left behind is gone.
+        for slot in &*self.slots {
+            slot.state.with(|state| {
+                state.sleepers = Sleepers::None;
+                state.aborted = false;
+                state.closing = false;
+                slot.event.clear();
+            });
+        }
+        Ok(())
+    }
+
+    fn closing(&self) {
+        for slot in &*self.slots {
+            slot.state.with(|state| {
+                state.closing = true;
+                state.waiting = false;
+                slot.event.set();
+            });
+        }
+    }
+
+    fn close(&self, _cx: &mut Close<'_>) {
+        // Sleeping is a method, and the framework has waited for those in flight.
+    }
+}
+
+/// # Invariants
+/// Under the lock of `state`: the event is signaled if and only if the slot is
+/// aborted or closing.
+#[derive(Debug)]
+struct Slot {
+    event: Event,
+    state: SpinLock<SlotState>,
+}
+
+#[derive(Debug)]
+struct SlotState {
+    sleepers: Sleepers,
+    /// A sleeper waits, or is about to, and has not been woken.
+    waiting: bool,
+    aborted: bool,
+    closing: bool,
+    /// How often the slot was aborted.
+    aborts: u64,
+}
+
+/// Who may sleep on a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sleepers {
+    /// Nobody does; anybody may.
+    None,
+    /// A caller of `AlertableSleep::sleep` does.
+    Anonymous,
+    /// A `Sleeper` owns the slot.
+    Owned,
+}
+
+impl SlotState {
+    /// Why a sleep must not begin.
+    fn interruption(&self) -> Option<SleepOutcome> {
+        if self.closing {
+            Some(SleepOutcome::Closing)
+        } else if self.aborted {
+            Some(SleepOutcome::Aborted(Abort(self.aborts)))
+        } else {
+            None
+        }
+    }
+}
+
+impl Slot {
+    fn occupy(&self, by: Sleepers) -> Result {
+        self.state.with(|state| {
+            if state.sleepers != Sleepers::None {
+                return Err(NtStatus::DEVICE_BUSY);
+            }
+            state.sleepers = by;
+            Ok(())
+        })
+    }
+
+    fn leave(&self) {
+        self.state.with(|state| state.sleepers = Sleepers::None);
+    }
+
+    /// Sleeps. The caller has occupied the slot.
+    ///
+    /// No abort is lost between the look at the state and the wait, because
+    /// the event stays signaled:
+    ///
+    /// ```text
+    ///   sleep                              abort
+    ///   lock: not aborted
+    ///                                      lock: aborted, set(event)
+    ///   wait(event) returns at once
+    ///   lock: Aborted
+    /// ```
+    fn sleep(
+        &self,
+        irql: &Irql<'_, Passive>,
+        duration: Timeout,
+        alertability: Alertability,
+    ) -> SleepOutcome {
+        let interrupted = self.state.with(|state| {
+            let interruption = state.interruption();
+            state.waiting = interruption.is_none();
+            interruption
+        });
+        if let Some(outcome) = interrupted {
+            return outcome;
+        }
+        let woken = match alertability {
+            Alertability::NotAlertable => match self.event.wait(irql, duration) {
+                WaitOutcome::Signaled => AlertableOutcome::Signaled,
+                WaitOutcome::TimedOut => AlertableOutcome::TimedOut,
+            },
+            Alertability::Alertable => self.event.wait_alertable(irql, duration),
+        };
+        self.state.with(|state| {
+            // Whoever takes `waiting` decides how the sleep ends, so that an
+            // abort which says that it woke a sleeper did, also if the time was
+            // over in the same moment. If an abort comes after this, it is
+            // latched for the next sleep.
+            let still_waiting = core::mem::take(&mut state.waiting);
+            match woken {
+                AlertableOutcome::TimedOut if still_waiting => SleepOutcome::Elapsed,
+                AlertableOutcome::Alerted if still_waiting => SleepOutcome::Alerted,
+                AlertableOutcome::UserApc if still_waiting => SleepOutcome::UserApc,
+                // Somebody else may have reset the abort already. It was one.
+                _ => state.interruption().unwrap_or(SleepOutcome::Aborted(Abort(state.aborts))),
+            }
+        })
+    }
+
+    /// The event is set under the lock, so that a reset cannot come between the
+    /// latch and the event:
+    ///
+    /// ```text
+    ///   abort, if it set the event outside    reset
+    ///   lock: aborted
+    ///                                         lock: not aborted, clear(event)
+    ///   set(event)                            a later sleep wakes for nothing
+    /// ```
+    fn abort(&self) -> Woken {
+        self.state.with(|state| {
+            state.aborted = true;
+            state.aborts += 1;
+            self.event.set();
+            if core::mem::take(&mut state.waiting) { Woken::Sleeper } else { Woken::Nobody }
+        })
+    }
+
+    fn reset(&self, seen: Abort) -> Reset {
+        self.state.with(|state| {
+            if state.aborted && state.aborts != seen.0 {
+                return Reset::StillAborted;
+            }
+            state.aborted = false;
+            if !state.closing {
+                self.event.clear();
+            }
+            Reset::Ready
+        })
+    }
+}
+
+impl fmt::Display for SleepOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Elapsed => "elapsed",
+            Self::Aborted(_) => "aborted",
+            Self::Closing => "closing",
+            Self::Alerted => "alerted",
+            Self::UserApc => "ended by a user APC",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_become_dmfs_two_results() {
+        assert_eq!(NtStatus::from(SleepOutcome::Elapsed), NtStatus::SUCCESS);
+        for early in [
+            SleepOutcome::Aborted(Abort(1)),
+            SleepOutcome::Closing,
+            SleepOutcome::Alerted,
+            SleepOutcome::UserApc,
+        ] {
+            assert_eq!(NtStatus::from(early), NtStatus::UNSUCCESSFUL);
+        }
+    }
+}

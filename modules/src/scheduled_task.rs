@@ -1,0 +1,819 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Work that runs once: at a moment of the device's life or on demand, now or
+//! deferred, with retries, and if need be only once ever across reboots.
+//!
+//! # Vocabulary
+//!
+//! - *task*: a function of the owner that returns a [`TaskResult`].
+//! - *moment*: when the framework runs it, an [`ExecuteWhen`].
+//! - *immediate*, *deferred*: within the moment's callback, whose success then
+//!   depends on it, or soon after on a worker thread.
+//! - *done*: the task has returned [`TaskResult::Success`]. It does not run again.
+//! - *up*: between the moment's callback and the one that undoes it. Tasks run
+//!   only while up. A task of [`ExecuteWhen::Other`] is up while the module is open.
+//!
+//! # States
+//!
+//! ```text
+//!               hook up, deferred: armed(initial delay)
+//!               execute_now_deferred_ex: ready
+//!      idle ───────────────────────────► armed, ready
+//!       ▲                                   │ timer, worker; up, not done, not cancelled
+//!       │                                   ▼
+//!       │   Fail                         running ──── TryAgain ──► armed(retry period)
+//!       ├───────────────────────────────────┤
+//!       │                                   │ Success
+//!       │                                   ▼
+//!       └── times_run_set(0) ◄──────────── done
+//! ```
+//!
+//! | Event | armed | running | any |
+//! |---|---|---|---|
+//! | D0Exit, ReleaseHardware | timer stopped, remembered | waited for; what it wants next is remembered | not up |
+//! | next up callback | remembered: armed anew | – | up |
+//! | `cancel` | forgotten | waited for, but not from the task itself | refuses until `restart` |
+//! | Close | forgotten | waited for | refuses |
+//!
+//! Callbacks of one task never overlap, whatever starts them: whoever finds the
+//! task running leaves a note, and the one who runs it acts on the note.
+//!
+//! ```text
+//!   timer                                worker
+//!   lock: running = false → true
+//!   task()                               lock: running, so leave the note
+//!   lock: the note → another turn
+//! ```
+//!
+//! # Results
+//!
+//! | | immediate | deferred | `execute_now_deferred_ex` | `execute_now_deferred` | `execute_now` |
+//! |---|---|---|---|---|---|
+//! | `Success` | hook succeeds; done | done | done | ignored | returned |
+//! | `SuccessButTryAgain` | hook succeeds; retry | retry | retry | ignored | returned |
+//! | `Fail` | hook fails | next hook up | next call | ignored | returned |
+//! | `FailButTryAgain` | hook fails | retry | retry | ignored | returned |
+//!
+//! # Persistence
+//!
+//! A persistent task reads `TimesRun` (`REG_DWORD`, in the driver's `Parameters`
+//! key) before it runs, and does not run if it is 1 or more; after `Success` it
+//! writes 1. If the machine stops between the callback and the write, the task
+//! runs again: on disk is "not run" until it is "run". All tasks of a driver
+//! share the value unless [`Config::persistence_name`] gives them others.
+//!
+//! A value that is missing means "not run". One that cannot be read, or has
+//! another type, means "not run" too, or "run" with
+//! [`Config::fail_closed`]. What goes wrong is told to
+//! [`Config::on_persistence_failure`].
+//!
+//! C counterpart: [`DMF_ScheduledTask`][dmf].
+//!
+//! [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md
+
+mod machine;
+mod persistence;
+
+pub use persistence::{PersistenceFailure, PersistenceOperation};
+
+use core::fmt;
+use core::time::Duration;
+
+use dmf::device::{D0Entry, D0Exit, PowerState, PrepareHardware, ReleaseHardware};
+use dmf::irql::{Irql, Passive};
+use dmf::module::{
+    Callback, Close, Create, Function, Instance, Link, Module, ModuleConfig, Open, Signature,
+};
+use dmf::string::UnicodeStr;
+use dmf::sync::{Event, EventKind, SpinLock};
+use dmf::thread::ThreadId;
+use dmf::time::Timeout;
+use dmf::wdf::{Timer, TimerFired, WorkItem, WorkItemRun};
+use dmf::{NtStatus, Result};
+
+use machine::{After, Machine, Turn};
+use persistence::{OnPersistenceFailure, Persistence};
+
+/// Work that runs once.
+///
+/// See the [module's page](self).
+#[derive(Clone, Debug)]
+pub struct ScheduledTask(Link<State>);
+
+impl ScheduledTask {
+    /// A config for a task: a function of the owner.
+    ///
+    /// By default it runs only on demand ([`ExecuteWhen::Other`]), is not
+    /// persistent, and retries after one second.
+    #[must_use]
+    pub fn config<O>(task: fn(&O, &mut Task<'_>) -> TaskResult) -> Config<O> {
+        Config {
+            task,
+            when: ExecuteWhen::Other,
+            mode: Mode::Deferred,
+            initial_delay: Duration::ZERO,
+            retry_on_fail: Duration::from_secs(1),
+            retry_on_success: Duration::from_secs(1),
+            persistence: Persistence::new(),
+            persistent: false,
+            on_persistence_failure: None,
+        }
+    }
+
+    /// Runs the task now, on this thread, and returns its result, on which
+    /// nothing else depends. Waits if the task is running.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_CANCELLED` if the task is cancelled.
+    /// - `STATUS_POSSIBLE_DEADLOCK` if called from the task itself.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    ///
+    /// C counterpart: `DMF_ScheduledTask_ExecuteNow`.
+    pub fn execute_now(&self, irql: &mut Irql<'_, Passive>) -> Result<TaskResult> {
+        self.0.enter()?.execute_now(irql)
+    }
+
+    /// Has the task run once more on a worker thread, and ignores its result.
+    /// N calls give N runs.
+    ///
+    /// If the task is not up, it runs when it is.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_CANCELLED` if the task is cancelled.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    ///
+    /// C counterpart: `DMF_ScheduledTask_ExecuteNowDeferred` with a context.
+    pub fn execute_now_deferred(&self) -> Result {
+        let state = self.0.enter()?;
+        state.request(|machine| machine.runs = machine.runs.saturating_add(1))
+    }
+
+    /// Has the task run on a worker thread, and acts on its result: done after
+    /// `Success`, again later after `TryAgain`. Does nothing if it is done.
+    ///
+    /// If the task is not up, it runs when it is.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_CANCELLED` if the task is cancelled.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    ///
+    /// C counterpart: `DMF_ScheduledTask_ExecuteNowDeferredEx`.
+    pub fn execute_now_deferred_ex(&self) -> Result {
+        let state = self.0.enter()?;
+        state.request(|machine| machine.attempts = machine.attempts.saturating_add(1))
+    }
+
+    /// Forgets what is pending, and refuses everything until
+    /// [`restart`](Self::restart). When it returns the task does not run; from
+    /// the task itself it takes effect when the task returns, and says so.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    ///
+    /// C counterpart: `DMF_ScheduledTask_Cancel`.
+    pub fn cancel(&self, irql: &Irql<'_, Passive>) -> Result<Cancelled> {
+        let state = self.0.enter()?;
+        state.machine.with(Machine::cancel);
+        Ok(state.quiesce(irql))
+    }
+
+    /// Lets the task run again after [`cancel`](Self::cancel). Nothing that was
+    /// forgotten comes back.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    ///
+    /// C counterpart: `DMF_ScheduledTask_Restart`.
+    pub fn restart(&self) -> Result {
+        self.0.enter()?.machine.with(|machine| machine.cancelled = false);
+        Ok(())
+    }
+
+    /// Reads the persistent value: 0 if the task has not run.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// What the registry returns, but that a value which is not there is 0;
+    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    ///
+    /// C counterpart: `DMF_ScheduledTask_TimesRunGet`.
+    pub fn times_run_get(&self, irql: &Irql<'_, Passive>) -> Result<u32> {
+        Ok(self.0.enter()?.persistence.read(irql)?)
+    }
+
+    /// Writes the persistent value. Zero lets the task run again at once: at
+    /// the next moment or call.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// What the registry returns; `STATUS_INVALID_DEVICE_STATE` if the module
+    /// is not open.
+    ///
+    /// C counterpart: `DMF_ScheduledTask_TimesRunSet`.
+    pub fn times_run_set(&self, irql: &Irql<'_, Passive>, times: u32) -> Result {
+        let state = self.0.enter()?;
+        state.persistence.write(irql, times)?;
+        if times == 0 {
+            state.machine.with(|machine| machine.done = false);
+        }
+        Ok(())
+    }
+}
+
+impl Module for ScheduledTask {
+    type Instance = State;
+
+    fn over(instance: Link<State>) -> Self {
+        Self(instance)
+    }
+}
+
+/// What a task returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskResult {
+    /// Done: do not run again.
+    Success,
+    /// It worked, and should run again after the period for success.
+    SuccessButTryAgain,
+    /// It did not work. The next moment or call may try again.
+    Fail,
+    /// It did not work, and should run again after the period for failure.
+    FailButTryAgain,
+}
+
+/// When the framework runs a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExecuteWhen {
+    /// At PrepareHardware. Pauses while the device has no power.
+    PrepareHardware,
+    /// At D0Entry.
+    D0Entry,
+    /// Never: only on demand.
+    Other,
+}
+
+/// What [`ScheduledTask::cancel`] achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cancelled {
+    /// The task does not run.
+    Quiet,
+    /// Called from the task: it does not run again once it has returned.
+    WhenTheTaskReturns,
+}
+
+/// What started a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// PrepareHardware or D0Entry, in its callback.
+    Immediate,
+    /// The timer: the deferred run at the moment, or a retry.
+    Scheduled,
+    /// One of the methods of [`ScheduledTask`].
+    OnDemand,
+}
+
+/// What a task is given.
+#[derive(Debug)]
+pub struct Task<'a> {
+    irql: &'a Irql<'a, Passive>,
+    trigger: Trigger,
+    attempt: u32,
+    previous_state: Option<PowerState>,
+}
+
+impl Task<'_> {
+    /// The proof that the task runs at `PASSIVE_LEVEL`.
+    #[must_use]
+    pub fn irql(&self) -> &Irql<'_, Passive> {
+        self.irql
+    }
+
+    /// What started this run.
+    #[must_use]
+    pub fn trigger(&self) -> Trigger {
+        self.trigger
+    }
+
+    /// Which run this is since the task last ended without "try again": 1 for
+    /// the first.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The power state that the device comes from, in an immediate run at D0Entry.
+    #[must_use]
+    pub fn previous_state(&self) -> Option<PowerState> {
+        self.previous_state
+    }
+}
+
+#[derive(Debug)]
+enum RunTask {}
+
+impl Signature for RunTask {
+    type Arguments<'a> = Task<'a>;
+    type Output = TaskResult;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Immediate,
+    Deferred,
+}
+
+/// The config of a [`ScheduledTask`] whose owner is an `O`.
+pub struct Config<O> {
+    task: Function<O, RunTask>,
+    when: ExecuteWhen,
+    mode: Mode,
+    initial_delay: Duration,
+    retry_on_fail: Duration,
+    retry_on_success: Duration,
+    persistence: Persistence,
+    persistent: bool,
+    on_persistence_failure: Option<Function<O, OnPersistenceFailure>>,
+}
+
+impl<O> Config<O> {
+    /// When the framework runs the task. Default [`ExecuteWhen::Other`].
+    #[must_use]
+    pub const fn execute_when(mut self, when: ExecuteWhen) -> Self {
+        self.when = when;
+        self
+    }
+
+    /// Runs the task within the moment's callback, whose success depends on it.
+    #[must_use]
+    pub const fn immediate(mut self) -> Self {
+        self.mode = Mode::Immediate;
+        self
+    }
+
+    /// Runs the task on a worker thread, soon after the moment. The default.
+    #[must_use]
+    pub const fn deferred(mut self) -> Self {
+        self.mode = Mode::Deferred;
+        self
+    }
+
+    /// How long after the moment a deferred task runs first. Default zero.
+    #[must_use]
+    pub const fn initial_delay(mut self, delay: Duration) -> Self {
+        self.initial_delay = delay;
+        self
+    }
+
+    /// How long after [`TaskResult::FailButTryAgain`] the task runs again.
+    /// Default one second; zero is refused, because it would not let anything
+    /// else run.
+    #[must_use]
+    pub const fn retry_on_fail(mut self, period: Duration) -> Self {
+        self.retry_on_fail = period;
+        self
+    }
+
+    /// How long after [`TaskResult::SuccessButTryAgain`] the task runs again.
+    /// Default one second; zero is refused.
+    #[must_use]
+    pub const fn retry_on_success(mut self, period: Duration) -> Self {
+        self.retry_on_success = period;
+        self
+    }
+
+    /// Runs the task until it succeeds once, ever.
+    #[must_use]
+    pub const fn persistent_across_reboots(mut self) -> Self {
+        self.persistent = true;
+        self
+    }
+
+    /// The name of the persistent value. Default `TimesRun`, as in DMF, which
+    /// all tasks of a driver share.
+    #[must_use]
+    pub const fn persistence_name(mut self, name: UnicodeStr<'static>) -> Self {
+        self.persistence.name = name;
+        self
+    }
+
+    /// Keeps the persistent value in the key for state that the driver writes,
+    /// instead of `Parameters`.
+    #[must_use]
+    pub const fn persistent_state_key(mut self) -> Self {
+        self.persistence.place = persistence::Place::PersistentState;
+        self
+    }
+
+    /// Does not run a persistent task whose value cannot be read. By default it runs.
+    #[must_use]
+    pub const fn fail_closed(mut self) -> Self {
+        self.persistence.policy = persistence::Policy::FailClosed;
+        self
+    }
+
+    /// A function of the owner that is told when the persistent value cannot be
+    /// read or written.
+    #[must_use]
+    pub const fn on_persistence_failure(
+        mut self,
+        function: fn(&O, &mut PersistenceFailure<'_>),
+    ) -> Self {
+        self.on_persistence_failure = Some(function);
+        self
+    }
+}
+
+impl<O> fmt::Debug for Config<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("when", &self.when)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<O: Send + Sync + 'static> ModuleConfig<O> for Config<O> {
+    type Module = ScheduledTask;
+
+    fn create(self, cx: &mut Create<'_, O, State>) -> Result<State> {
+        for (name, period) in
+            [("retry_on_fail", self.retry_on_fail), ("retry_on_success", self.retry_on_success)]
+        {
+            if period.is_zero() {
+                dmf::println!(
+                    "ScheduledTask: {name} = 0: a task that tries again at once keeps a worker \
+                     busy; give it a period ({name}(Duration::from_millis(10)))"
+                );
+                return Err(NtStatus::INVALID_PARAMETER);
+            }
+        }
+        if self.persistence.name.is_empty() {
+            dmf::println!("ScheduledTask: persistence_name is empty: a value needs a name");
+            return Err(NtStatus::OBJECT_NAME_INVALID);
+        }
+        Ok(State {
+            machine: SpinLock::new(Machine::new()),
+            idle: Event::new(EventKind::Notification)?,
+            timer: cx.timer(State::on_timer)?,
+            work_item: cx.work_item(State::on_work_item)?,
+            task: cx.bind::<RunTask>(self.task),
+            on_persistence_failure: self.on_persistence_failure.map(|tell| cx.bind::<OnPersistenceFailure>(tell)),
+            when: self.when,
+            mode: self.mode,
+            initial_delay: self.initial_delay,
+            retry_on_fail: self.retry_on_fail,
+            retry_on_success: self.retry_on_success,
+            persistence: self.persistence,
+            persistent: self.persistent,
+        })
+    }
+}
+
+/// The state of a [`ScheduledTask`].
+#[derive(Debug)]
+pub struct State {
+    machine: SpinLock<Machine>,
+    /// Signaled by whoever ends running, for those who wait for it.
+    idle: Event,
+    timer: Timer,
+    work_item: WorkItem,
+    task: Callback<RunTask>,
+    on_persistence_failure: Option<Callback<OnPersistenceFailure>>,
+    when: ExecuteWhen,
+    mode: Mode,
+    initial_delay: Duration,
+    retry_on_fail: Duration,
+    retry_on_success: Duration,
+    persistence: Persistence,
+    persistent: bool,
+}
+
+impl Instance for State {
+    fn open(&self, _cx: &mut Open<'_>) -> Result {
+        self.machine.with(|machine| {
+            *machine = Machine::new();
+            machine.up = self.when == ExecuteWhen::Other;
+        });
+        Ok(())
+    }
+
+    fn closing(&self) {
+        self.machine.with(Machine::cancel);
+    }
+
+    fn close(&self, cx: &mut Close<'_>) {
+        let _ = self.quiesce(cx.irql());
+        // A work item that is queued finds nothing to do, but it must be gone.
+        let _ = self.work_item.flush(cx.irql());
+        self.machine.with(|machine| machine.up = false);
+    }
+
+    fn prepare_hardware(&self, cx: &mut PrepareHardware<'_>) -> Result {
+        match self.when {
+            ExecuteWhen::PrepareHardware => self.moment(cx.irql(), None),
+            _ => Ok(()),
+        }
+    }
+
+    fn release_hardware(&self, cx: &mut ReleaseHardware<'_>) {
+        if self.when == ExecuteWhen::PrepareHardware {
+            self.pause(cx.irql());
+        }
+    }
+
+    fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result {
+        let previous = cx.previous_state();
+        match self.when {
+            ExecuteWhen::D0Entry => self.moment(cx.irql(), Some(previous)),
+            ExecuteWhen::PrepareHardware => {
+                // It was paused at D0Exit, or not at all if this is the first time.
+                self.resume();
+                Ok(())
+            }
+            ExecuteWhen::Other => Ok(()),
+        }
+    }
+
+    fn d0_exit(&self, cx: &mut D0Exit<'_>) {
+        if self.when != ExecuteWhen::Other {
+            self.pause(cx.irql());
+        }
+    }
+}
+
+impl State {
+    /// The task's moment has come.
+    fn moment(&self, irql: &mut Irql<'_, Passive>, previous: Option<PowerState>) -> Result {
+        let result = self.begin_moment(irql, previous);
+        if result.is_err() {
+            // The hook fails, so the one that undoes it will not come.
+            self.pause(irql);
+        }
+        result
+    }
+
+    fn begin_moment(&self, irql: &mut Irql<'_, Passive>, previous: Option<PowerState>) -> Result {
+        match self.mode {
+            Mode::Deferred => {
+                let initial_delay = self.initial_delay;
+                self.machine.with(|machine| {
+                    machine.up = true;
+                    machine.schedule_first(initial_delay);
+                });
+                self.resume();
+                Ok(())
+            }
+            Mode::Immediate => {
+                self.resume();
+                self.run_immediately(irql, previous)
+            }
+        }
+    }
+
+    /// Comes up: what was remembered is armed anew.
+    fn resume(&self) {
+        let work = self.machine.with(|machine| {
+            machine.up = true;
+            if let Some(delay) = machine.arm_remembered() {
+                // Under the lock, so that the timer is what the machine says.
+                let _ = self.timer.start(delay);
+            }
+            machine.wants_worker()
+        });
+        if work {
+            let _ = self.work_item.enqueue();
+        }
+    }
+
+    /// Goes down: stops the timer, remembers what it was for, and waits until
+    /// the task does not run.
+    fn pause(&self, irql: &Irql<'_, Passive>) {
+        self.machine.with(|machine| {
+            machine.up = false;
+            machine.remember();
+        });
+        let _ = self.quiesce(irql);
+    }
+
+    /// Stops the timer and waits until the task does not run. The caller has
+    /// seen to it that it does not begin again.
+    fn quiesce(&self, irql: &Irql<'_, Passive>) -> Cancelled {
+        if self.machine.with(|machine| machine.runs_on(ThreadId::current())) {
+            // Waiting would be for this very thread.
+            let _ = self.timer.stop();
+            return Cancelled::WhenTheTaskReturns;
+        }
+        let _ = self.timer.stop_and_wait(irql);
+        self.wait_until_idle(irql);
+        Cancelled::Quiet
+    }
+
+    fn wait_until_idle(&self, irql: &Irql<'_, Passive>) {
+        while self.machine.with(|machine| machine.runner.is_some()) {
+            let _ = self.idle.wait(irql, Timeout::Never);
+        }
+    }
+
+    /// Leaves a note for a worker, and sees to it that one comes.
+    fn request(&self, note: impl FnOnce(&mut Machine) + Send) -> Result {
+        let work = self.machine.with(|machine| {
+            if machine.cancelled {
+                return Err(NtStatus::CANCELLED);
+            }
+            note(machine);
+            Ok(machine.wants_worker())
+        })?;
+        if work {
+            self.work_item.enqueue()?;
+        }
+        Ok(())
+    }
+
+    fn on_timer(&self, fired: &mut TimerFired<'_>) {
+        self.machine.with(Machine::timer_fired);
+        self.run_turns(fired.irql());
+    }
+
+    fn on_work_item(&self, run: &mut WorkItemRun<'_>) {
+        self.run_turns(run.irql());
+    }
+
+    /// Takes turns as long as there are any, unless somebody else does already.
+    fn run_turns(&self, irql: &mut Irql<'_, Passive>) {
+        let thread = ThreadId::current();
+        if !self.begin(thread) {
+            return;
+        }
+        while let Some((turn, attempt)) = self.machine.with(|machine| {
+            let turn = machine.next_turn();
+            if turn.is_none() {
+                // In the same moment as the look: a note that comes now finds
+                // nobody running, and its author calls a worker.
+                machine.runner = None;
+                self.idle.set();
+            }
+            turn
+        }) {
+            match turn {
+                Turn::Attempt(trigger) => {
+                    let result = self.attempt(irql, trigger, attempt, None);
+                    self.finish(After::Deferred, result);
+                }
+                Turn::Run => {
+                    let _ = self.call(irql, Trigger::OnDemand, attempt, None);
+                }
+            }
+        }
+    }
+
+    /// Becomes the one who runs the task, if nobody is.
+    fn begin(&self, thread: ThreadId) -> bool {
+        self.machine.with(|machine| {
+            if machine.runner.is_some() {
+                return false;
+            }
+            machine.runner = Some(thread);
+            self.idle.clear();
+            true
+        })
+    }
+
+    /// Becomes the one who runs the task, after whoever does now.
+    fn begin_after_others(&self, irql: &Irql<'_, Passive>) -> Result {
+        let thread = ThreadId::current();
+        if self.machine.with(|machine| machine.runs_on(thread)) {
+            return Err(NtStatus::POSSIBLE_DEADLOCK);
+        }
+        while !self.begin(thread) {
+            let _ = self.idle.wait(irql, Timeout::Never);
+        }
+        Ok(())
+    }
+
+    /// Stops being the one who runs the task, and calls a worker for what has
+    /// been noted meanwhile.
+    fn end(&self) {
+        let work = self.machine.with(|machine| {
+            machine.runner = None;
+            self.idle.set();
+            machine.wants_worker()
+        });
+        if work {
+            let _ = self.work_item.enqueue();
+        }
+    }
+
+    fn run_immediately(
+        &self,
+        irql: &mut Irql<'_, Passive>,
+        previous: Option<PowerState>,
+    ) -> Result {
+        self.begin_after_others(irql)?;
+        let attempt = self.machine.with(|machine| {
+            (!machine.done && !machine.cancelled).then(|| machine.next_attempt())
+        });
+        let result = attempt
+            .and_then(|attempt| self.attempt(irql, Trigger::Immediate, attempt, previous));
+        self.finish(After::Immediate, result);
+        self.end();
+        match result {
+            // Done before, or now; or cancelled, which is not a failure of the device.
+            None | Some(TaskResult::Success | TaskResult::SuccessButTryAgain) => Ok(()),
+            Some(TaskResult::Fail | TaskResult::FailButTryAgain) => Err(NtStatus::UNSUCCESSFUL),
+        }
+    }
+
+    fn execute_now(&self, irql: &mut Irql<'_, Passive>) -> Result<TaskResult> {
+        self.begin_after_others(irql)?;
+        let cancelled = self.machine.with(|machine| machine.cancelled);
+        let result = if cancelled {
+            Err(NtStatus::CANCELLED)
+        } else {
+            self.call(irql, Trigger::OnDemand, 1, None)
+        };
+        self.end();
+        result
+    }
+
+    /// One run whose result counts. `None` if it was not needed, or could not be.
+    fn attempt(
+        &self,
+        irql: &mut Irql<'_, Passive>,
+        trigger: Trigger,
+        attempt: u32,
+        previous: Option<PowerState>,
+    ) -> Option<TaskResult> {
+        if self.persistent && self.has_run(irql) {
+            self.machine.with(|machine| machine.done = true);
+            return None;
+        }
+        let result = self.call(irql, trigger, attempt, previous).ok()?;
+        if self.persistent
+            && result == TaskResult::Success
+            && let Err(status) = self.persistence.write(irql, 1)
+        {
+            self.report(irql, PersistenceOperation::Write, status);
+        }
+        Some(result)
+    }
+
+    fn call(
+        &self,
+        irql: &mut Irql<'_, Passive>,
+        trigger: Trigger,
+        attempt: u32,
+        previous_state: Option<PowerState>,
+    ) -> Result<TaskResult> {
+        self.task.call(&mut Task { irql, trigger, attempt, previous_state })
+    }
+
+    /// Whether the registry says that the task has run.
+    fn has_run(&self, irql: &Irql<'_, Passive>) -> bool {
+        match self.persistence.read(irql) {
+            Ok(times) => times > 0,
+            Err(error) => {
+                self.report(irql, PersistenceOperation::Read, error.into());
+                self.persistence.policy == persistence::Policy::FailClosed
+            }
+        }
+    }
+
+    fn report(&self, irql: &Irql<'_, Passive>, operation: PersistenceOperation, status: NtStatus) {
+        let name = self.persistence.name;
+        match &self.on_persistence_failure {
+            Some(tell) => {
+                let _ = tell.call(&mut PersistenceFailure::new(irql, operation, name, status));
+            }
+            None => dmf::println!("ScheduledTask: {operation} of {name}: {status}"),
+        }
+    }
+
+    /// Acts on the result of an attempt, while the task still counts as running.
+    fn finish(&self, after: After, result: Option<TaskResult>) {
+        let (on_fail, on_success) = (self.retry_on_fail, self.retry_on_success);
+        self.machine.with(|machine| {
+            if let Some(delay) = machine.finish(after, result, on_fail, on_success) {
+                let _ = self.timer.start(delay);
+            }
+        });
+    }
+}
