@@ -1457,6 +1457,33 @@ pub type CLSID = GUID;
 pub type LPCLSID = *mut GUID;
 pub type FMTID = GUID;
 pub type LPFMTID = *mut GUID;
+pub type DEVPROPTYPE = ULONG;
+pub type PDEVPROPTYPE = *mut ULONG;
+pub type DEVPROPGUID = GUID;
+pub type PDEVPROPGUID = *mut GUID;
+pub type DEVPROPID = ULONG;
+pub type PDEVPROPID = *mut ULONG;
+pub type DEVPROP_BOOLEAN = CHAR;
+pub type PDEVPROP_BOOLEAN = *mut CHAR;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct _DEVPROPKEY {
+    pub fmtid: DEVPROPGUID,
+    pub pid: DEVPROPID,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of _DEVPROPKEY"][::core::mem::size_of::<_DEVPROPKEY>() - 20usize];
+    ["Alignment of _DEVPROPKEY"][::core::mem::align_of::<_DEVPROPKEY>() - 4usize];
+    [
+        "Offset of field: _DEVPROPKEY::fmtid",
+    ][::core::mem::offset_of!(_DEVPROPKEY, fmtid) - 0usize];
+    [
+        "Offset of field: _DEVPROPKEY::pid",
+    ][::core::mem::offset_of!(_DEVPROPKEY, pid) - 16usize];
+};
+pub type DEVPROPKEY = _DEVPROPKEY;
+pub type PDEVPROPKEY = *mut _DEVPROPKEY;
 pub type va_list = __builtin_va_list;
 pub mod _EXCEPTION_DISPOSITION {
     #[allow(unused_imports)]
@@ -14191,33 +14218,6 @@ pub type NTSTRSAFE_PSTR = *mut crate::ctypes::c_char;
 pub type NTSTRSAFE_PCSTR = *const crate::ctypes::c_char;
 pub type NTSTRSAFE_PWSTR = *mut wchar_t;
 pub type NTSTRSAFE_PCWSTR = *const wchar_t;
-pub type DEVPROPTYPE = ULONG;
-pub type PDEVPROPTYPE = *mut ULONG;
-pub type DEVPROPGUID = GUID;
-pub type PDEVPROPGUID = *mut GUID;
-pub type DEVPROPID = ULONG;
-pub type PDEVPROPID = *mut ULONG;
-pub type DEVPROP_BOOLEAN = CHAR;
-pub type PDEVPROP_BOOLEAN = *mut CHAR;
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone)]
-pub struct _DEVPROPKEY {
-    pub fmtid: DEVPROPGUID,
-    pub pid: DEVPROPID,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of _DEVPROPKEY"][::core::mem::size_of::<_DEVPROPKEY>() - 20usize];
-    ["Alignment of _DEVPROPKEY"][::core::mem::align_of::<_DEVPROPKEY>() - 4usize];
-    [
-        "Offset of field: _DEVPROPKEY::fmtid",
-    ][::core::mem::offset_of!(_DEVPROPKEY, fmtid) - 0usize];
-    [
-        "Offset of field: _DEVPROPKEY::pid",
-    ][::core::mem::offset_of!(_DEVPROPKEY, pid) - 16usize];
-};
-pub type DEVPROPKEY = _DEVPROPKEY;
-pub type PDEVPROPKEY = *mut _DEVPROPKEY;
 #[repr(C)]
 #[derive(Debug)]
 pub struct WDFDEVICE_INIT {
