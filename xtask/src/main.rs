@@ -3,12 +3,27 @@
 //! Every recurring job of the workspace as one command.
 
 mod codegen;
+mod demo;
+mod image;
+mod run;
+mod setup;
+mod test;
 
-use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, Result, anyhow};
+use clap::{Parser, Subcommand};
+
+use crate::image::Profile;
+use crate::setup::Toolchain;
+
+/// Every recurring job of the workspace.
+///
+/// What a job needs and the machine does not have is set up first, or the
+/// command to type is shown.
 #[derive(Parser)]
-#[command(name = "cargo xtask", about)]
+#[command(name = "cargo xtask", arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -16,23 +31,85 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Regenerates headers and bindings from `openwdk/abi`.
+    /// Build the sample driver, install it in a simulated machine and tell its story
+    Demo(demo::Demo),
+    /// Run the whole test suite, host and image
+    Test(test::Test),
+    /// Build a driver package: image, symbols and INF
+    Build {
+        /// The package of the workspace to build
+        #[arg(default_value = "sensor")]
+        package: String,
+        /// Do not optimise, and check for overflow
+        #[arg(long)]
+        debug: bool,
+        #[command(flatten)]
+        toolchain: ToolchainOption,
+    },
+    /// Regenerate headers and bindings from openwdk/abi
     Codegen {
-        /// Compares instead, and fails if anything is out of date.
+        /// Compare instead, and fail if anything is out of date
         #[arg(long)]
         check: bool,
     },
+    /// Set up what building a driver image needs, and nothing else
+    Setup {
+        #[command(flatten)]
+        toolchain: ToolchainOption,
+    },
+}
+
+#[derive(clap::Args, Clone, Copy)]
+struct ToolchainOption {
+    /// The compiler for driver images: auto, rustup or debian
+    #[arg(long, default_value = "auto", value_name = "WHICH")]
+    toolchain: Toolchain,
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Codegen { check } => codegen::run(check),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("error: {message}");
+    match cli.command.execute() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+impl Command {
+    fn execute(self) -> Result<ExitCode> {
+        let workspace = workspace()?;
+        match self {
+            Self::Demo(demo) => return demo.execute(&workspace),
+            Self::Test(test) => test.execute(&workspace)?,
+            Self::Build { package, debug, toolchain } => {
+                let profile = if debug { Profile::DriverDev } else { Profile::Driver };
+                let tools = setup::ensure_image_toolchain(&workspace, toolchain.toolchain)?;
+                let built = image::build_driver(&workspace, &tools, &package, profile)?;
+                image::verify(&built.sys)?;
+                println!("{}", built.directory.display());
+            }
+            Self::Codegen { check } => codegen::run(check).map_err(|message| anyhow!(message))?,
+            Self::Setup { toolchain } => {
+                let tools = setup::ensure_image_toolchain(&workspace, toolchain.toolchain)?;
+                println!("driver images are built with the compiler of {}", tools.kind);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The root of the workspace.
+fn workspace() -> Result<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .context("xtask lies in the workspace's root")
 }

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `cargo xtask test`: everything that must hold, on the host and on the image.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::ToolchainOption;
+use crate::codegen;
+use crate::image::{self, Profile};
+use crate::run::{Step, ask, run};
+use crate::setup;
+
+/// Inputs that each fuzz target gets.
+const FUZZ_RUNS: &str = "20000";
+
+/// Run the whole test suite, host and image.
+#[derive(Args)]
+pub struct Test {
+    #[command(flatten)]
+    toolchain: ToolchainOption,
+}
+
+impl Test {
+    /// Does the job.
+    pub fn execute(&self, workspace: &Path) -> Result<()> {
+        let cargo = |arguments: &[&str]| {
+            let mut command = Command::new("cargo");
+            command.current_dir(workspace).args(arguments);
+            command
+        };
+        ensure_component(workspace, "rustfmt")?;
+        ensure_component(workspace, "clippy")?;
+        run("checking the format", &mut cargo(&["fmt", "--all", "--check"]))?;
+
+        let tools = setup::ensure_image_toolchain(workspace, self.toolchain.toolchain)?;
+        let step = Step::begin("checking that generated code is up to date");
+        codegen::run(true).map_err(anyhow::Error::msg)?;
+        step.finish();
+
+        run("linting", &mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
+        no_unsafe(workspace)?;
+        shown(&mut cargo(&["test", "--workspace"]))?;
+
+        let built = image::build_driver(workspace, &tools, "sensor", Profile::Driver)?;
+        let facts = image::verify(&built.sys)?;
+        let imports: Vec<_> = facts.imports.iter().map(|(module, names)| format!("{} from {module}", names.len())).collect();
+        eprintln!("{}: imports {}", built.sys.display(), imports.join(", "));
+        let inf = built.inf.context("the package sensor has no .inx file")?;
+        // The tests of the image itself need one, so they are behind a feature.
+        shown(cargo(&["test", "--package=sensor", "--features=image", "--test=image"]).env("SENSOR_INF", &inf))?;
+
+        shown(Command::new(workspace.join("ntsim/fuzz/run")).current_dir(workspace).arg(FUZZ_RUNS))?;
+        eprintln!("everything passed");
+        Ok(())
+    }
+}
+
+/// Runs a program whose output is the point of it.
+fn shown(command: &mut Command) -> Result<()> {
+    let text = crate::run::show(command);
+    eprintln!("running {text}");
+    let status = command.status().with_context(|| format!("cannot start `{text}`"))?;
+    if !status.success() {
+        bail!("`{text}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// Makes sure that a component of the Rust toolchain is there.
+fn ensure_component(workspace: &Path, name: &str) -> Result<()> {
+    let program = match name {
+        "rustfmt" => "fmt",
+        other => other,
+    };
+    if ask(Command::new("cargo").current_dir(workspace).args([program, "--version"])).is_some() {
+        return Ok(());
+    }
+    run(
+        &format!("adding the component {name}"),
+        Command::new("rustup").current_dir(workspace).args(["component", "add", name]),
+    )
+    .map(drop)
+}
+
+/// Drivers and modules on dmf are written without `unsafe`.
+fn no_unsafe(workspace: &Path) -> Result<()> {
+    for package in ["modules", "samples/sensor"] {
+        let root = workspace.join(package).join("src/lib.rs");
+        let text = std::fs::read_to_string(&root).with_context(|| format!("cannot read {}", root.display()))?;
+        if !text.contains("#![forbid(unsafe_code)]") {
+            bail!("{}: it must say #![forbid(unsafe_code)]", root.display());
+        }
+    }
+    Ok(())
+}
