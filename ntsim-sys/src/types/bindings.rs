@@ -1515,7 +1515,6 @@ pub struct _KPROCESS {
 }
 pub type PKPROCESS = *mut _KPROCESS;
 pub type PRKPROCESS = *mut _KPROCESS;
-pub type PEPROCESS_BASE = *mut _KPROCESS;
 #[repr(C)]
 #[derive(Debug)]
 pub struct _EPROCESS {
@@ -5236,7 +5235,6 @@ pub mod _LOCK_OPERATION {
 pub use self::_LOCK_OPERATION::Type as LOCK_OPERATION;
 pub type PFN_NUMBER = ULONG_PTR;
 pub type PPFN_NUMBER = *mut ULONG_PTR;
-pub type MDL_FLAGS_TYPE = crate::ctypes::c_short;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct _MDL {

@@ -25,7 +25,7 @@
 
 typedef struct _KTHREAD *PKTHREAD, *PRKTHREAD;
 typedef struct _ETHREAD *PETHREAD;
-typedef struct _KPROCESS *PKPROCESS, *PRKPROCESS, *PEPROCESS_BASE;
+typedef struct _KPROCESS *PKPROCESS, *PRKPROCESS;
 typedef struct _EPROCESS *PEPROCESS;
 typedef struct _KINTERRUPT *PKINTERRUPT, *PRKINTERRUPT;
 typedef struct _OBJECT_TYPE *POBJECT_TYPE;
@@ -631,7 +631,6 @@ typedef enum _LOCK_OPERATION { IoReadAccess, IoWriteAccess, IoModifyAccess } LOC
 #define MdlMappingNoExecute 0x40000000
 
 typedef ULONG_PTR PFN_NUMBER, *PPFN_NUMBER;
-typedef short MDL_FLAGS_TYPE;
 
 typedef struct _MDL {
     struct _MDL *Next;
