@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use ntsim::inf::{Architecture, DriverDate, Inf, StampOptions, stamp};
 use object::{
     LittleEndian as LE,
     pe::{
@@ -342,31 +343,14 @@ fn stamp_inf(library: &Artifact, directory: &Path) -> Result<Option<PathBuf>> {
     }
     let text =
         fs::read_to_string(&inx).with_context(|| format!("cannot read {}", inx.display()))?;
-    let inf = directory.join(&library.name).with_extension("inf");
-    fs::write(&inf, stamp(&text)).with_context(|| format!("cannot write {}", inf.display()))?;
+    let name = format!("{}.inf", library.name);
+    let date = DriverDate::new(2026, 1, 1).context("a day of the calendar")?;
+    // Always the same, so that equal sources give equal packages.
+    let stamped = stamp(&text, &StampOptions::new(date, [0, 1, 0, 0]));
+    Inf::parse(&name, stamped.as_bytes()).and_then(|inf| inf.validate_for(Architecture::Amd64))?;
+    let inf = directory.join(&name);
+    fs::write(&inf, stamped).with_context(|| format!("cannot write {}", inf.display()))?;
     Ok(Some(inf))
-}
-
-/// Replaces the placeholders of an `.inx`, and fills in an empty `DriverVer`
-/// with a constant, so that equal sources give equal packages.
-fn stamp(inx: &str) -> String {
-    let mut inf = String::new();
-    for line in inx.lines() {
-        let (directive, value) = line.split_once('=').unwrap_or((line, ""));
-        let value = value.split(';').next().unwrap_or_default().trim();
-        if directive.trim().eq_ignore_ascii_case("DriverVer") && value.is_empty() {
-            inf.push_str("DriverVer = 01/01/2026,0.1.0.0");
-        } else {
-            inf.push_str(
-                &line
-                    .replace("$ARCH$", "amd64")
-                    .replace("$KMDFVERSION$", "1.33")
-                    .replace("$KMDFCOINSTALLERVERSION$", "01033"),
-            );
-        }
-        inf.push_str("\r\n");
-    }
-    inf
 }
 
 /// What [`verify`] found in an image.
@@ -557,24 +541,6 @@ fn imports(image: &PeFile64<'_>) -> Result<BTreeMap<String, Vec<String>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stamping_fills_in_what_an_inx_leaves_open() {
-        let inx = "[Version]\nDriverVer = ; stamped\n[M]\n%n% = Std,NT$ARCH$.10.0\nKmdfLibraryVersion = $KMDFVERSION$\n";
-        assert_eq!(
-            stamp(inx),
-            "[Version]\r\nDriverVer = 01/01/2026,0.1.0.0\r\n[M]\r\n%n% = \
-             Std,NTamd64.10.0\r\nKmdfLibraryVersion = 1.33\r\n"
-        );
-    }
-
-    #[test]
-    fn stamping_keeps_a_version_that_is_there() {
-        assert_eq!(
-            stamp("DriverVer = 02/03/2025,1.2.3.4"),
-            "DriverVer = 02/03/2025,1.2.3.4\r\n"
-        );
-    }
 
     #[test]
     fn a_file_that_is_no_image_is_named() {
