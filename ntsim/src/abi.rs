@@ -79,6 +79,7 @@ impl Word for Addr {
 }
 
 /// An argument of a callback: its documented name and value.
+#[derive(Clone, Copy)]
 pub(crate) struct Param<'a> {
     label: &'static str,
     word: usize,

@@ -1,9 +1,420 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! KMDF 1.33.
+//!
+//! Drivers reach the framework through a table of 458 function pointers. Each
+//! simulated function is one row of [`wdf_functions!`] and one Rust function in
+//! the file of its subject; the entries of all others stop the simulation and
+//! say which function the driver called.
+//!
+//! # Vocabulary
+//! - *object*: what a `WDFOBJECT` handle stands for ([`object`]). Handles are
+//!   addresses at which nothing is mapped.
+//! - *globals*: `WDF_DRIVER_GLOBALS`, the first argument of every function, by
+//!   which the framework knows its caller. It is not shown in the trace.
+//! - *the PnP engine*: what the machine calls to add, start, power and remove a
+//!   device ([`pnp`]).
+//!
+//! The framework's own routines run on the context that called them, and
+//! alternate traps with calls of the driver's callbacks.
 
 pub(crate) mod bind;
+pub(crate) mod device;
+pub(crate) mod dpc;
+pub(crate) mod driver;
+pub(crate) mod lock;
+pub(crate) mod memory;
+mod names;
+pub(crate) mod object;
+pub(crate) mod pnp;
+pub(crate) mod raw;
+pub(crate) mod registry;
+pub(crate) mod timer;
+pub(crate) mod work_item;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use crate::access::UnicodeString;
+use crate::bugcheck::{BugCheck, Stop};
+use crate::exports::Export;
+use crate::io::DriverObject;
+use crate::kernel::{ContextId, Kernel};
+use crate::memory::GuardedPool;
+use crate::trap::{Blocking, block, kernel};
+
+use device::{DeviceInit, InitHandle};
+use driver::Driver;
+use object::{Handle, Object};
+use raw::{
+    CallbackConfig, ContextTypeInfo, DeviceState, DriverConfig, FileObjectConfig, MemoryOffset, ObjectAttributes,
+    PnpPowerCallbacks, PowerPolicyCallbacks, TimerConfig, VersionAvailableParams,
+};
+
+pub(crate) const STATUS_SUCCESS: i32 = 0;
+pub(crate) const STATUS_INFO_LENGTH_MISMATCH: i32 = status(0xC000_0004);
+pub(crate) const STATUS_INVALID_PARAMETER: i32 = status(0xC000_000D);
+pub(crate) const STATUS_INVALID_DEVICE_REQUEST: i32 = status(0xC000_0010);
+pub(crate) const STATUS_BUFFER_TOO_SMALL: i32 = status(0xC000_0023);
+pub(crate) const STATUS_OBJECT_TYPE_MISMATCH: i32 = status(0xC000_0024);
+pub(crate) const STATUS_OBJECT_NAME_EXISTS: i32 = status(0x4000_0000);
+pub(crate) const STATUS_OBJECT_NAME_NOT_FOUND: i32 = status(0xC000_0034);
+pub(crate) const STATUS_DELETE_PENDING: i32 = status(0xC000_0056);
+pub(crate) const STATUS_REVISION_MISMATCH: i32 = status(0xC000_0059);
+pub(crate) const STATUS_INSUFFICIENT_RESOURCES: i32 = status(0xC000_009A);
+pub(crate) const STATUS_NOT_SUPPORTED: i32 = status(0xC000_00BB);
+pub(crate) const STATUS_DRIVER_INTERNAL_ERROR: i32 = status(0xC000_0183);
+pub(crate) const STATUS_INVALID_DEVICE_STATE: i32 = status(0xC000_0184);
+pub(crate) const STATUS_BUFFER_OVERFLOW: i32 = status(0x8000_0005);
+pub(crate) const STATUS_TIMEOUT: i32 = 0x102;
+pub(crate) const STATUS_WDF_OBJECT_ATTRIBUTES_INVALID: i32 = status(0xC020_0209);
+pub(crate) const STATUS_WDF_INCOMPATIBLE_EXECUTION_LEVEL: i32 = status(0xC020_020C);
+pub(crate) const STATUS_WDF_PARENT_ASSIGNMENT_NOT_ALLOWED: i32 = status(0xC020_020F);
+pub(crate) const STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID: i32 = status(0xC020_0210);
+pub(crate) const STATUS_WDF_EXECUTION_LEVEL_INVALID: i32 = status(0xC020_0211);
+pub(crate) const STATUS_WDF_PARENT_NOT_SPECIFIED: i32 = status(0xC020_0212);
+
+const fn status(code: u32) -> i32 {
+    code.cast_signed()
+}
 
 /// What the framework remembers.
 #[derive(Default)]
-pub(crate) struct State {}
+pub(crate) struct State {
+    pub(crate) objects: BTreeMap<Handle, Object>,
+    next_object: usize,
+    /// The drivers that are bound; an unbound one leaves its place to the next.
+    pub(crate) drivers: Vec<Option<Driver>>,
+    /// The memory of contexts and of `WDFMEMORY` headers: the framework's, not the driver's.
+    memory: GuardedPool,
+    /// Which object a context belongs to, by the context's address.
+    contexts: BTreeMap<usize, Handle>,
+    /// What the driver is given to describe a device before it creates one.
+    inits: BTreeMap<InitHandle, DeviceInit>,
+    next_init: usize,
+    /// Contexts that wait for something to happen to an object.
+    waiters: Vec<ContextId>,
+    /// The entry stub of the driver that is linked into the host program.
+    host_stub: Option<bind::HostStub>,
+    /// Which context holds the lock of an object whose callbacks are passive.
+    object_locks: BTreeMap<Handle, ContextId>,
+    /// Deletions that were put off to a system worker thread.
+    deferred_deletions: usize,
+}
+
+/// The first argument of every function of the table.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Globals(usize);
+
+/// Waits on the caller's context until `ready` holds. `ready` is asked again
+/// whenever [`wake`] was called.
+pub(crate) fn wait_until(mut ready: impl FnMut(&mut Kernel) -> bool) {
+    loop {
+        let done = block(
+            |k| {
+                if ready(k) {
+                    return Blocking::Now(true);
+                }
+                k.tell_open_calls();
+                let me = k.running();
+                k.wdf.waiters.push(me);
+                k.context_mut(me).state = crate::kernel::State::Waiting;
+                Blocking::Wait
+            },
+            |_| false,
+        );
+        if done {
+            return;
+        }
+    }
+}
+
+/// Lets everybody who waits in [`wait_until`] look again.
+pub(crate) fn wake(k: &mut Kernel) {
+    for id in std::mem::take(&mut k.wdf.waiters) {
+        if k.is_alive(id) {
+            k.make_ready(id);
+        }
+    }
+}
+
+/// Stops the machine if a pointer that a function needs is NULL.
+pub(crate) fn required<T>(pointer: *const T, function: &str, parameter: &str) {
+    if pointer.is_null() {
+        kernel(|k| {
+            k.bug_check(BugCheck::wdf(
+                0x4,
+                [0; 3],
+                format!("{function} was given NULL for {parameter}, which it needs"),
+            ))
+        });
+    }
+}
+
+/// Ends the simulation where the framework's verifier would break into the
+/// debugger: without one attached, Windows reports the breakpoint.
+pub(crate) fn verifier_break(k: &mut Kernel, message: String) -> ! {
+    const STATUS_BREAKPOINT: u64 = 0x8000_0003;
+    k.bug_check(BugCheck::new(0x1E, [STATUS_BREAKPOINT, 0, 0, 0], message))
+}
+
+/// The names of the table's functions, by index.
+pub(crate) const NAMES: &[&str] = names::for_each_function!(make_names);
+
+macro_rules! make_names {
+    ($($index:literal $name:ident),* $(,)?) => { &[$(stringify!($name)),*] };
+}
+use make_names;
+
+fn not_simulated(index: usize) -> ! {
+    kernel(|k| {
+        let stop = Stop::not_simulated(k, NAMES[index]);
+        k.stop(stop)
+    })
+}
+
+/// What the table holds for functions that are not simulated.
+mod stub {
+    pub(super) extern "C-unwind" fn host<const INDEX: usize>() {
+        super::not_simulated(INDEX)
+    }
+    pub(super) extern "win64" fn image<const INDEX: usize>() {
+        super::not_simulated(INDEX)
+    }
+}
+
+macro_rules! make_stubs {
+    ($($index:literal $name:ident),* $(,)?) => {
+        [$(Entry { host: stub::host::<$index> as *const (), image: stub::image::<$index> as *const () }),*]
+    };
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    host: *const (),
+    image: *const (),
+}
+
+/// The two tables, one per calling convention.
+pub(crate) struct Tables {
+    pub(crate) host: Vec<usize>,
+    pub(crate) image: Vec<usize>,
+}
+
+/// The function tables; their addresses stay the same for the life of the process.
+pub(crate) fn tables() -> &'static Tables {
+    static TABLES: OnceLock<Tables> = OnceLock::new();
+    TABLES.get_or_init(|| {
+        let mut entries = names::for_each_function!(make_stubs);
+        for function in FUNCTIONS {
+            let index = NAMES.iter().position(|name| *name == function.name).expect("rows name functions of the table");
+            entries[index] = Entry { host: function.host, image: function.image };
+        }
+        Tables {
+            host: entries.iter().map(|entry| entry.host as usize).collect(),
+            image: entries.iter().map(|entry| entry.image as usize).collect(),
+        }
+    })
+}
+
+macro_rules! wdf_functions {
+    ($($name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $imp:path;)*) => {
+        #[allow(non_snake_case, clippy::too_many_arguments, reason = "the names and signatures are the framework's")]
+        mod functions {
+            use super::*;
+
+            /// In the host's calling convention.
+            pub(super) mod host {
+                use super::*;
+                $(
+                    pub(in super::super) extern "C-unwind" fn $name(globals: Globals, $($arg: $ty),*) $(-> $ret)? {
+                        $crate::trap::call(
+                            stringify!($name),
+                            &[$((stringify!($arg), &$arg as &dyn $crate::trace::Arg)),*],
+                            || $imp(globals, $($arg),*),
+                        )
+                    }
+                )*
+            }
+
+            /// In the Windows x64 calling convention.
+            pub(super) mod image {
+                use super::*;
+                $(
+                    pub(in super::super) extern "win64" fn $name(globals: Globals, $($arg: $ty),*) $(-> $ret)? {
+                        $crate::trap::call(
+                            stringify!($name),
+                            &[$((stringify!($arg), &$arg as &dyn $crate::trace::Arg)),*],
+                            || $imp(globals, $($arg),*),
+                        )
+                    }
+                )*
+            }
+        }
+
+        const FUNCTIONS: &[Export] = &[$(
+            Export {
+                dll: "Wdf01000.sys",
+                name: stringify!($name),
+                host: functions::host::$name as *const (),
+                image: functions::image::$name as *const (),
+            },
+        )*];
+    };
+}
+
+type Attributes = *const ObjectAttributes;
+type Text = *const UnicodeString;
+
+wdf_functions! {
+    WdfDriverCreate(DriverObject: *mut DriverObject, RegistryPath: Text, DriverAttributes: Attributes, DriverConfig: *const DriverConfig, Driver: *mut Handle) -> i32
+        = driver::create;
+    WdfDriverGetRegistryPath(Driver: Handle) -> *const u16 = driver::registry_path;
+    WdfDriverWdmGetDriverObject(Driver: Handle) -> *mut DriverObject = driver::wdm_driver_object;
+    WdfDriverOpenParametersRegistryKey(Driver: Handle, DesiredAccess: u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32
+        = driver::open_parameters_registry_key;
+    WdfDriverOpenPersistentStateRegistryKey(Driver: Handle, DesiredAccess: u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32
+        = driver::open_persistent_state_registry_key;
+    WdfDriverRetrieveVersionString(Driver: Handle, String: Handle) -> i32 = driver::retrieve_version_string;
+    WdfDriverIsVersionAvailable(Driver: Handle, VersionAvailableParams: *const VersionAvailableParams) -> u8
+        = driver::is_version_available;
+
+    WdfDeviceInitFree(DeviceInit: InitHandle) = device::init_free;
+    WdfDeviceInitSetPnpPowerEventCallbacks(DeviceInit: InitHandle, PnpPowerEventCallbacks: *const PnpPowerCallbacks)
+        = device::init_set_pnp_power_event_callbacks;
+    WdfDeviceInitSetPowerPolicyEventCallbacks(DeviceInit: InitHandle, PowerPolicyEventCallbacks: *const PowerPolicyCallbacks)
+        = device::init_set_power_policy_event_callbacks;
+    WdfDeviceInitSetPowerPolicyOwnership(DeviceInit: InitHandle, IsPowerPolicyOwner: u8) = device::init_set_power_policy_ownership;
+    WdfDeviceInitSetIoType(DeviceInit: InitHandle, IoType: u32) = device::init_set_io_type;
+    WdfDeviceInitSetExclusive(DeviceInit: InitHandle, IsExclusive: u8) = device::init_set_exclusive;
+    WdfDeviceInitSetPowerNotPageable(DeviceInit: InitHandle) = device::init_set_power_not_pageable;
+    WdfDeviceInitSetPowerPageable(DeviceInit: InitHandle) = device::init_set_power_pageable;
+    WdfDeviceInitSetDeviceType(DeviceInit: InitHandle, DeviceType: u32) = device::init_set_device_type;
+    WdfDeviceInitAssignName(DeviceInit: InitHandle, DeviceName: Text) -> i32 = device::init_assign_name;
+    WdfDeviceInitSetCharacteristics(DeviceInit: InitHandle, DeviceCharacteristics: u32, OrInValues: u8)
+        = device::init_set_characteristics;
+    WdfDeviceInitSetFileObjectConfig(DeviceInit: InitHandle, FileObjectConfig: *const FileObjectConfig, FileObjectAttributes: Attributes)
+        = device::init_set_file_object_config;
+    WdfDeviceInitSetRequestAttributes(DeviceInit: InitHandle, RequestAttributes: Attributes) = device::init_set_request_attributes;
+    WdfFdoInitSetFilter(DeviceInit: InitHandle) = device::fdo_init_set_filter;
+    WdfFdoInitWdmGetPhysicalDevice(DeviceInit: InitHandle) -> *mut u8 = device::fdo_init_wdm_get_physical_device;
+    WdfDeviceCreate(DeviceInit: *mut InitHandle, DeviceAttributes: Attributes, Device: *mut Handle) -> i32 = device::create;
+    WdfDeviceGetDriver(Device: Handle) -> Handle = device::get_driver;
+    WdfDeviceWdmGetDeviceObject(Device: Handle) -> *mut u8 = device::wdm_get_device_object;
+    WdfDeviceWdmGetAttachedDevice(Device: Handle) -> *mut u8 = device::wdm_get_attached_device;
+    WdfDeviceWdmGetPhysicalDevice(Device: Handle) -> *mut u8 = device::wdm_get_physical_device;
+    WdfDeviceGetDeviceState(Device: Handle, DeviceState: *mut DeviceState) = device::get_device_state;
+    WdfDeviceSetDeviceState(Device: Handle, DeviceState: *const DeviceState) = device::set_device_state;
+    WdfDeviceGetDevicePnpState(Device: Handle) -> i32 = device::get_pnp_state;
+    WdfDeviceGetDevicePowerState(Device: Handle) -> i32 = device::get_power_state;
+    WdfDeviceGetSystemPowerAction(Device: Handle) -> i32 = device::get_system_power_action;
+    WdfDeviceSetFailed(Device: Handle, FailedAction: u32) = device::set_failed;
+    WdfDeviceGetCharacteristics(Device: Handle) -> u32 = device::get_characteristics;
+    WdfDeviceSetCharacteristics(Device: Handle, DeviceCharacteristics: u32) = device::set_characteristics;
+    WdfDeviceSetStaticStopRemove(Device: Handle, Stoppable: u8) = device::set_static_stop_remove;
+    WdfDeviceGetDefaultQueue(Device: Handle) -> Handle = device::get_default_queue;
+    WdfDeviceOpenRegistryKey(Device: Handle, DeviceInstanceKeyType: u32, DesiredAccess: u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32
+        = device::open_registry_key;
+    WdfFdoInitOpenRegistryKey(DeviceInit: InitHandle, DeviceInstanceKeyType: u32, DesiredAccess: u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32
+        = device::fdo_init_open_registry_key;
+    WdfCmResourceListGetCount(List: Handle) -> u32 = device::resource_list_get_count;
+    WdfCmResourceListGetDescriptor(List: Handle, Index: u32) -> *const u8 = device::resource_list_get_descriptor;
+
+    WdfObjectGetTypedContextWorker(Handle: Handle, TypeInfo: *const ContextTypeInfo) -> *mut u8 = object::get_typed_context;
+    WdfObjectAllocateContext(Handle: Handle, ContextAttributes: Attributes, Context: *mut *mut u8) -> i32 = object::allocate_context;
+    WdfObjectContextGetObject(ContextPointer: *mut u8) -> Handle = object::context_get_object;
+    WdfObjectReferenceActual(Handle: Handle, Tag: *const u8, Line: i32, File: *const u8) = object::reference_actual;
+    WdfObjectDereferenceActual(Handle: Handle, Tag: *const u8, Line: i32, File: *const u8) = object::dereference_actual;
+    WdfObjectCreate(Attributes: Attributes, Object: *mut Handle) -> i32 = object::create_general;
+    WdfObjectDelete(Object: Handle) = object::delete_by_driver;
+    WdfObjectAcquireLock(Object: Handle) = lock::object_acquire;
+    WdfObjectReleaseLock(Object: Handle) = lock::object_release;
+
+    WdfTimerCreate(Config: *const TimerConfig, Attributes: Attributes, Timer: *mut Handle) -> i32 = timer::create;
+    WdfTimerStart(Timer: Handle, DueTime: i64) -> u8 = timer::start;
+    WdfTimerStop(Timer: Handle, Wait: u8) -> u8 = timer::stop;
+    WdfTimerGetParentObject(Timer: Handle) -> Handle = timer::get_parent_object;
+
+    WdfWorkItemCreate(Config: *const CallbackConfig, Attributes: Attributes, WorkItem: *mut Handle) -> i32 = work_item::create;
+    WdfWorkItemEnqueue(WorkItem: Handle) = work_item::enqueue;
+    WdfWorkItemGetParentObject(WorkItem: Handle) -> Handle = work_item::get_parent_object;
+    WdfWorkItemFlush(WorkItem: Handle) = work_item::flush;
+
+    WdfDpcCreate(Config: *const CallbackConfig, Attributes: Attributes, Dpc: *mut Handle) -> i32 = dpc::create;
+    WdfDpcEnqueue(Dpc: Handle) -> u8 = dpc::enqueue;
+    WdfDpcCancel(Dpc: Handle, Wait: u8) -> u8 = dpc::cancel;
+    WdfDpcGetParentObject(Dpc: Handle) -> Handle = dpc::get_parent_object;
+
+    WdfSpinLockCreate(SpinLockAttributes: Attributes, SpinLock: *mut Handle) -> i32 = lock::spin_create;
+    WdfSpinLockAcquire(SpinLock: Handle) = lock::spin_acquire;
+    WdfSpinLockRelease(SpinLock: Handle) = lock::spin_release;
+    WdfWaitLockCreate(LockAttributes: Attributes, Lock: *mut Handle) -> i32 = lock::wait_create;
+    WdfWaitLockAcquire(Lock: Handle, Timeout: *const i64) -> i32 = lock::wait_acquire;
+    WdfWaitLockRelease(Lock: Handle) = lock::wait_release;
+
+    WdfRegistryOpenKey(ParentKey: Handle, KeyName: Text, DesiredAccess: u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32
+        = registry::open_key;
+    WdfRegistryCreateKey(ParentKey: Handle, KeyName: Text, DesiredAccess: u32, CreateOptions: u32, CreateDisposition: *mut u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32
+        = registry::create_key;
+    WdfRegistryClose(Key: Handle) = registry::close;
+    WdfRegistryRemoveKey(Key: Handle) -> i32 = registry::remove_key;
+    WdfRegistryRemoveValue(Key: Handle, ValueName: Text) -> i32 = registry::remove_value;
+    WdfRegistryQueryValue(Key: Handle, ValueName: Text, ValueLength: u32, Value: *mut u8, ValueLengthQueried: *mut u32, ValueType: *mut u32) -> i32
+        = registry::query_value;
+    WdfRegistryQueryMemory(Key: Handle, ValueName: Text, PoolType: i32, MemoryAttributes: Attributes, Memory: *mut Handle, ValueType: *mut u32) -> i32
+        = registry::query_memory;
+    WdfRegistryQueryUnicodeString(Key: Handle, ValueName: Text, ValueByteLength: *mut u16, Value: *mut UnicodeString) -> i32
+        = registry::query_unicode_string;
+    WdfRegistryQueryString(Key: Handle, ValueName: Text, String: Handle) -> i32 = registry::query_string;
+    WdfRegistryQueryMultiString(Key: Handle, ValueName: Text, StringsAttributes: Attributes, Collection: Handle) -> i32
+        = registry::query_multi_string;
+    WdfRegistryQueryULong(Key: Handle, ValueName: Text, Value: *mut u32) -> i32 = registry::query_ulong;
+    WdfRegistryAssignValue(Key: Handle, ValueName: Text, ValueType: u32, ValueLength: u32, Value: *const u8) -> i32
+        = registry::assign_value;
+    WdfRegistryAssignMemory(Key: Handle, ValueName: Text, ValueType: u32, Memory: Handle, MemoryOffsets: *const MemoryOffset) -> i32
+        = registry::assign_memory;
+    WdfRegistryAssignUnicodeString(Key: Handle, ValueName: Text, Value: Text) -> i32 = registry::assign_unicode_string;
+    WdfRegistryAssignString(Key: Handle, ValueName: Text, String: Handle) -> i32 = registry::assign_string;
+    WdfRegistryAssignULong(Key: Handle, ValueName: Text, Value: u32) -> i32 = registry::assign_ulong;
+
+    WdfMemoryCreate(Attributes: Attributes, PoolType: i32, PoolTag: u32, BufferSize: usize, Memory: *mut Handle, Buffer: *mut *mut u8) -> i32
+        = memory::create;
+    WdfMemoryCreatePreallocated(Attributes: Attributes, Buffer: *mut u8, BufferSize: usize, Memory: *mut Handle) -> i32
+        = memory::create_preallocated;
+    WdfMemoryGetBuffer(Memory: Handle, BufferSize: *mut usize) -> *mut u8 = memory::get_buffer;
+    WdfMemoryAssignBuffer(Memory: Handle, Buffer: *mut u8, BufferSize: usize) -> i32 = memory::assign_buffer;
+    WdfMemoryCopyToBuffer(SourceMemory: Handle, SourceOffset: usize, Buffer: *mut u8, NumBytesToCopyTo: usize) -> i32
+        = memory::copy_to_buffer;
+    WdfMemoryCopyFromBuffer(DestinationMemory: Handle, DestinationOffset: usize, Buffer: *const u8, NumBytesToCopyFrom: usize) -> i32
+        = memory::copy_from_buffer;
+    WdfStringCreate(UnicodeString: Text, StringAttributes: Attributes, String: *mut Handle) -> i32 = memory::string_create;
+    WdfStringGetUnicodeString(String: Handle, UnicodeString: *mut UnicodeString) = memory::string_get_unicode_string;
+    WdfCollectionCreate(CollectionAttributes: Attributes, Collection: *mut Handle) -> i32 = memory::collection_create;
+    WdfCollectionGetCount(Collection: Handle) -> u32 = memory::collection_get_count;
+    WdfCollectionAdd(Collection: Handle, Object: Handle) -> i32 = memory::collection_add;
+    WdfCollectionRemove(Collection: Handle, Item: Handle) = memory::collection_remove;
+    WdfCollectionRemoveItem(Collection: Handle, Index: u32) = memory::collection_remove_item;
+    WdfCollectionGetItem(Collection: Handle, Index: u32) -> Handle = memory::collection_get_item;
+    WdfCollectionGetFirstItem(Collection: Handle) -> Handle = memory::collection_get_first_item;
+    WdfCollectionGetLastItem(Collection: Handle) -> Handle = memory::collection_get_last_item;
+}
+
+/// What the framework still holds for drivers: objects that were not deleted,
+/// each with its name; children of an object that is listed are left out.
+/// After a driver was unloaded there should be none.
+pub(crate) fn leaks(k: &Kernel) -> Vec<String> {
+    k.wdf
+        .objects
+        .values()
+        .filter(|object| object.parent.is_none_or(|parent| !k.wdf.objects.contains_key(&parent)))
+        .map(|object| {
+            let name = k.name_of(object.handle as usize).unwrap_or("an object");
+            if object.is_deleted() {
+                format!("{name}: deleted, but {} reference(s) are left", object.references)
+            } else {
+                format!("{name}: never deleted")
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The PnP and power engine: calls a driver's PnP and power callbacks in the
+//! framework's order.
+//!
+//! The machine calls these functions on its PnP thread, one at a time per device.
+//!
+//! ```text
+//!              start                             power_down
+//!   Created ──────────► Working (D0) ◄──────────────────────► Sleeping (Dx)
+//!     │                   │  │  ▲           power_up               │
+//!     │      a failure    │  │  └───────────────────────┐          │
+//!     │  ┌────────────────┘  └────────── stop ──► Stopped          │
+//!     │  ▼                         start again ──────────┘         │
+//!     │ Failed ◄───── surprise_remove ─────────────────────────────┤
+//!     │  │                                                         │
+//!     └──┴───────────────────── remove ◄───────────────────────────┘
+//!                                 │
+//!                                 ▼
+//!                              (deleted)
+//! ```
+//!
+//! | step | callbacks |
+//! |---|---|
+//! | start | PrepareHardware, D0Entry, D0EntryPostInterruptsEnabled, SelfManagedIoInit |
+//! | power down | SelfManagedIoSuspend, D0ExitPreInterruptsDisabled, D0Exit |
+//! | power up | D0Entry, D0EntryPostInterruptsEnabled, SelfManagedIoRestart |
+//! | stop | as power down, then ReleaseHardware |
+//! | remove | as stop, then SelfManagedIoFlush, SelfManagedIoCleanup, deletion |
+//! | surprise removal | SurpriseRemoval, then as remove |
+//!
+//! Sources: <https://learn.microsoft.com/windows-hardware/drivers/wdf/power-up-sequence-for-a-function-or-filter-driver>,
+//! <https://learn.microsoft.com/windows-hardware/drivers/wdf/power-down-and-removal-sequence-for-a-function-or-filter-driver>,
+//! <https://learn.microsoft.com/windows-hardware/drivers/wdf/surprise-removal-sequence>, and for what follows a
+//! failure the state machines in `src/framework/shared/irphandlers/pnp` of Windows-Driver-Frameworks.
+
+use crate::abi::{Param, callback, param};
+use crate::io::DriverId;
+use crate::kernel::Kernel;
+use crate::trap::kernel;
+
+use super::object::{self, Attributes, Data, Handle};
+use super::raw::PnpPowerCallbacks;
+use super::{STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, device, driver};
+
+/// Names a device for as long as the machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct DeviceId(Handle);
+
+/// `WDF_POWER_DEVICE_STATE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(dead_code, reason = "the machine uses D3 and D3Final so far")]
+pub(crate) enum PowerState {
+    D1,
+    D2,
+    D3,
+    D3Final,
+    PrepareForHibernation,
+}
+
+impl PowerState {
+    const fn number(self) -> i32 {
+        match self {
+            Self::D1 => 2,
+            Self::D2 => 3,
+            Self::D3 => 4,
+            Self::D3Final => D3_FINAL,
+            Self::PrepareForHibernation => 6,
+        }
+    }
+}
+
+const D3_FINAL: i32 = 5;
+
+/// How far a device's life has got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    /// `EvtDriverDeviceAdd` made it.
+    #[default]
+    Created,
+    /// In D0.
+    Working,
+    /// In a low-power state.
+    Sleeping,
+    /// In D3 for good, because the system shuts down.
+    ShuttingDown,
+    /// Its resources were taken away, to be given again.
+    Stopped,
+    /// It failed or is gone; its removal is all that can follow.
+    Failed,
+}
+
+impl State {
+    /// `WDF_DEVICE_PNP_STATE`.
+    pub(crate) fn pnp_state(self) -> i32 {
+        match self {
+            Self::Created => 261,
+            Self::Working | Self::Sleeping | Self::ShuttingDown => 281,
+            Self::Stopped => 286,
+            Self::Failed => 302,
+        }
+    }
+
+    /// `WDF_DEVICE_POWER_STATE`.
+    pub(crate) fn power_state(self) -> i32 {
+        match self {
+            Self::Created => 768,
+            Self::Working => 775,
+            Self::Sleeping | Self::ShuttingDown => 799,
+            Self::Stopped => 789,
+            Self::Failed => 849,
+        }
+    }
+}
+
+/// The self-managed I/O callbacks have a state of their own, as in KMDF's
+/// `selfmanagediostatemachine.cpp`: Init is called once in a device's life, and
+/// Flush and Cleanup only after Init was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum SelfManagedIo {
+    #[default]
+    Created,
+    InitFailed,
+    Started,
+    Stopped,
+    /// Restart or Suspend failed.
+    Failed,
+    Flushed,
+    Final,
+}
+
+/// The engine's part of a device.
+#[derive(Default)]
+pub(crate) struct Pnp {
+    state: State,
+    self_managed_io: SelfManagedIo,
+    /// PrepareHardware was called, and ReleaseHardware not yet.
+    owns_hardware: bool,
+    /// The state that D0Exit named, which the next D0Entry comes from.
+    came_from: i32,
+    /// The driver called `WdfDeviceSetFailed`.
+    failed_by_driver: bool,
+}
+
+impl Pnp {
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(crate) fn set_failed(&mut self) {
+        self.failed_by_driver = true;
+    }
+}
+
+fn pnp(k: &mut Kernel, device: DeviceId) -> &mut Pnp {
+    &mut object::device(k, device.0, "the PnP manager").pnp
+}
+
+fn set_state(device: DeviceId, state: State) {
+    kernel(|k| pnp(k, device).state = state);
+}
+
+/// Where the device is.
+pub(crate) fn state(k: &mut Kernel, device: DeviceId) -> State {
+    pnp(k, device).state
+}
+
+/// Whether the driver said that the device has failed (`WdfDeviceSetFailed`);
+/// the machine then surprise-removes it.
+pub(crate) fn has_failed(k: &mut Kernel, device: DeviceId) -> bool {
+    let pnp = pnp(k, device);
+    pnp.failed_by_driver || pnp.state == State::Failed
+}
+
+/// Calls one of the driver's callbacks, if it has it; one that it does not have succeeds.
+fn call(
+    device: DeviceId,
+    name: &'static str,
+    which: impl FnOnce(&PnpPowerCallbacks) -> usize,
+    more: &[Param<'_>],
+) -> Result<(), i32> {
+    let routine = kernel(|k| which(&object::device(k, device.0, "the PnP manager").settings.callbacks));
+    if routine == 0 {
+        return Ok(());
+    }
+    let mut params = vec![param("Device", &device.0)];
+    params.extend_from_slice(more);
+    let status = callback::<i32>(name, routine, &params);
+    if status < 0 { Err(status) } else { Ok(()) }
+}
+
+/// The same for a callback that returns nothing.
+fn tell(device: DeviceId, name: &'static str, which: impl FnOnce(&PnpPowerCallbacks) -> usize) {
+    let routine = kernel(|k| which(&object::device(k, device.0, "the PnP manager").settings.callbacks));
+    if routine != 0 {
+        callback::<()>(name, routine, &[param("Device", &device.0)]);
+    }
+}
+
+/// Calls the driver's `EvtDriverDeviceAdd` for the device with this instance id.
+///
+/// # Errors
+/// The callback's status, `STATUS_INVALID_DEVICE_REQUEST` if the driver has
+/// none, `STATUS_INVALID_DEVICE_STATE` if it made no device. A device that it
+/// made before it failed is deleted.
+pub(crate) fn add_device(driver: DriverId, instance: &str) -> Result<DeviceId, i32> {
+    let (evt, handle, init) = kernel(|k| {
+        let object = k.io.driver(driver).object;
+        let slot = driver::slot_of_object(k, object).ok_or(STATUS_INVALID_DEVICE_REQUEST)?;
+        let evt = driver::bound(k, slot).evt_device_add;
+        if evt == 0 {
+            return Err(STATUS_INVALID_DEVICE_REQUEST);
+        }
+        Ok((evt, object::driver_handle(slot), device::new_init(k, slot, instance)))
+    })?;
+    let status =
+        callback::<i32>("EvtDriverDeviceAdd", evt, &[param("Driver", &handle), param("DeviceInit", &init)]);
+    let created = kernel(|k| device::end_init(k, init));
+    match created {
+        Some(device) if status >= 0 => Ok(DeviceId(device)),
+        Some(device) => {
+            object::delete(device);
+            object::flush_deferred_deletions();
+            Err(status)
+        }
+        None => Err(if status < 0 { status } else { STATUS_INVALID_DEVICE_STATE }),
+    }
+}
+
+/// Starts a device that was added, or starts one again that was stopped.
+///
+/// # Errors
+/// The status of the callback that failed; what had been done is undone as KMDF
+/// does it, the device is [`State::Failed`] and is to be removed.
+pub(crate) fn start(device: DeviceId) -> Result<(), i32> {
+    let result = prepare_hardware(device).and_then(|()| enter_d0(device, D3_FINAL));
+    match result {
+        Ok(()) => set_state(device, State::Working),
+        Err(_) => fail(device),
+    }
+    result
+}
+
+fn prepare_hardware(device: DeviceId) -> Result<(), i32> {
+    let (raw, translated) = kernel(|k| {
+        pnp(k, device).owns_hardware = true;
+        (resource_list(k, device), resource_list(k, device))
+    });
+    let result = call(
+        device,
+        "EvtDevicePrepareHardware",
+        |callbacks| callbacks.prepare_hardware,
+        &[param("ResourcesRaw", &raw), param("ResourcesTranslated", &translated)],
+    );
+    object::delete(raw);
+    object::delete(translated);
+    result
+}
+
+/// Called also after a PrepareHardware that failed.
+fn release_hardware(device: DeviceId) -> Result<(), i32> {
+    let translated = kernel(|k| {
+        std::mem::take(&mut pnp(k, device).owns_hardware).then(|| resource_list(k, device))
+    });
+    let Some(translated) = translated else { return Ok(()) };
+    let result = call(
+        device,
+        "EvtDeviceReleaseHardware",
+        |callbacks| callbacks.release_hardware,
+        &[param("ResourcesTranslated", &translated)],
+    );
+    object::delete(translated);
+    result
+}
+
+fn resource_list(k: &mut Kernel, device: DeviceId) -> Handle {
+    let slot = object::get(k, device.0).driver;
+    object::create(k, slot, Some(device.0), &Attributes::default(), Data::ResourceList)
+        .expect("a device that is started or stopped is not being deleted, and a list has no context")
+}
+
+/// D0Entry and what follows it. If D0Entry itself fails, D0Exit is not called;
+/// if a later step fails, it is.
+fn enter_d0(device: DeviceId, from: i32) -> Result<(), i32> {
+    let previous = [param("PreviousState", &from)];
+    call(device, "EvtDeviceD0Entry", |callbacks| callbacks.d0_entry, &previous)?;
+    call(
+        device,
+        "EvtDeviceD0EntryPostInterruptsEnabled",
+        |callbacks| callbacks.d0_entry_post_interrupts_enabled,
+        &previous,
+    )
+    .and_then(|()| start_self_managed_io(device))
+    .inspect_err(|_| {
+        // The device goes down again; its statuses do not matter any more.
+        suspend_self_managed_io(device).unwrap_or_default();
+        exit_d0(device, D3_FINAL).unwrap_or_default();
+    })
+}
+
+/// D0ExitPreInterruptsDisabled and D0Exit; the second is called whatever the first says.
+fn exit_d0(device: DeviceId, to: i32) -> Result<(), i32> {
+    let target = [param("TargetState", &to)];
+    let first = call(
+        device,
+        "EvtDeviceD0ExitPreInterruptsDisabled",
+        |callbacks| callbacks.d0_exit_pre_interrupts_disabled,
+        &target,
+    );
+    let second = call(device, "EvtDeviceD0Exit", |callbacks| callbacks.d0_exit, &target);
+    kernel(|k| pnp(k, device).came_from = to);
+    first.and(second)
+}
+
+fn start_self_managed_io(device: DeviceId) -> Result<(), i32> {
+    let (result, failed) = match kernel(|k| pnp(k, device).self_managed_io) {
+        SelfManagedIo::Created => (
+            call(device, "EvtDeviceSelfManagedIoInit", |callbacks| callbacks.self_managed_io_init, &[]),
+            SelfManagedIo::InitFailed,
+        ),
+        SelfManagedIo::Stopped | SelfManagedIo::Flushed => (
+            call(device, "EvtDeviceSelfManagedIoRestart", |callbacks| callbacks.self_managed_io_restart, &[]),
+            SelfManagedIo::Failed,
+        ),
+        _ => return Ok(()),
+    };
+    let next = if result.is_ok() { SelfManagedIo::Started } else { failed };
+    kernel(|k| pnp(k, device).self_managed_io = next);
+    result
+}
+
+fn suspend_self_managed_io(device: DeviceId) -> Result<(), i32> {
+    if kernel(|k| pnp(k, device).self_managed_io) != SelfManagedIo::Started {
+        return Ok(());
+    }
+    let result = call(device, "EvtDeviceSelfManagedIoSuspend", |callbacks| callbacks.self_managed_io_suspend, &[]);
+    let next = if result.is_ok() { SelfManagedIo::Stopped } else { SelfManagedIo::Failed };
+    kernel(|k| pnp(k, device).self_managed_io = next);
+    result
+}
+
+fn flush_self_managed_io(device: DeviceId) {
+    match kernel(|k| pnp(k, device).self_managed_io) {
+        SelfManagedIo::InitFailed | SelfManagedIo::Stopped | SelfManagedIo::Failed => {
+            tell(device, "EvtDeviceSelfManagedIoFlush", |callbacks| callbacks.self_managed_io_flush);
+            kernel(|k| pnp(k, device).self_managed_io = SelfManagedIo::Flushed);
+        }
+        _ => {}
+    }
+}
+
+fn clean_up_self_managed_io(device: DeviceId) {
+    if kernel(|k| pnp(k, device).self_managed_io) == SelfManagedIo::Flushed {
+        tell(device, "EvtDeviceSelfManagedIoCleanup", |callbacks| callbacks.self_managed_io_cleanup);
+    }
+    kernel(|k| pnp(k, device).self_managed_io = SelfManagedIo::Final);
+}
+
+/// What KMDF does at once with a device that failed: it releases the hardware
+/// and flushes self-managed I/O. Cleanup comes with the removal.
+fn fail(device: DeviceId) {
+    release_hardware(device).unwrap_or_default();
+    flush_self_managed_io(device);
+    set_state(device, State::Failed);
+}
+
+/// Takes a working device out of D0. Does nothing in any other state.
+///
+/// # Errors
+/// The status of the callback that failed; the device is [`State::Failed`] then.
+pub(crate) fn power_down(device: DeviceId, to: PowerState) -> Result<(), i32> {
+    if kernel(|k| state(k, device)) != State::Working {
+        return Ok(());
+    }
+    set_state(device, if to == PowerState::D3Final { State::ShuttingDown } else { State::Sleeping });
+    let result = leave_d0(device, to.number());
+    if result.is_err() {
+        fail(device);
+    }
+    result
+}
+
+/// All of the way down is gone whatever the callbacks say; the first bad status counts.
+fn leave_d0(device: DeviceId, to: i32) -> Result<(), i32> {
+    let suspended = suspend_self_managed_io(device);
+    let left = exit_d0(device, to);
+    suspended.and(left)
+}
+
+/// Brings a sleeping device back to D0. Does nothing in any other state.
+///
+/// # Errors
+/// The status of the callback that failed; the device is [`State::Failed`] then.
+pub(crate) fn power_up(device: DeviceId) -> Result<(), i32> {
+    let (state, from) = kernel(|k| {
+        let pnp = pnp(k, device);
+        (pnp.state, pnp.came_from)
+    });
+    if state != State::Sleeping {
+        return Ok(());
+    }
+    let result = enter_d0(device, from);
+    match result {
+        Ok(()) => set_state(device, State::Working),
+        Err(_) => fail(device),
+    }
+    result
+}
+
+/// Stops a device so that its resources can change (`IRP_MN_STOP_DEVICE`), after
+/// asking the driver. [`start`] starts it again.
+///
+/// # Errors
+/// The driver's refusal, with the device as it was; or the status of the
+/// callback that failed, with the device [`State::Failed`].
+#[expect(dead_code, reason = "the machine does not rebalance resources yet")]
+pub(crate) fn stop(device: DeviceId) -> Result<(), i32> {
+    if !kernel(|k| object::device(k, device.0, "the PnP manager").is_stoppable()) {
+        return Err(STATUS_INVALID_DEVICE_REQUEST);
+    }
+    call(device, "EvtDeviceQueryStop", |callbacks| callbacks.query_stop, &[])?;
+    let result = match kernel(|k| state(k, device)) {
+        State::Working => leave_d0(device, D3_FINAL),
+        _ => Ok(()),
+    };
+    let result = result.and_then(|()| release_hardware(device));
+    match result {
+        Ok(()) => set_state(device, State::Stopped),
+        Err(_) => fail(device),
+    }
+    result
+}
+
+/// Asks whether the device may be removed.
+///
+/// # Errors
+/// The driver's refusal: the status of `EvtDeviceQueryRemove`, or
+/// `STATUS_INVALID_DEVICE_REQUEST` after `WdfDeviceSetStaticStopRemove(FALSE)`.
+pub(crate) fn query_remove(device: DeviceId) -> Result<(), i32> {
+    if !kernel(|k| object::device(k, device.0, "the PnP manager").is_stoppable()) {
+        return Err(STATUS_INVALID_DEVICE_REQUEST);
+    }
+    call(device, "EvtDeviceQueryRemove", |callbacks| callbacks.query_remove, &[])
+}
+
+/// Takes notice that the device is gone. [`remove`] is to follow.
+pub(crate) fn surprise_remove(device: DeviceId) {
+    tell(device, "EvtDeviceSurpriseRemoval", |callbacks| callbacks.surprise_removal);
+    if kernel(|k| state(k, device)) == State::Working {
+        leave_d0(device, D3_FINAL).unwrap_or_default();
+    }
+    if kernel(|k| state(k, device)) != State::Failed {
+        fail(device);
+    }
+}
+
+/// Removes the device, in whatever state it is, and deletes it.
+pub(crate) fn remove(device: DeviceId) {
+    if kernel(|k| state(k, device)) == State::Working {
+        leave_d0(device, D3_FINAL).unwrap_or_default();
+    }
+    release_hardware(device).unwrap_or_default();
+    flush_self_managed_io(device);
+    clean_up_self_managed_io(device);
+    object::delete(device.0);
+    object::flush_deferred_deletions();
+}

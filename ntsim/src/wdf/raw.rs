@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The records of the framework's interface, as drivers lay them out.
+//!
+//! Only what the simulator reads is named; a test compares sizes and offsets
+//! with `openwdk/abi/kmdf-1.33.json`.
+
+use super::object::Handle;
+
+/// `WDF_OBJECT_ATTRIBUTES`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ObjectAttributes {
+    pub(crate) size: u32,
+    pub(crate) evt_cleanup: usize,
+    pub(crate) evt_destroy: usize,
+    pub(crate) execution_level: u32,
+    pub(crate) synchronization_scope: u32,
+    pub(crate) parent: Handle,
+    pub(crate) context_size_override: usize,
+    pub(crate) context_type: *const ContextTypeInfo,
+}
+
+/// `WDF_OBJECT_CONTEXT_TYPE_INFO`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ContextTypeInfo {
+    pub(crate) size: u32,
+    pub(crate) name: *const u8,
+    pub(crate) context_size: usize,
+    pub(crate) unique_type: *const ContextTypeInfo,
+    pub(crate) evt_get_unique_type: usize,
+}
+
+/// `WDF_CUSTOM_TYPE_CONTEXT`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct CustomTypeContext {
+    pub(crate) size: u32,
+    pub(crate) data: usize,
+}
+
+/// `WDF_DRIVER_GLOBALS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct DriverGlobals {
+    pub(crate) driver: Handle,
+    pub(crate) driver_flags: u32,
+    pub(crate) driver_tag: u32,
+    pub(crate) driver_name: [u8; 32],
+    pub(crate) displace_driver_unload: u8,
+}
+
+/// `WDF_DRIVER_CONFIG`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct DriverConfig {
+    pub(crate) size: u32,
+    pub(crate) evt_device_add: usize,
+    pub(crate) evt_unload: usize,
+    pub(crate) init_flags: u32,
+    pub(crate) pool_tag: u32,
+}
+
+/// `WDF_DRIVER_VERSION_AVAILABLE_PARAMS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct VersionAvailableParams {
+    pub(crate) size: u32,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+}
+
+/// `WDF_PNPPOWER_EVENT_CALLBACKS`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct PnpPowerCallbacks {
+    pub(crate) size: u32,
+    pub(crate) d0_entry: usize,
+    pub(crate) d0_entry_post_interrupts_enabled: usize,
+    pub(crate) d0_exit: usize,
+    pub(crate) d0_exit_pre_interrupts_disabled: usize,
+    pub(crate) prepare_hardware: usize,
+    pub(crate) release_hardware: usize,
+    pub(crate) self_managed_io_cleanup: usize,
+    pub(crate) self_managed_io_flush: usize,
+    pub(crate) self_managed_io_init: usize,
+    pub(crate) self_managed_io_suspend: usize,
+    pub(crate) self_managed_io_restart: usize,
+    pub(crate) surprise_removal: usize,
+    pub(crate) query_remove: usize,
+    pub(crate) query_stop: usize,
+    pub(crate) usage_notification: usize,
+    pub(crate) relations_query: usize,
+    pub(crate) usage_notification_ex: usize,
+}
+
+/// `WDF_POWER_POLICY_EVENT_CALLBACKS`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct PowerPolicyCallbacks {
+    pub(crate) size: u32,
+    pub(crate) arm_wake_from_s0: usize,
+    pub(crate) disarm_wake_from_s0: usize,
+    pub(crate) wake_from_s0_triggered: usize,
+    pub(crate) arm_wake_from_sx: usize,
+    pub(crate) disarm_wake_from_sx: usize,
+    pub(crate) wake_from_sx_triggered: usize,
+    pub(crate) arm_wake_from_sx_with_reason: usize,
+}
+
+/// `WDF_FILEOBJECT_CONFIG`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct FileObjectConfig {
+    pub(crate) size: u32,
+    pub(crate) evt_create: usize,
+    pub(crate) evt_close: usize,
+    pub(crate) evt_cleanup: usize,
+    pub(crate) auto_forward_cleanup_close: u32,
+    pub(crate) class: u32,
+}
+
+/// `WDF_DEVICE_STATE`: its size and seven `WDF_TRI_STATE`s.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct DeviceState {
+    pub(crate) size: u32,
+    pub(crate) flags: [u32; 7],
+}
+
+/// `WDF_TIMER_CONFIG`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct TimerConfig {
+    pub(crate) size: u32,
+    pub(crate) evt_timer: usize,
+    pub(crate) period: u32,
+    pub(crate) automatic_serialization: u8,
+    pub(crate) tolerable_delay: u32,
+    pub(crate) use_high_resolution_timer: u8,
+}
+
+/// `WDF_WORKITEM_CONFIG`; `WDF_DPC_CONFIG` has the same layout.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct CallbackConfig {
+    pub(crate) size: u32,
+    pub(crate) evt: usize,
+    pub(crate) automatic_serialization: u8,
+}
+
+/// `WDFMEMORY_OFFSET`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct MemoryOffset {
+    pub(crate) buffer_offset: usize,
+    pub(crate) buffer_length: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_record_has_the_size_that_drivers_use() {
+        let json: serde_json::Value =
+            serde_json::from_str(include_str!("../../../openwdk/abi/kmdf-1.33.json")).expect("the file is JSON");
+        for (name, size) in [
+            ("_WDF_OBJECT_ATTRIBUTES", size_of::<ObjectAttributes>()),
+            ("_WDF_OBJECT_CONTEXT_TYPE_INFO", size_of::<ContextTypeInfo>()),
+            ("_WDF_CUSTOM_TYPE_CONTEXT", size_of::<CustomTypeContext>()),
+            ("_WDF_DRIVER_GLOBALS", size_of::<DriverGlobals>()),
+            ("_WDF_DRIVER_CONFIG", size_of::<DriverConfig>()),
+            ("_WDF_DRIVER_VERSION_AVAILABLE_PARAMS", size_of::<VersionAvailableParams>()),
+            ("_WDF_PNPPOWER_EVENT_CALLBACKS", size_of::<PnpPowerCallbacks>()),
+            ("_WDF_POWER_POLICY_EVENT_CALLBACKS", size_of::<PowerPolicyCallbacks>()),
+            ("_WDF_FILEOBJECT_CONFIG", size_of::<FileObjectConfig>()),
+            ("_WDF_DEVICE_STATE", size_of::<DeviceState>()),
+            ("_WDF_TIMER_CONFIG", size_of::<TimerConfig>()),
+            ("_WDF_WORKITEM_CONFIG", size_of::<CallbackConfig>()),
+            ("_WDF_DPC_CONFIG", size_of::<CallbackConfig>()),
+            ("_WDFMEMORY_OFFSET", size_of::<MemoryOffset>()),
+        ] {
+            assert_eq!(json["structs"][name]["size"], size, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_table_has_the_functions_of_kmdf_at_their_indexes() {
+        let json: serde_json::Value =
+            serde_json::from_str(include_str!("../../../openwdk/abi/kmdf-1.33.json")).expect("the file is JSON");
+        let functions = json["functions"].as_object().expect("an object");
+        assert_eq!(functions.len(), super::super::NAMES.len());
+        for (name, function) in functions {
+            let index = usize::try_from(function["index"].as_u64().expect("a number")).expect("small");
+            assert_eq!(super::super::NAMES[index], name);
+        }
+    }
+}
