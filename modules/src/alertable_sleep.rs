@@ -80,7 +80,10 @@ impl AlertableSleep {
     /// A config with one slot.
     #[must_use]
     pub const fn config() -> Config {
-        Config { event_count: 1, alertability: Alertability::NotAlertable }
+        Config {
+            event_count: 1,
+            alertability: Alertability::NotAlertable,
+        }
     }
 
     /// Sleeps on `slot` for `duration`, or until somebody aborts it.
@@ -157,7 +160,10 @@ impl AlertableSleep {
     /// `STATUS_INVALID_DEVICE_STATE` if the module is not open: nobody sleeps.
     pub fn abort_all(&self) -> Result<Woken> {
         let slots = self.0.enter()?;
-        Ok(slots.slots.iter().fold(Woken::Nobody, |woken, slot| woken.or(slot.abort())))
+        Ok(slots
+            .slots
+            .iter()
+            .fold(Woken::Nobody, |woken, slot| woken.or(slot.abort())))
     }
 
     /// Clears the aborts of `slot` that a sleeper has `seen`, so that sleeping
@@ -199,7 +205,10 @@ impl AlertableSleep {
     /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     pub fn take_sleeper(&self, slot: usize) -> Result<Sleeper> {
         self.0.enter()?.slot(slot)?.occupy(Sleepers::Owned)?;
-        Ok(Sleeper { module: self.clone(), slot })
+        Ok(Sleeper {
+            module: self.clone(),
+            slot,
+        })
     }
 
     /// One who can abort `slot` and nothing else.
@@ -212,7 +221,10 @@ impl AlertableSleep {
     /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     pub fn aborter(&self, slot: usize) -> Result<Aborter> {
         self.0.enter()?.slot(slot)?;
-        Ok(Aborter { module: self.clone(), slot })
+        Ok(Aborter {
+            module: self.clone(),
+            slot,
+        })
     }
 }
 
@@ -273,7 +285,10 @@ impl<O: Send + Sync + 'static> ModuleConfig<O> for Config {
                 }),
             })?;
         }
-        Ok(Slots { slots, alertability: self.alertability })
+        Ok(Slots {
+            slots,
+            alertability: self.alertability,
+        })
     }
 }
 
@@ -374,7 +389,10 @@ impl Sleeper {
     /// One who can abort this sleeper.
     #[must_use]
     pub fn aborter(&self) -> Aborter {
-        Aborter { module: self.module.clone(), slot: self.slot }
+        Aborter {
+            module: self.module.clone(),
+            slot: self.slot,
+        }
     }
 }
 
@@ -560,7 +578,9 @@ impl Slot {
                 AlertableOutcome::Alerted if still_waiting => SleepOutcome::Alerted,
                 AlertableOutcome::UserApc if still_waiting => SleepOutcome::UserApc,
                 // Somebody else may have reset the abort already. It was one.
-                _ => state.interruption().unwrap_or(SleepOutcome::Aborted(Abort(state.aborts))),
+                _ => state
+                    .interruption()
+                    .unwrap_or(SleepOutcome::Aborted(Abort(state.aborts))),
             }
         })
     }
@@ -579,7 +599,11 @@ impl Slot {
             state.aborted = true;
             state.aborts += 1;
             self.event.set();
-            if core::mem::take(&mut state.waiting) { Woken::Sleeper } else { Woken::Nobody }
+            if core::mem::take(&mut state.waiting) {
+                Woken::Sleeper
+            } else {
+                Woken::Nobody
+            }
         })
     }
 

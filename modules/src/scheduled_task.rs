@@ -200,7 +200,10 @@ impl ScheduledTask {
     ///
     /// C counterpart: `DMF_ScheduledTask_Restart`.
     pub fn restart(&self) -> Result {
-        self.0.enter()?.machine.with(|machine| machine.cancelled = false);
+        self.0
+            .enter()?
+            .machine
+            .with(|machine| machine.cancelled = false);
         Ok(())
     }
 
@@ -455,9 +458,10 @@ impl<O: Send + Sync + 'static> ModuleConfig<O> for Config<O> {
     type Module = ScheduledTask;
 
     fn create(self, cx: &mut Create<'_, O, State>) -> Result<State> {
-        for (name, period) in
-            [("retry_on_fail", self.retry_on_fail), ("retry_on_success", self.retry_on_success)]
-        {
+        for (name, period) in [
+            ("retry_on_fail", self.retry_on_fail),
+            ("retry_on_success", self.retry_on_success),
+        ] {
             if period.is_zero() {
                 dmf::println!(
                     "ScheduledTask: {name} = 0: a task that tries again at once keeps a worker \
@@ -476,7 +480,9 @@ impl<O: Send + Sync + 'static> ModuleConfig<O> for Config<O> {
             timer: cx.timer(State::on_timer)?,
             work_item: cx.work_item(State::on_work_item)?,
             task: cx.bind::<RunTask>(self.task),
-            on_persistence_failure: self.on_persistence_failure.map(|tell| cx.bind::<OnPersistenceFailure>(tell)),
+            on_persistence_failure: self
+                .on_persistence_failure
+                .map(|tell| cx.bind::<OnPersistenceFailure>(tell)),
             when: self.when,
             mode: self.mode,
             initial_delay: self.initial_delay,
@@ -617,7 +623,10 @@ impl State {
     /// Stops the timer and waits until the task does not run. The caller has
     /// seen to it that it does not begin again.
     fn quiesce(&self, irql: &Irql<'_, Passive>) -> Cancelled {
-        if self.machine.with(|machine| machine.runs_on(ThreadId::current())) {
+        if self
+            .machine
+            .with(|machine| machine.runs_on(ThreadId::current()))
+        {
             // Waiting would be for this very thread.
             let _ = self.timer.stop();
             return Cancelled::WhenTheTaskReturns;
@@ -728,11 +737,11 @@ impl State {
         previous: Option<PowerState>,
     ) -> Result {
         self.begin_after_others(irql)?;
-        let attempt = self.machine.with(|machine| {
-            (!machine.done && !machine.cancelled).then(|| machine.next_attempt())
-        });
-        let result = attempt
-            .and_then(|attempt| self.attempt(irql, Trigger::Immediate, attempt, previous));
+        let attempt = self
+            .machine
+            .with(|machine| (!machine.done && !machine.cancelled).then(|| machine.next_attempt()));
+        let result =
+            attempt.and_then(|attempt| self.attempt(irql, Trigger::Immediate, attempt, previous));
         self.finish(After::Immediate, result);
         self.end();
         match result {
@@ -783,7 +792,12 @@ impl State {
         attempt: u32,
         previous_state: Option<PowerState>,
     ) -> Result<TaskResult> {
-        self.task.call(&mut Task { irql, trigger, attempt, previous_state })
+        self.task.call(&mut Task {
+            irql,
+            trigger,
+            attempt,
+            previous_state,
+        })
     }
 
     /// Whether the registry says that the task has run.

@@ -190,7 +190,10 @@ mod tests {
     const PERIOD: Duration = Duration::from_secs(5);
 
     fn up() -> Machine {
-        Machine { up: true, ..Machine::new() }
+        Machine {
+            up: true,
+            ..Machine::new()
+        }
     }
 
     fn finish(machine: &mut Machine, result: TaskResult) -> Option<Duration> {
@@ -200,7 +203,10 @@ mod tests {
     #[test]
     fn a_retry_that_is_pending_at_power_down_is_armed_again() {
         let mut machine = up();
-        assert_eq!(finish(&mut machine, TaskResult::FailButTryAgain), Some(PERIOD));
+        assert_eq!(
+            finish(&mut machine, TaskResult::FailButTryAgain),
+            Some(PERIOD)
+        );
         machine.up = false;
         machine.remember();
         assert_eq!(machine.arm_remembered(), None);
@@ -236,7 +242,10 @@ mod tests {
         let mut machine = up();
         machine.attempts = 3;
         machine.runs = 2;
-        assert_eq!(machine.next_turn(), Some((Turn::Attempt(Trigger::OnDemand), 1)));
+        assert_eq!(
+            machine.next_turn(),
+            Some((Turn::Attempt(Trigger::OnDemand), 1))
+        );
         assert_eq!(finish(&mut machine, TaskResult::Success), None);
         assert_eq!(machine.next_turn(), Some((Turn::Run, 1)));
         assert_eq!(machine.next_turn(), Some((Turn::Run, 1)));
@@ -273,7 +282,10 @@ mod tests {
     fn an_immediate_failure_arms_no_timer() {
         let mut machine = up();
         let result = Some(TaskResult::FailButTryAgain);
-        assert_eq!(machine.finish(After::Immediate, result, PERIOD, PERIOD), None);
+        assert_eq!(
+            machine.finish(After::Immediate, result, PERIOD, PERIOD),
+            None
+        );
         assert_eq!(machine.arm_remembered(), None);
     }
 
@@ -281,12 +293,21 @@ mod tests {
     fn attempts_are_counted_until_one_does_not_ask_for_another() {
         let mut machine = up();
         machine.attempts = 1;
-        assert_eq!(machine.next_turn(), Some((Turn::Attempt(Trigger::OnDemand), 1)));
+        assert_eq!(
+            machine.next_turn(),
+            Some((Turn::Attempt(Trigger::OnDemand), 1))
+        );
         finish(&mut machine, TaskResult::FailButTryAgain);
         machine.timer_fired();
-        assert_eq!(machine.next_turn(), Some((Turn::Attempt(Trigger::Scheduled), 2)));
+        assert_eq!(
+            machine.next_turn(),
+            Some((Turn::Attempt(Trigger::Scheduled), 2))
+        );
         finish(&mut machine, TaskResult::Fail);
         machine.attempts = 1;
-        assert_eq!(machine.next_turn(), Some((Turn::Attempt(Trigger::OnDemand), 1)));
+        assert_eq!(
+            machine.next_turn(),
+            Some((Turn::Attempt(Trigger::OnDemand), 1))
+        );
     }
 }

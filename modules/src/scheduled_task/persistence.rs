@@ -62,7 +62,8 @@ impl Persistence {
     }
 
     pub(super) fn write(&self, irql: &Irql<'_, Passive>, times: u32) -> Result {
-        self.open(irql, Access::Write)?.assign_u32(irql, self.name, times)
+        self.open(irql, Access::Write)?
+            .assign_u32(irql, self.name, times)
     }
 }
 
@@ -101,7 +102,12 @@ impl<'a> PersistenceFailure<'a> {
         name: UnicodeStr<'a>,
         status: NtStatus,
     ) -> Self {
-        Self { irql, operation, name, status }
+        Self {
+            irql,
+            operation,
+            name,
+            status,
+        }
     }
 
     /// The proof that the function runs at `PASSIVE_LEVEL`.

@@ -27,7 +27,12 @@ pub struct Reading {
 
 impl Hardware {
     pub const fn new() -> Self {
-        Self { present: true, calibrated: false, handshakes: 0, polls: 0 }
+        Self {
+            present: true,
+            calibrated: false,
+            handshakes: 0,
+            polls: 0,
+        }
     }
 
     /// Power is there; the sensor begins to warm up.
@@ -59,7 +64,10 @@ impl Hardware {
         self.polls += 1;
         // A warm day: up and down by a few tenths.
         let temperature = 215 + self.polls * 7 % 11;
-        Some(Reading { poll: self.polls, temperature })
+        Some(Reading {
+            poll: self.polls,
+            temperature,
+        })
     }
 }
 
