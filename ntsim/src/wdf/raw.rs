@@ -138,6 +138,8 @@ pub(crate) struct TimerConfig {
     pub(crate) period: u32,
     pub(crate) automatic_serialization: u8,
     pub(crate) tolerable_delay: u32,
+    /// The next field is aligned to eight bytes.
+    pub(crate) reserved: u32,
     pub(crate) use_high_resolution_timer: u8,
 }
 
@@ -183,6 +185,31 @@ mod tests {
             ("_WDFMEMORY_OFFSET", size_of::<MemoryOffset>()),
         ] {
             assert_eq!(json["structs"][name]["size"], size, "{name}");
+        }
+    }
+
+    #[test]
+    fn fields_are_where_drivers_put_them() {
+        let json: serde_json::Value =
+            serde_json::from_str(include_str!("../../../openwdk/abi/kmdf-1.33.json")).expect("the file is JSON");
+        for (record, field, offset) in [
+            ("_WDF_OBJECT_ATTRIBUTES", "ParentObject", std::mem::offset_of!(ObjectAttributes, parent)),
+            ("_WDF_OBJECT_ATTRIBUTES", "ContextTypeInfo", std::mem::offset_of!(ObjectAttributes, context_type)),
+            ("_WDF_OBJECT_CONTEXT_TYPE_INFO", "UniqueType", std::mem::offset_of!(ContextTypeInfo, unique_type)),
+            ("_WDF_DRIVER_GLOBALS", "DisplaceDriverUnload", std::mem::offset_of!(DriverGlobals, displace_driver_unload)),
+            ("_WDF_DRIVER_CONFIG", "DriverPoolTag", std::mem::offset_of!(DriverConfig, pool_tag)),
+            ("_WDF_TIMER_CONFIG", "AutomaticSerialization", std::mem::offset_of!(TimerConfig, automatic_serialization)),
+            ("_WDF_TIMER_CONFIG", "TolerableDelay", std::mem::offset_of!(TimerConfig, tolerable_delay)),
+            ("_WDF_TIMER_CONFIG", "UseHighResolutionTimer", std::mem::offset_of!(TimerConfig, use_high_resolution_timer)),
+            ("_WDF_PNPPOWER_EVENT_CALLBACKS", "EvtDeviceD0Exit", std::mem::offset_of!(PnpPowerCallbacks, d0_exit)),
+            (
+                "_WDF_PNPPOWER_EVENT_CALLBACKS",
+                "EvtDeviceSelfManagedIoInit",
+                std::mem::offset_of!(PnpPowerCallbacks, self_managed_io_init),
+            ),
+            ("_WDF_PNPPOWER_EVENT_CALLBACKS", "EvtDeviceQueryStop", std::mem::offset_of!(PnpPowerCallbacks, query_stop)),
+        ] {
+            assert_eq!(json["structs"][record]["fields"][field]["offset"], offset, "{record}.{field}");
         }
     }
 
