@@ -151,7 +151,7 @@ callback! {
 }
 
 /// # Safety
-/// `init` is what KMDF gave to EvtDriverDeviceAdd.
+/// `init` is what KMDF gave to `EvtDriverDeviceAdd`.
 unsafe fn add_device<D: Device>(mut init: sys::PWDFDEVICE_INIT) -> Result {
     // First what can fail without leaving anything behind.
     let root = node::allocate_device::<D>()?;
@@ -176,7 +176,7 @@ unsafe fn add_device<D: Device>(mut init: sys::PWDFDEVICE_INIT) -> Result {
     // SAFETY: the node is new and of this type, and this is device-add.
     match D::modules(&mut unsafe { Modules::new(root.node(), device) }) {
         // SAFETY: the node is of this type and has no value yet.
-        Ok(content) => unsafe { node::construct(root.node(), content) },
+        Ok(device) => unsafe { node::construct(root.node(), device) },
         Err(status) => {
             // SAFETY: the node has no value, and this is device-add.
             unsafe { node::abandon(root.node()) };
@@ -214,8 +214,8 @@ unsafe fn create_teardown(device: sys::WDFDEVICE) -> Result<NonNull<TeardownCont
     unsafe {
         context.write(TeardownContext {
             root: Cell::new(None),
-        })
-    };
+        });
+    }
     Ok(context)
 }
 

@@ -225,10 +225,10 @@ impl<'a, O: Send + Sync + 'static> Modules<'a, O> {
     /// `node` is the header of a `Node<O>` below or of `device`, valid for
     /// `'a`, and the caller is the device's device-add callback.
     pub(crate) unsafe fn new(node: NonNull<Header>, device: sys::WDFDEVICE) -> Self {
-        // SAFETY: device-add callbacks are at PASSIVE_LEVEL.
         Self {
             node,
             device,
+            // SAFETY: device-add callbacks are at PASSIVE_LEVEL.
             irql: unsafe { Irql::assume() },
             owner: PhantomData,
         }

@@ -41,6 +41,7 @@ macro_rules! callback {
 pub(crate) mod kmdf {
     #![allow(non_snake_case, reason = "the names are those of KMDF")]
 
+    #[allow(clippy::wildcard_imports, reason = "nearly all types of the interface")]
     use super::*;
 
     macro_rules! functions {
@@ -150,10 +151,10 @@ pub(crate) mod kmdf {
         /// Waits until a work item is neither queued nor running.
         fn WdfWorkItemFlush(item: WDFWORKITEM)
             = WdfWorkItemFlushTableIndex, PFN_WDFWORKITEMFLUSH;
-        /// Reads a REG_DWORD value.
+        /// Reads a `REG_DWORD` value.
         fn WdfRegistryQueryULong(key: WDFKEY, name: PCUNICODE_STRING, value: PULONG) -> NTSTATUS
             = WdfRegistryQueryULongTableIndex, PFN_WDFREGISTRYQUERYULONG;
-        /// Writes a REG_DWORD value.
+        /// Writes a `REG_DWORD` value.
         fn WdfRegistryAssignULong(key: WDFKEY, name: PCUNICODE_STRING, value: ULONG) -> NTSTATUS
             = WdfRegistryAssignULongTableIndex, PFN_WDFREGISTRYASSIGNULONG;
         /// Closes a key.

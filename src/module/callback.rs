@@ -38,6 +38,13 @@ pub trait Signature: 'static {
 pub type Function<O, S> =
     for<'o, 'b, 'a> fn(&'o O, &'b mut <S as Signature>::Arguments<'a>) -> <S as Signature>::Output;
 
+/// Calls a function whose type has been forgotten.
+type Call<S> = unsafe fn(
+    NonNull<Header>,
+    *const (),
+    &mut <S as Signature>::Arguments<'_>,
+) -> Result<<S as Signature>::Output>;
+
 /// A function tied to its owner, of whatever type that is.
 ///
 /// A module keeps one for each function that its config was given, so that the
@@ -49,7 +56,7 @@ pub type Function<O, S> =
 pub struct Callback<S: Signature> {
     owner: Reference,
     function: *const (),
-    call: unsafe fn(NonNull<Header>, *const (), &mut S::Arguments<'_>) -> Result<S::Output>,
+    call: Call<S>,
     signature: PhantomData<fn(S)>,
 }
 

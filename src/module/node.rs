@@ -63,6 +63,10 @@ pub(crate) struct Header {
 
 /// Steps on the way up that were done and not yet undone.
 #[derive(Clone, Copy, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "facts that are independent of each other"
+)]
 struct Done {
     opened: bool,
     prepared: bool,
@@ -141,15 +145,19 @@ pub(crate) unsafe fn value<'a, T>(node: NonNull<Header>) -> &'a T {
     // SAFETY: as above; only shared references to the value exist until it is dropped.
     let value = unsafe { &*cell };
     // SAFETY: as above.
-    unsafe { (*value.get()).assume_init_ref() }
+    let value = unsafe { &*value.get() };
+    // SAFETY: as above.
+    unsafe { value.assume_init_ref() }
 }
 
 unsafe fn drop_value<T>(node: NonNull<Header>) {
     let node = node.cast::<Node<T>>().as_ptr();
     // SAFETY: the table's contract.
     let cell = unsafe { &(*node).value };
-    // SAFETY: the table's contract.
-    unsafe { (*cell.get()).assume_init_drop() };
+    // SAFETY: the table's contract: nobody uses the value.
+    let value = unsafe { &mut *cell.get() };
+    // SAFETY: as above.
+    unsafe { value.assume_init_drop() };
 }
 
 unsafe fn free<T>(node: NonNull<Header>) {
@@ -339,8 +347,8 @@ impl Drop for Gate<'_> {
 pub(crate) unsafe fn enter_open<T>(reference: &Reference) -> Result<InFlight<'_, T>> {
     let gate = &reference.header().open;
     gate.enter()?;
-    // SAFETY: the caller's promise, and an open node has a value until the gate is left.
     Ok(InFlight {
+        // SAFETY: the caller's promise, and an open node has a value until the gate is left.
         value: unsafe { value(reference.0) },
         _gate: Gate(gate),
     })
@@ -354,8 +362,8 @@ pub(crate) unsafe fn enter_alive<'a, T>(node: NonNull<Header>) -> Result<InFligh
     // SAFETY: the caller's promise.
     let gate = unsafe { &node.as_ref().alive };
     gate.enter()?;
-    // SAFETY: as above, and a node that is alive has a value until the gate is left.
     Ok(InFlight {
+        // SAFETY: as above, and a node that is alive has a value until the gate is left.
         value: unsafe { value(node) },
         _gate: Gate(gate),
     })
@@ -505,8 +513,8 @@ pub(crate) unsafe fn down(node: NonNull<Header>, step: Down) {
 unsafe fn lower(node: NonNull<Header>, step: Down) {
     // SAFETY: the contract of `down`.
     let done = unsafe { node.as_ref() }.done.get();
-    // SAFETY: the contract of `down`. What undoes something cannot fail.
     let call = |hook| {
+        // SAFETY: the contract of `down`. What undoes something cannot fail.
         let _ = unsafe { call(node, hook) };
     };
     // SAFETY: the contract of `down`.

@@ -102,8 +102,8 @@ impl Timer {
         // SAFETY: the link is the context's first field, and new.
         unsafe { ObjectLink::push(owner, context.cast()) };
         // INVARIANT: the node deletes the timer after it has ceased to be alive.
-        // SAFETY: the node is valid.
         Ok(Self {
+            // SAFETY: the node is valid.
             owner: unsafe { Reference::to(owner) },
             handle,
         })
@@ -205,8 +205,8 @@ unsafe fn call<O: 'static>(owner: NonNull<Header>, function: *const ()) {
     };
     // SAFETY: the caller's promise.
     let function: fn(&O, &mut TimerFired<'_>) = unsafe { core::mem::transmute(function) };
-    // SAFETY: the caller's promise.
     let mut fired = TimerFired {
+        // SAFETY: the caller's promise.
         irql: unsafe { Irql::assume() },
     };
     function(&owner, &mut fired);

@@ -97,8 +97,8 @@ impl WorkItem {
         // SAFETY: the link is the context's first field, and new.
         unsafe { ObjectLink::push(owner, context.cast()) };
         // INVARIANT: the node deletes the work item after it has ceased to be alive.
-        // SAFETY: the node is valid.
         Ok(Self {
+            // SAFETY: the node is valid.
             owner: unsafe { Reference::to(owner) },
             handle,
         })
@@ -176,8 +176,8 @@ unsafe fn call<O: 'static>(owner: NonNull<Header>, function: *const ()) {
     };
     // SAFETY: the caller's promise.
     let function: fn(&O, &mut WorkItemRun<'_>) = unsafe { core::mem::transmute(function) };
-    // SAFETY: the caller's promise.
     let mut run = WorkItemRun {
+        // SAFETY: the caller's promise.
         irql: unsafe { Irql::assume() },
     };
     function(&owner, &mut run);
