@@ -279,23 +279,34 @@ fn resource_list(k: &mut Kernel, device: DeviceId) -> Handle {
         .expect("a device that is started or stopped is not being deleted, and a list has no context")
 }
 
-/// D0Entry and what follows it. If D0Entry itself fails, D0Exit is not called;
-/// if a later step fails, it is.
+/// D0Entry and what follows it. What is undone after a failure is what KMDF undoes:
+///
+/// | failed | called then |
+/// |---|---|
+/// | D0Entry | nothing |
+/// | D0EntryPostInterruptsEnabled | D0Exit |
+/// | SelfManagedIoInit, SelfManagedIoRestart | D0ExitPreInterruptsDisabled, D0Exit |
 fn enter_d0(device: DeviceId, from: i32) -> Result<(), i32> {
     let previous = [param("PreviousState", &from)];
     call(device, "EvtDeviceD0Entry", |callbacks| callbacks.d0_entry, &previous)?;
-    call(
+    let enabled = call(
         device,
         "EvtDeviceD0EntryPostInterruptsEnabled",
         |callbacks| callbacks.d0_entry_post_interrupts_enabled,
         &previous,
-    )
-    .and_then(|()| start_self_managed_io(device))
-    .inspect_err(|_| {
-        // The device goes down again; its statuses do not matter any more.
-        suspend_self_managed_io(device).unwrap_or_default();
-        exit_d0(device, D3_FINAL).unwrap_or_default();
-    })
+    );
+    // The device goes down again; the statuses of that do not matter any more.
+    if let Err(status) = enabled {
+        d0_exit(device, D3_FINAL).unwrap_or_default();
+        return Err(status);
+    }
+    start_self_managed_io(device).inspect_err(|_| exit_d0(device, D3_FINAL).unwrap_or_default())
+}
+
+fn d0_exit(device: DeviceId, to: i32) -> Result<(), i32> {
+    let result = call(device, "EvtDeviceD0Exit", |callbacks| callbacks.d0_exit, &[param("TargetState", &to)]);
+    kernel(|k| pnp(k, device).came_from = to);
+    result
 }
 
 /// D0ExitPreInterruptsDisabled and D0Exit; the second is called whatever the first says.
@@ -307,8 +318,7 @@ fn exit_d0(device: DeviceId, to: i32) -> Result<(), i32> {
         |callbacks| callbacks.d0_exit_pre_interrupts_disabled,
         &target,
     );
-    let second = call(device, "EvtDeviceD0Exit", |callbacks| callbacks.d0_exit, &target);
-    kernel(|k| pnp(k, device).came_from = to);
+    let second = d0_exit(device, to);
     first.and(second)
 }
 
