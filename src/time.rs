@@ -171,18 +171,19 @@ impl Instant {
     }
 }
 
-/// Seconds with one digit, without floating point: `4.2 s`.
+/// Seconds with one digit, rounded, without floating point: `4.2 s`.
 ///
 /// ```
 /// use core::time::Duration;
-/// assert_eq!(format!("{}", dmf::time::Tenths(Duration::from_millis(4_250))), "4.2 s");
+/// assert_eq!(format!("{}", dmf::time::Tenths(Duration::from_millis(4_160))), "4.2 s");
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Tenths(pub Duration);
 
 impl fmt::Display for Tenths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{} s", self.0.as_secs(), self.0.subsec_millis() / 100)
+        let tenths = self.0.as_millis().saturating_add(50) / 100;
+        write!(f, "{}.{} s", tenths / 10, tenths % 10)
     }
 }
 
@@ -254,5 +255,14 @@ mod tests {
         assert_eq!(Instant(5).since(Instant(15)), Duration::ZERO);
         assert_eq!(SystemTime(5).since(SystemTime(15)), Duration::ZERO);
         assert_eq!(Instant(25).since(Instant(15)), Duration::from_micros(1));
+    }
+
+    #[test]
+    fn tenths_are_rounded() {
+        let show = |milliseconds| std::format!("{}", Tenths(Duration::from_millis(milliseconds)));
+        assert_eq!(
+            [show(49), show(50), show(9_960)],
+            ["0.0 s", "0.1 s", "10.0 s"]
+        );
     }
 }

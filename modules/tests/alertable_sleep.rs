@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! [`AlertableSleep`] on a simulated machine.
+
+#[path = "support/probe.rs"]
+mod probe;
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use dmf::prelude::*;
+use dmf_modules::AlertableSleep;
+use dmf_modules::alertable_sleep::{Reset, SleepOutcome, Woken};
+use probe::Probe;
+
+dmf::driver!(Sleepy);
+
+/// A device with one `AlertableSleep`.
+struct Sleepy {
+    _sleep: Handle<AlertableSleep>,
+}
+
+thread_local! {
+    static SLOTS: Cell<usize> = const { Cell::new(1) };
+    static SLEEP: RefCell<Option<Handle<AlertableSleep>>> = const { RefCell::new(None) };
+    static OUTCOMES: RefCell<Vec<Result<SleepOutcome>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Device for Sleepy {
+    fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+        let sleep = add.module(AlertableSleep::config().event_count(SLOTS.get()))?;
+        SLEEP.set(Some(sleep.clone()));
+        Ok(Sleepy { _sleep: sleep })
+    }
+}
+
+/// The module of the device. Only for threads of the machine.
+fn module() -> Handle<AlertableSleep> {
+    SLEEP.with_borrow(|sleep| sleep.clone().unwrap())
+}
+
+/// Plays `test` on a machine whose device has `slots` slots, under several schedules.
+fn with_slots(slots: usize, test: impl Fn(&mut Probe)) {
+    for seed in 0..20 {
+        SLOTS.set(slots);
+        OUTCOMES.take();
+        let mut probe = Probe::started(Sleepy::DRIVER_ENTRY, seed);
+        test(&mut probe);
+        if !probe.machine.started_devices().is_empty() {
+            probe.thread(|_| drop(SLEEP.take()));
+            probe.remove();
+        }
+    }
+}
+
+/// Starts a thread that sleeps on `slot` once and keeps the outcome.
+fn sleeper(irql: &Irql<'_, Passive>, slot: usize, duration: Duration) -> Thread {
+    let sleep = module();
+    Thread::spawn(irql, move |irql| {
+        let outcome = sleep.sleep(irql, slot, duration);
+        drop(sleep);
+        OUTCOMES.with_borrow_mut(|outcomes| outcomes.push(outcome));
+    })
+    .unwrap()
+}
+
+fn outcomes() -> Vec<Result<SleepOutcome>> {
+    OUTCOMES.take()
+}
+
+const LONG: Duration = Duration::from_secs(100);
+const SHORT: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_sleep_lasts_as_long_as_asked_for() {
+    with_slots(1, |probe| {
+        probe.thread(|irql| {
+            let start = Instant::now();
+            assert_eq!(module().sleep(irql, 0, SHORT), Ok(SleepOutcome::Elapsed));
+            assert!(start.elapsed() >= SHORT);
+            assert!(start.elapsed() < SHORT + Duration::from_millis(32));
+        });
+    });
+}
+
+#[test]
+fn abort_cuts_a_sleep_short_and_says_that_it_woke_somebody() {
+    with_slots(1, |probe| {
+        probe.thread(|irql| {
+            let start = Instant::now();
+            let thread = sleeper(irql, 0, LONG);
+            dmf::sync::delay(irql, SHORT);
+            assert_eq!(module().abort(0), Ok(Woken::Sleeper));
+            assert_eq!(module().abort(0), Ok(Woken::Nobody));
+            thread.join(irql);
+            assert!(start.elapsed() < LONG);
+            assert!(matches!(outcomes()[..], [Ok(SleepOutcome::Aborted(_))]));
+        });
+    });
+}
+
+#[test]
+fn abort_before_sleep_makes_the_sleep_return_at_once_until_reset() {
+    with_slots(1, |probe| {
+        probe.thread(|irql| {
+            assert_eq!(module().abort(0), Ok(Woken::Nobody));
+            let start = Instant::now();
+            for _ in 0..2 {
+                assert!(matches!(module().sleep(irql, 0, LONG), Ok(SleepOutcome::Aborted(_))));
+            }
+            let Ok(SleepOutcome::Aborted(seen)) = module().try_sleep(0) else {
+                panic!("the abort latches");
+            };
+            assert!(start.elapsed() < SHORT);
+            assert_eq!(module().reset_for_reuse(0, seen), Ok(Reset::Ready));
+            assert_eq!(module().sleep(irql, 0, SHORT), Ok(SleepOutcome::Elapsed));
+        });
+    });
+}
+
+#[test]
+fn a_reset_does_not_lose_an_abort_that_came_later() {
+    with_slots(1, |probe| {
+        probe.thread(|irql| {
+            module().abort(0).unwrap();
+            let Ok(SleepOutcome::Aborted(seen)) = module().sleep(irql, 0, LONG) else {
+                panic!("aborted");
+            };
+            module().abort(0).unwrap();
+            assert_eq!(module().reset_for_reuse(0, seen), Ok(Reset::StillAborted));
+            assert!(matches!(module().sleep(irql, 0, LONG), Ok(SleepOutcome::Aborted(_))));
+        });
+    });
+}
+
+#[test]
+fn slots_are_independent_and_abort_all_reaches_all() {
+    with_slots(3, |probe| {
+        probe.thread(|irql| {
+            module().abort(1).unwrap();
+            assert_eq!(module().sleep(irql, 0, SHORT), Ok(SleepOutcome::Elapsed));
+            let threads = [sleeper(irql, 0, LONG), sleeper(irql, 2, LONG)];
+            dmf::sync::delay(irql, SHORT);
+            assert_eq!(module().abort_all(), Ok(Woken::Sleeper));
+            threads.into_iter().for_each(|thread| thread.join(irql));
+            assert_eq!(outcomes().len(), 2);
+        });
+    });
+}
+
+#[test]
+fn a_bad_index_and_a_second_sleeper_are_refused() {
+    with_slots(2, |probe| {
+        probe.thread(|irql| {
+            assert_eq!(module().sleep(irql, 2, SHORT), Err(NtStatus::INVALID_PARAMETER));
+            assert_eq!(module().abort(2), Err(NtStatus::INVALID_PARAMETER));
+            let thread = sleeper(irql, 0, SHORT * 5);
+            dmf::sync::delay(irql, SHORT);
+            assert_eq!(module().sleep(irql, 0, SHORT), Err(NtStatus::DEVICE_BUSY));
+            assert_eq!(module().try_sleep(0), Err(NtStatus::DEVICE_BUSY));
+            assert_eq!(module().take_sleeper(0).map(drop), Err(NtStatus::DEVICE_BUSY));
+            thread.join(irql);
+            assert_eq!(outcomes(), [Ok(SleepOutcome::Elapsed)]);
+        });
+    });
+}
+
+#[test]
+fn a_taken_slot_belongs_to_its_sleeper_until_it_is_dropped() {
+    with_slots(1, |probe| {
+        probe.thread(|irql| {
+            let mut sleeper = module().take_sleeper(0).unwrap();
+            assert_eq!(module().sleep(irql, 0, SHORT), Err(NtStatus::DEVICE_BUSY));
+            sleeper.aborter().abort().unwrap();
+            let Ok(SleepOutcome::Aborted(seen)) = sleeper.sleep(irql, LONG) else {
+                panic!("aborted");
+            };
+            assert_eq!(sleeper.reset(seen), Ok(Reset::Ready));
+            assert_eq!(sleeper.sleep(irql, SHORT), Ok(SleepOutcome::Elapsed));
+            drop(sleeper);
+            assert_eq!(module().sleep(irql, 0, SHORT), Ok(SleepOutcome::Elapsed));
+        });
+    });
+}
+
+#[test]
+fn close_wakes_the_sleepers_and_waits_for_them_to_leave() {
+    with_slots(2, |probe| {
+        let threads = probe.thread(|irql| {
+            let threads = [sleeper(irql, 0, LONG), sleeper(irql, 1, LONG)];
+            dmf::sync::delay(irql, SHORT);
+            drop(SLEEP.take());
+            threads
+        });
+        // A sleeper that had not left would be found here: its handle is
+        // memory that the driver leaves behind, or frees under it.
+        let device = probe.device.clone();
+        let removed = probe.machine.remove_device(&device);
+        drop(threads_joined(probe, threads));
+        removed.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(outcomes(), [Ok(SleepOutcome::Closing); 2]);
+    });
+}
+
+fn threads_joined(probe: &mut Probe, threads: [Thread; 2]) -> usize {
+    probe.thread(move |irql| threads.into_iter().map(|thread| thread.join(irql)).count())
+}
+
+#[test]
+fn an_event_count_of_zero_is_refused_with_a_sentence() {
+    SLOTS.set(0);
+    let mut probe = Probe::new(Sleepy::DRIVER_ENTRY, 0);
+    let error = probe.start().unwrap_err();
+    assert!(error.to_string().contains("0xc000000d"), "{error}");
+    let said = probe.machine.trace().iter().any(|line| {
+        line.to_string().contains("event_count = 0: a module needs at least one event")
+    });
+    assert!(said);
+}

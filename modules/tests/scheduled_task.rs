@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! [`ScheduledTask`] on a simulated machine.
+
+#[path = "support/probe.rs"]
+mod probe;
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use dmf::prelude::*;
+use dmf_modules::ScheduledTask;
+use dmf_modules::scheduled_task::{
+    Cancelled, Config, ExecuteWhen, PersistenceFailure, Task, TaskResult, Trigger,
+};
+use probe::Probe;
+
+dmf::driver!(Busy);
+
+/// A device with one `ScheduledTask`.
+struct Busy {
+    _task: Handle<ScheduledTask>,
+}
+
+/// What the task does on its first run; later ones succeed.
+#[derive(Clone, Copy)]
+enum First {
+    Return(TaskResult),
+    CancelAndTryAgain,
+    Delay(Duration),
+}
+
+type Configure = fn(Config<Busy>) -> Config<Busy>;
+
+thread_local! {
+    static CONFIGURE: Cell<Configure> = const { Cell::new(|config| config) };
+    static FIRST: Cell<First> = const { Cell::new(First::Return(TaskResult::Success)) };
+    static RUNS: RefCell<Vec<(Trigger, u32)>> = const { RefCell::new(Vec::new()) };
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+    static TASK: RefCell<Option<Handle<ScheduledTask>>> = const { RefCell::new(None) };
+    static NOTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Device for Busy {
+    fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+        let task = add.module(CONFIGURE.get()(ScheduledTask::config(Busy::run)))?;
+        TASK.set(Some(task.clone()));
+        Ok(Busy { _task: task })
+    }
+}
+
+impl Busy {
+    fn run(&self, task: &mut Task<'_>) -> TaskResult {
+        assert!(!RUNNING.replace(true), "callbacks of one task never overlap");
+        let first = RUNS.with_borrow_mut(|runs| {
+            runs.push((task.trigger(), task.attempt()));
+            runs.len() == 1
+        });
+        // Gives another callback the time to overlap.
+        dmf::sync::delay(task.irql(), Duration::from_millis(1));
+        let result = match (first, FIRST.get()) {
+            (false, _) => TaskResult::Success,
+            (true, First::Return(result)) => result,
+            (true, First::CancelAndTryAgain) => {
+                let cancelled = self._task.cancel(task.irql());
+                note(format!("{cancelled:?}"));
+                TaskResult::FailButTryAgain
+            }
+            (true, First::Delay(duration)) => {
+                dmf::sync::delay(task.irql(), duration);
+                TaskResult::FailButTryAgain
+            }
+        };
+        RUNNING.set(false);
+        result
+    }
+
+    fn persistence_failed(&self, failure: &mut PersistenceFailure<'_>) {
+        note(format!("{} of {}: {}", failure.operation(), failure.name(), failure.status()));
+    }
+}
+
+fn note(text: String) {
+    NOTED.with_borrow_mut(|noted| noted.push(text));
+}
+
+/// The module of the device. Only for threads of the machine.
+fn module() -> Handle<ScheduledTask> {
+    TASK.with_borrow(|task| task.clone().unwrap())
+}
+
+fn runs() -> usize {
+    RUNS.with_borrow(Vec::len)
+}
+
+/// Plays `test` under several schedules, on a machine that is not started.
+fn play(first: First, configure: Configure, test: impl Fn(&mut Probe)) {
+    for seed in 0..20 {
+        CONFIGURE.set(configure);
+        FIRST.set(first);
+        RUNS.take();
+        NOTED.take();
+        RUNNING.set(false);
+        let mut probe = Probe::new(Busy::DRIVER_ENTRY, seed);
+        test(&mut probe);
+        finish(&mut probe);
+    }
+}
+
+/// Removes the device, if it is there.
+fn finish(probe: &mut Probe) {
+    if !probe.machine.started_devices().is_empty() {
+        probe.thread(|_| drop(TASK.take()));
+        probe.remove();
+    }
+}
+
+const PERIOD: Duration = Duration::from_secs(5);
+
+#[test]
+fn each_result_has_its_effect_at_each_moment_in_each_mode() {
+    use TaskResult::{Fail, FailButTryAgain, Success, SuccessButTryAgain};
+
+    const MOMENTS: [(Configure, Configure); 2] = [
+        (
+            |config| config.execute_when(ExecuteWhen::PrepareHardware).immediate(),
+            |config| config.execute_when(ExecuteWhen::PrepareHardware).deferred(),
+        ),
+        (
+            |config| config.execute_when(ExecuteWhen::D0Entry).immediate(),
+            |config| config.execute_when(ExecuteWhen::D0Entry).deferred(),
+        ),
+    ];
+    // (first result, runs when deferred, runs when immediate; `None`: the start fails)
+    const TABLE: [(TaskResult, usize, Option<usize>); 4] = [
+        (Success, 1, Some(1)),
+        (SuccessButTryAgain, 2, Some(2)),
+        (Fail, 1, None),
+        (FailButTryAgain, 2, None),
+    ];
+    for (result, deferred_runs, immediate_runs) in TABLE {
+        for (immediate, deferred) in MOMENTS {
+            play(First::Return(result), deferred, |probe| {
+                probe.start().unwrap();
+                probe.run_for(PERIOD);
+                assert_eq!(runs(), deferred_runs, "deferred, {result:?}");
+            });
+            play(First::Return(result), immediate, |probe| {
+                let started = probe.start();
+                if let Some(immediate_runs) = immediate_runs {
+                    started.unwrap();
+                    assert_eq!(runs(), 1, "immediate, {result:?}");
+                    probe.run_for(PERIOD);
+                    assert_eq!(runs(), immediate_runs, "immediate, {result:?}");
+                } else {
+                    assert!(started.unwrap_err().to_string().contains("0xc0000001"));
+                    probe.run_for(PERIOD);
+                    assert_eq!(runs(), 1, "no timer is left armed, {result:?}");
+                    probe.thread(|_| drop(TASK.take()));
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn a_retry_that_is_pending_at_power_down_runs_after_power_up() {
+    play(
+        First::Return(TaskResult::FailButTryAgain),
+        |config| config.execute_when(ExecuteWhen::D0Entry).retry_on_fail(PERIOD),
+        |probe| {
+            probe.start().unwrap();
+            probe.run_for(Duration::from_secs(1));
+            assert_eq!(runs(), 1);
+            probe.power_down();
+            probe.run_for(PERIOD * 10);
+            assert_eq!(runs(), 1, "no callback runs in low power");
+            probe.power_up();
+            probe.run_for(PERIOD * 2);
+            assert_eq!(RUNS.take()[1..], [(Trigger::Scheduled, 2)]);
+        },
+    );
+}
+
+#[test]
+fn a_power_down_during_the_callback_waits_for_it_and_keeps_its_retry() {
+    play(
+        First::Delay(Duration::from_secs(2)),
+        |config| config.execute_when(ExecuteWhen::PrepareHardware).retry_on_fail(PERIOD),
+        |probe| {
+            probe.start().unwrap();
+            probe.run_for(Duration::from_secs(1));
+            assert!(RUNNING.get());
+            probe.power_down();
+            assert!(!RUNNING.get());
+            probe.run_for(PERIOD * 10);
+            assert_eq!(runs(), 1);
+            probe.power_up();
+            probe.run_for(PERIOD * 2);
+            assert_eq!(runs(), 2);
+        },
+    );
+}
+
+#[test]
+fn a_persistent_task_runs_once_ever() {
+    play(
+        First::Return(TaskResult::Success),
+        |config| {
+            config
+                .execute_when(ExecuteWhen::PrepareHardware)
+                .immediate()
+                .persistent_across_reboots()
+        },
+        |probe| {
+            probe.start().unwrap();
+            assert_eq!(runs(), 1);
+            finish(probe);
+            probe.start().unwrap();
+            assert_eq!(runs(), 1);
+            assert_eq!(probe.thread(|irql| module().times_run_get(irql)), Ok(1));
+            probe.thread(|_| drop(TASK.take()));
+            probe.machine.reboot().unwrap();
+            probe.start().unwrap();
+            assert_eq!(runs(), 1);
+            // Zero lets it run again.
+            probe.thread(|irql| module().times_run_set(irql, 0)).unwrap();
+            finish(probe);
+            probe.start().unwrap();
+            assert_eq!(runs(), 2);
+        },
+    );
+}
+
+#[test]
+fn times_run_set_to_zero_lets_a_done_task_run_at_once() {
+    play(
+        First::Return(TaskResult::Success),
+        |config| config.persistent_across_reboots(),
+        |probe| {
+            probe.start().unwrap();
+            let deferred = |probe: &mut Probe| {
+                probe.thread(|_| module().execute_now_deferred_ex()).unwrap();
+                probe.run_for(PERIOD);
+            };
+            deferred(probe);
+            deferred(probe);
+            assert_eq!(runs(), 1);
+            probe.thread(|irql| module().times_run_set(irql, 0)).unwrap();
+            deferred(probe);
+            assert_eq!(runs(), 2);
+        },
+    );
+}
+
+#[test]
+fn calls_that_ignore_the_result_give_as_many_runs() {
+    play(
+        First::Return(TaskResult::Fail),
+        |config| config,
+        |probe| {
+            probe.start().unwrap();
+            probe.thread(|irql| {
+                for _ in 0..50 {
+                    module().execute_now_deferred().unwrap();
+                    module().execute_now(irql).unwrap();
+                }
+            });
+            probe.run_for(PERIOD);
+            assert_eq!(runs(), 100);
+        },
+    );
+}
+
+#[test]
+fn calls_that_honour_the_result_stop_at_the_first_success() {
+    for (first, expected) in [
+        (TaskResult::Success, 1),
+        (TaskResult::SuccessButTryAgain, 2),
+        (TaskResult::Fail, 2),
+        (TaskResult::FailButTryAgain, 2),
+    ] {
+        play(
+            First::Return(first),
+            |config| config,
+            |probe| {
+                probe.start().unwrap();
+                probe.thread(|_| {
+                    for _ in 0..50 {
+                        module().execute_now_deferred_ex().unwrap();
+                    }
+                });
+                probe.run_for(PERIOD);
+                assert_eq!(runs(), expected, "{first:?}");
+            },
+        );
+    }
+}
+
+#[test]
+fn cancel_is_sticky_until_restart() {
+    play(
+        First::Return(TaskResult::Success),
+        |config| config.execute_when(ExecuteWhen::D0Entry).initial_delay(PERIOD),
+        |probe| {
+            probe.start().unwrap();
+            assert_eq!(probe.thread(|irql| module().cancel(irql)), Ok(Cancelled::Quiet));
+            probe.thread(|irql| {
+                assert_eq!(module().execute_now(irql), Err(NtStatus::CANCELLED));
+                assert_eq!(module().execute_now_deferred(), Err(NtStatus::CANCELLED));
+                assert_eq!(module().execute_now_deferred_ex(), Err(NtStatus::CANCELLED));
+            });
+            probe.power_down();
+            probe.power_up();
+            probe.run_for(PERIOD * 2);
+            assert_eq!(runs(), 0);
+            probe.thread(|_| module().restart()).unwrap();
+            probe.power_down();
+            probe.power_up();
+            probe.run_for(PERIOD * 2);
+            assert_eq!(runs(), 1);
+        },
+    );
+}
+
+#[test]
+fn cancel_from_the_task_itself_takes_effect_when_the_task_returns() {
+    play(
+        First::CancelAndTryAgain,
+        |config| config.execute_when(ExecuteWhen::D0Entry),
+        |probe| {
+            probe.start().unwrap();
+            probe.run_for(PERIOD);
+            assert_eq!(NOTED.take(), ["Ok(WhenTheTaskReturns)"]);
+            assert_eq!(runs(), 1);
+        },
+    );
+}
+
+#[test]
+fn close_waits_for_the_task() {
+    play(
+        First::Delay(Duration::from_secs(2)),
+        |config| config,
+        |probe| {
+            probe.start().unwrap();
+            probe.thread(|_| {
+                module().execute_now_deferred_ex().unwrap();
+                TASK.take();
+            });
+            probe.run_for(Duration::from_secs(1));
+            assert!(RUNNING.get());
+            probe.remove();
+            assert!(!RUNNING.get());
+        },
+    );
+}
+
+#[test]
+fn a_period_of_zero_is_refused_with_a_sentence() {
+    CONFIGURE.set(|config| config.retry_on_fail(Duration::ZERO));
+    let mut probe = Probe::new(Busy::DRIVER_ENTRY, 0);
+    let error = probe.start().unwrap_err();
+    assert!(error.to_string().contains("0xc000000d"), "{error}");
+}
+
+#[test]
+fn a_value_of_another_type_is_reported_and_the_policy_decides() {
+    const NAME: dmf::string::UnicodeStr<'static> = dmf::unicode_string!("OtherType");
+    let policies: [(Configure, usize); 2] = [
+        (|config| config, 1),
+        (|config| config.fail_closed(), 0),
+    ];
+    for (policy, expected) in policies {
+        thread_local!(static POLICY: Cell<Configure> = const { Cell::new(|config| config) });
+        POLICY.set(policy);
+        play(
+            First::Return(TaskResult::Fail),
+            |config| {
+                POLICY.get()(config)
+                    .persistent_across_reboots()
+                    .persistence_name(NAME)
+                    .on_persistence_failure(Busy::persistence_failed)
+            },
+            |probe| {
+                use ntsim::registry::Value;
+                let path = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\Probe\Parameters";
+                set_value(probe, path, "OtherType", Value::sz("text"));
+                probe.start().unwrap();
+                probe.thread(|_| module().execute_now_deferred_ex()).unwrap();
+                probe.run_for(PERIOD);
+                assert_eq!(runs(), expected);
+                assert_eq!(
+                    NOTED.take(),
+                    ["read of OtherType: STATUS_OBJECT_TYPE_MISMATCH (0xC0000024)"]
+                );
+            },
+        );
+    }
+}
+
+fn set_value(probe: &mut Probe, path: &str, name: &str, value: ntsim::registry::Value) {
+    let registry = probe.machine.registry_mut();
+    let key = registry.create(path, ntsim::registry::Volatility::Persistent).unwrap();
+    registry.set_value(key, name, value).unwrap();
+}
