@@ -55,6 +55,16 @@ impl crate::trace::Arg for Addr {
     }
 }
 
+/// A register or stack slot of a variadic call, which may hold anything: the
+/// trace leaves it out.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot(pub(crate) usize);
+
+impl crate::trace::Arg for Slot {
+    fn show(&self, _: &crate::kernel::Kernel, _: &mut String) {}
+}
+
 /// `UNICODE_STRING`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

@@ -24,6 +24,7 @@
 //! timer.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt::Write as _;
 
 use corosensei::stack::DefaultStack;
 use corosensei::Coroutine;
@@ -658,13 +659,16 @@ impl Kernel {
             self.stop(stop);
         }
         let mut text = String::new();
-        for (index, (name, value)) in args.iter().enumerate() {
-            if index > 0 {
+        for (name, value) in args {
+            let mut shown = String::new();
+            value.show(self, &mut shown);
+            if shown.is_empty() {
+                continue;
+            }
+            if !text.is_empty() {
                 text.push_str(", ");
             }
-            text.push_str(name);
-            text.push('=');
-            value.show(self, &mut text);
+            let _ = write!(text, "{name}={shown}");
         }
         self.context_mut(id).calls.push(OpenCall { name, args: text, told: false });
     }

@@ -12,7 +12,7 @@ const WARM_UP: u32 = 2;
 pub struct Hardware {
     present: bool,
     calibrated: bool,
-    /// Handshakes since power-up.
+    /// Handshakes since the sensor had power last.
     handshakes: u32,
     polls: u32,
 }
@@ -35,8 +35,8 @@ impl Hardware {
         }
     }
 
-    /// Power is there; the sensor begins to warm up.
-    pub fn power_up(&mut self) {
+    /// The sensor cools down without power.
+    pub fn power_down(&mut self) {
         self.handshakes = 0;
     }
 

@@ -81,7 +81,6 @@ impl Device for Sensor {
 
     fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result {
         dmf::println!("sensor: awake, from {}", cx.previous_state());
-        self.hardware.with(Hardware::power_up);
         let me = self.me.clone();
         let poller = Thread::spawn(cx.irql(), move |irql| {
             // Refused only if the device is already gone.
@@ -104,6 +103,9 @@ impl Device for Sensor {
         if let Some(poller) = self.poller.with(Option::take) {
             poller.join(cx.irql());
         }
+        // Here and not in D0Entry: by then the handshake may have begun, since
+        // a module's D0Entry comes before its owner's.
+        self.hardware.with(Hardware::power_down);
     }
 
     fn surprise_removal(&self, _cx: &mut SurpriseRemoval<'_>) {

@@ -13,12 +13,14 @@ use plan::FrontEnd;
 
 fn told(front_end: &FrontEnd, seed: u64) -> Vec<ntsim::trace::Line> {
     let mut machine = plan::prepare(front_end, MachineDir::in_memory(), seed).unwrap();
-    story::play(&mut machine, &plan::steps(), &mut |_| {}).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    story::play(&mut machine, &plan::steps(), &mut |_| {})
+        .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     machine.trace().to_vec()
 }
 
 fn image() -> FrontEnd {
-    let inf = std::env::var_os("SENSOR_INF").expect("SENSOR_INF: run `cargo xtask test`, which builds the image and names its INF");
+    let inf = std::env::var_os("SENSOR_INF")
+        .expect("SENSOR_INF: run `cargo xtask test`, which builds the image and names its INF");
     FrontEnd::Image(inf.into())
 }
 
@@ -37,12 +39,21 @@ fn image_and_linked_driver_make_the_same_calls_with_the_same_results() {
 #[test]
 fn the_image_tells_the_story_under_every_schedule() {
     for seed in 0..50 {
-        assert_eq!(plan::check(&told(&image(), seed)), Vec::<String>::new(), "seed {seed}");
+        assert_eq!(
+            plan::check(&told(&image(), seed)),
+            Vec::<String>::new(),
+            "seed {seed}"
+        );
     }
 }
 
 #[test]
 fn one_seed_gives_the_image_one_trace_byte_for_byte() {
-    let text = |seed| told(&image(), seed).iter().map(|line| format!("{line}\n")).collect::<String>();
+    let text = |seed| {
+        told(&image(), seed)
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+    };
     assert_eq!(text(5), text(5));
 }

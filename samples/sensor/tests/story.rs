@@ -14,26 +14,38 @@ use plan::FrontEnd;
 /// The story's trace under `seed`.
 fn told(seed: u64) -> Vec<ntsim::trace::Line> {
     let mut machine = plan::prepare(&FrontEnd::Host, MachineDir::in_memory(), seed).unwrap();
-    story::play(&mut machine, &plan::steps(), &mut |_| {}).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    story::play(&mut machine, &plan::steps(), &mut |_| {})
+        .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     machine.trace().to_vec()
 }
 
 #[test]
 fn the_story_comes_out_the_same_under_every_schedule() {
     for seed in 0..50 {
-        assert_eq!(plan::check(&told(seed)), Vec::<String>::new(), "seed {seed}");
+        assert_eq!(
+            plan::check(&told(seed)),
+            Vec::<String>::new(),
+            "seed {seed}"
+        );
     }
 }
 
 #[test]
 fn one_seed_tells_the_story_byte_for_byte() {
-    let text = |seed| told(seed).iter().map(|line| format!("{line}\n")).collect::<String>();
+    let text = |seed| {
+        told(seed)
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+    };
     assert_eq!(text(3), text(3));
 }
 
 #[test]
 fn ten_seeds_give_different_interleavings() {
-    let interleavings: BTreeSet<_> = (0..10).map(|seed| plan::driver_visible(&told(seed))).collect();
+    let interleavings: BTreeSet<_> = (0..10)
+        .map(|seed| plan::driver_visible(&told(seed)))
+        .collect();
     assert!(interleavings.len() > 1);
 }
 

@@ -50,7 +50,11 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::from(1)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match play(&options) {
@@ -67,7 +71,8 @@ fn main() -> ExitCode {
 fn play(options: &Options) -> Result<bool, String> {
     let front_end = options.inf.clone().map_or(FrontEnd::Host, FrontEnd::Image);
     let dir = MachineDir::create(&options.machine).map_err(|error| error.to_string())?;
-    let mut machine = plan::prepare(&front_end, dir, options.seed).map_err(|error| error.to_string())?;
+    let mut machine =
+        plan::prepare(&front_end, dir, options.seed).map_err(|error| error.to_string())?;
 
     if !options.json {
         println!("seed {}: the sensor's story, in virtual time", options.seed);
@@ -84,7 +89,10 @@ fn play(options: &Options) -> Result<bool, String> {
 
     if options.json {
         let outcome = Outcome::new(&machine, options.seed, front_end.name(), &result);
-        println!("{}", serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?
+        );
     }
     if let Err(error) = result {
         eprintln!("{}", explain(options, &error));
@@ -101,7 +109,10 @@ fn play(options: &Options) -> Result<bool, String> {
     if !options.json {
         let virtual_seconds = machine.now().as_secs();
         println!();
-        println!("{virtual_seconds} virtual seconds in {:.3} s; nothing leaked, no rule broken", took.as_secs_f64());
+        println!(
+            "{virtual_seconds} virtual seconds in {:.3} s; nothing leaked, no rule broken",
+            took.as_secs_f64()
+        );
         println!("{}", leads(options, &front_end, &machine));
     }
     Ok(true)
@@ -112,7 +123,12 @@ fn write_trace(options: &Options, machine: &Machine) -> Result<(), String> {
     for line in machine.trace() {
         let _ = writeln!(text, "{line}");
     }
-    std::fs::write(&options.trace, text).map_err(|error| format!("{}: cannot write the trace: {error}", options.trace.display()))
+    std::fs::write(&options.trace, text).map_err(|error| {
+        format!(
+            "{}: cannot write the trace: {error}",
+            options.trace.display()
+        )
+    })
 }
 
 fn replay(options: &Options) -> String {
@@ -138,11 +154,19 @@ fn leads(options: &Options, front_end: &FrontEnd, machine: &Machine) -> String {
     if let Some(registry) = machine.dir().registry_path() {
         row("registry", registry.display().to_string());
     }
-    let other = if options.host { "cargo xtask demo" } else { "cargo xtask demo --host" };
+    let other = if options.host {
+        "cargo xtask demo"
+    } else {
+        "cargo xtask demo --host"
+    };
     let _ = write!(
         text,
         "try next\n  {other:<36} the same story, {}\n  cargo xtask demo --seed 1            another schedule\n  cargo xtask test                     the whole test suite",
-        if options.host { "told by the image" } else { "linked natively" },
+        if options.host {
+            "told by the image"
+        } else {
+            "linked natively"
+        },
     );
     text
 }

@@ -54,7 +54,10 @@ pub fn prepare(front_end: &FrontEnd, dir: MachineDir, seed: u64) -> Result<Machi
                 .and_then(|inf| inf.validate_for(Architecture::Amd64))
                 .map_err(ntsim::store::StoreError::from)?;
             // The package's image is this program, so its file is empty.
-            let files = BTreeMap::from([("sensor.inf".to_owned(), inf.into_bytes()), ("sensor.sys".to_owned(), Vec::new())]);
+            let files = BTreeMap::from([
+                ("sensor.inf".to_owned(), inf.into_bytes()),
+                ("sensor.sys".to_owned(), Vec::new()),
+            ]);
             machine.install_package(&package, PackageSource::Memory(&files))?;
             machine.link_driver("DmfSensor", sensor::Sensor::DRIVER_ENTRY);
         }
@@ -110,19 +113,66 @@ pub fn check(trace: &[Line]) -> Vec<String> {
         }
     };
     let count = |part: &str| said.iter().filter(|(_, text)| text.contains(part)).count();
-    expect("the hardware was prepared at both boots", count("hardware ready"), 2);
-    expect("the sensor was provisioned once ever", count("provisioned"), 1);
-    expect("the handshake was tried again, at both boots", count("try again in 2 s"), 4);
-    expect("the handshake was answered, at both boots", count("attempt 3: answered"), 2);
-    expect("the sensor woke from its first start, its sleep and the reboot", count("awake, from"), 3);
-    expect("each loss of power cut a sleep short", count("sleep cut short after"), 3);
-    expect("the first of them after 4.2 s", count("cut short after 4.2 s"), 1);
+    expect(
+        "the hardware was prepared at both boots",
+        count("hardware ready"),
+        2,
+    );
+    expect(
+        "the sensor was provisioned once ever",
+        count("provisioned"),
+        1,
+    );
+    expect(
+        "the handshake was tried again, at both boots",
+        count("try again in 2 s"),
+        4,
+    );
+    expect(
+        "the handshake was answered, at both boots",
+        count("attempt 3: answered"),
+        2,
+    );
+    expect(
+        "the sensor woke from its first start, its sleep and the reboot",
+        count("awake, from"),
+        3,
+    );
+    expect(
+        "each loss of power cut a sleep short",
+        count("sleep cut short after"),
+        3,
+    );
+    expect(
+        "the first of them after 4.2 s",
+        count("cut short after 4.2 s"),
+        1,
+    );
     expect("the surprise removal was noticed", count("sensor: gone"), 1);
-    expect("the sensor was polled every ten seconds", count("poll #"), 4 + 3 + 4);
-    expect("the driver was unloaded twice with nothing left behind", unloads(trace), 2);
-    let attempts: Vec<u64> = said.iter().filter(|(_, text)| text.contains("handshake attempt")).map(|(time, _)| *time).collect();
-    let spaced = attempts.chunks(3).all(|boot| boot.windows(2).all(|pair| (20_000_000..20_400_000).contains(&(pair[1] - pair[0]))));
-    expect("two seconds, to the clock's tick, lay between handshakes", usize::from(spaced), 1);
+    expect(
+        "the sensor was polled every ten seconds",
+        count("poll #"),
+        4 + 3 + 4,
+    );
+    expect(
+        "the driver was unloaded twice with nothing left behind",
+        unloads(trace),
+        2,
+    );
+    let attempts: Vec<u64> = said
+        .iter()
+        .filter(|(_, text)| text.contains("handshake attempt"))
+        .map(|(time, _)| *time)
+        .collect();
+    let spaced = attempts.chunks(3).all(|boot| {
+        boot.windows(2)
+            .all(|pair| (20_000_000..20_400_000).contains(&(pair[1] - pair[0])))
+    });
+    expect(
+        "two seconds, to the clock's tick, lay between handshakes",
+        usize::from(spaced),
+        1,
+    );
     wrong
 }
 
