@@ -178,7 +178,10 @@ impl Key {
         match status {
             status if status.is_success() => Ok(value),
             NtStatus::OBJECT_NAME_NOT_FOUND => Err(QueryError::NotFound),
-            NtStatus::OBJECT_TYPE_MISMATCH => Err(QueryError::WrongType),
+            // A value that is larger than four bytes is not looked at any closer.
+            NtStatus::OBJECT_TYPE_MISMATCH | NtStatus::BUFFER_OVERFLOW => {
+                Err(QueryError::WrongType)
+            }
             status => Err(QueryError::Failed(status)),
         }
     }

@@ -6,6 +6,7 @@
 mod probe;
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use dmf::prelude::*;
@@ -22,21 +23,28 @@ struct Sleepy {
 
 thread_local! {
     static SLOTS: Cell<usize> = const { Cell::new(1) };
-    static SLEEP: RefCell<Option<Handle<AlertableSleep>>> = const { RefCell::new(None) };
+    /// Not dropped with the test's thread, where there is no kernel to free it.
+    static SLEEP: RefCell<Option<ManuallyDrop<Handle<AlertableSleep>>>> =
+        const { RefCell::new(None) };
     static OUTCOMES: RefCell<Vec<Result<SleepOutcome>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Device for Sleepy {
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
         let sleep = add.module(AlertableSleep::config().event_count(SLOTS.get()))?;
-        SLEEP.set(Some(sleep.clone()));
+        SLEEP.set(Some(ManuallyDrop::new(sleep.clone())));
         Ok(Sleepy { _sleep: sleep })
     }
 }
 
 /// The module of the device. Only for threads of the machine.
 fn module() -> Handle<AlertableSleep> {
-    SLEEP.with_borrow(|sleep| sleep.clone().unwrap())
+    SLEEP.with_borrow(|sleep| sleep.as_deref().cloned().unwrap())
+}
+
+/// Drops the test's handle. Only for threads of the machine.
+fn forget_module() {
+    drop(SLEEP.take().map(ManuallyDrop::into_inner));
 }
 
 /// Plays `test` on a machine whose device has `slots` slots, under several schedules.
@@ -47,7 +55,7 @@ fn with_slots(slots: usize, test: impl Fn(&mut Probe)) {
         let mut probe = Probe::started(Sleepy::DRIVER_ENTRY, seed);
         test(&mut probe);
         if !probe.machine.started_devices().is_empty() {
-            probe.thread(|_| drop(SLEEP.take()));
+            probe.thread(|_| forget_module());
             probe.remove();
         }
     }
@@ -106,7 +114,10 @@ fn abort_before_sleep_makes_the_sleep_return_at_once_until_reset() {
             assert_eq!(module().abort(0), Ok(Woken::Nobody));
             let start = Instant::now();
             for _ in 0..2 {
-                assert!(matches!(module().sleep(irql, 0, LONG), Ok(SleepOutcome::Aborted(_))));
+                assert!(matches!(
+                    module().sleep(irql, 0, LONG),
+                    Ok(SleepOutcome::Aborted(_))
+                ));
             }
             let Ok(SleepOutcome::Aborted(seen)) = module().try_sleep(0) else {
                 panic!("the abort latches");
@@ -128,7 +139,10 @@ fn a_reset_does_not_lose_an_abort_that_came_later() {
             };
             module().abort(0).unwrap();
             assert_eq!(module().reset_for_reuse(0, seen), Ok(Reset::StillAborted));
-            assert!(matches!(module().sleep(irql, 0, LONG), Ok(SleepOutcome::Aborted(_))));
+            assert!(matches!(
+                module().sleep(irql, 0, LONG),
+                Ok(SleepOutcome::Aborted(_))
+            ));
         });
     });
 }
@@ -152,13 +166,19 @@ fn slots_are_independent_and_abort_all_reaches_all() {
 fn a_bad_index_and_a_second_sleeper_are_refused() {
     with_slots(2, |probe| {
         probe.thread(|irql| {
-            assert_eq!(module().sleep(irql, 2, SHORT), Err(NtStatus::INVALID_PARAMETER));
+            assert_eq!(
+                module().sleep(irql, 2, SHORT),
+                Err(NtStatus::INVALID_PARAMETER)
+            );
             assert_eq!(module().abort(2), Err(NtStatus::INVALID_PARAMETER));
             let thread = sleeper(irql, 0, SHORT * 5);
             dmf::sync::delay(irql, SHORT);
             assert_eq!(module().sleep(irql, 0, SHORT), Err(NtStatus::DEVICE_BUSY));
             assert_eq!(module().try_sleep(0), Err(NtStatus::DEVICE_BUSY));
-            assert_eq!(module().take_sleeper(0).map(drop), Err(NtStatus::DEVICE_BUSY));
+            assert_eq!(
+                module().take_sleeper(0).map(drop),
+                Err(NtStatus::DEVICE_BUSY)
+            );
             thread.join(irql);
             assert_eq!(outcomes(), [Ok(SleepOutcome::Elapsed)]);
         });
@@ -189,21 +209,21 @@ fn close_wakes_the_sleepers_and_waits_for_them_to_leave() {
         let threads = probe.thread(|irql| {
             let threads = [sleeper(irql, 0, LONG), sleeper(irql, 1, LONG)];
             dmf::sync::delay(irql, SHORT);
-            drop(SLEEP.take());
+            forget_module();
             threads
         });
         // A sleeper that had not left would be found here: its handle is
         // memory that the driver leaves behind, or frees under it.
         let device = probe.device.clone();
         let removed = probe.machine.remove_device(&device);
-        drop(threads_joined(probe, threads));
+        join_all(probe, threads);
         removed.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(outcomes(), [Ok(SleepOutcome::Closing); 2]);
     });
 }
 
-fn threads_joined(probe: &mut Probe, threads: [Thread; 2]) -> usize {
-    probe.thread(move |irql| threads.into_iter().map(|thread| thread.join(irql)).count())
+fn join_all(probe: &mut Probe, threads: [Thread; 2]) {
+    probe.thread(move |irql| threads.into_iter().for_each(|thread| thread.join(irql)));
 }
 
 #[test]
@@ -213,7 +233,8 @@ fn an_event_count_of_zero_is_refused_with_a_sentence() {
     let error = probe.start().unwrap_err();
     assert!(error.to_string().contains("0xc000000d"), "{error}");
     let said = probe.machine.trace().iter().any(|line| {
-        line.to_string().contains("event_count = 0: a module needs at least one event")
+        line.to_string()
+            .contains("event_count = 0: a module needs at least one event")
     });
     assert!(said);
 }

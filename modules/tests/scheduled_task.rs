@@ -6,6 +6,7 @@
 mod probe;
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use dmf::prelude::*;
@@ -37,21 +38,31 @@ thread_local! {
     static FIRST: Cell<First> = const { Cell::new(First::Return(TaskResult::Success)) };
     static RUNS: RefCell<Vec<(Trigger, u32)>> = const { RefCell::new(Vec::new()) };
     static RUNNING: Cell<bool> = const { Cell::new(false) };
-    static TASK: RefCell<Option<Handle<ScheduledTask>>> = const { RefCell::new(None) };
+    /// Not dropped with the test's thread, where there is no kernel to free it.
+    static TASK: RefCell<Option<ManuallyDrop<Handle<ScheduledTask>>>> =
+        const { RefCell::new(None) };
+    /// Whether the test keeps a handle. If the start fails, that would be memory
+    /// that the driver leaves behind.
+    static KEEP: Cell<bool> = const { Cell::new(true) };
     static NOTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Device for Busy {
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
         let task = add.module(CONFIGURE.get()(ScheduledTask::config(Busy::run)))?;
-        TASK.set(Some(task.clone()));
+        if KEEP.get() {
+            TASK.set(Some(ManuallyDrop::new(task.clone())));
+        }
         Ok(Busy { _task: task })
     }
 }
 
 impl Busy {
     fn run(&self, task: &mut Task<'_>) -> TaskResult {
-        assert!(!RUNNING.replace(true), "callbacks of one task never overlap");
+        assert!(
+            !RUNNING.replace(true),
+            "callbacks of one task never overlap"
+        );
         let first = RUNS.with_borrow_mut(|runs| {
             runs.push((task.trigger(), task.attempt()));
             runs.len() == 1
@@ -76,7 +87,12 @@ impl Busy {
     }
 
     fn persistence_failed(&self, failure: &mut PersistenceFailure<'_>) {
-        note(format!("{} of {}: {}", failure.operation(), failure.name(), failure.status()));
+        note(format!(
+            "{} of {}: {}",
+            failure.operation(),
+            failure.name(),
+            failure.status()
+        ));
     }
 }
 
@@ -86,7 +102,12 @@ fn note(text: String) {
 
 /// The module of the device. Only for threads of the machine.
 fn module() -> Handle<ScheduledTask> {
-    TASK.with_borrow(|task| task.clone().unwrap())
+    TASK.with_borrow(|task| task.as_deref().cloned().unwrap())
+}
+
+/// Drops the test's handle. Only for threads of the machine.
+fn forget_module() {
+    drop(TASK.take().map(ManuallyDrop::into_inner));
 }
 
 fn runs() -> usize {
@@ -101,6 +122,7 @@ fn play(first: First, configure: Configure, test: impl Fn(&mut Probe)) {
         RUNS.take();
         NOTED.take();
         RUNNING.set(false);
+        KEEP.set(true);
         let mut probe = Probe::new(Busy::DRIVER_ENTRY, seed);
         test(&mut probe);
         finish(&mut probe);
@@ -110,7 +132,7 @@ fn play(first: First, configure: Configure, test: impl Fn(&mut Probe)) {
 /// Removes the device, if it is there.
 fn finish(probe: &mut Probe) {
     if !probe.machine.started_devices().is_empty() {
-        probe.thread(|_| drop(TASK.take()));
+        probe.thread(|_| forget_module());
         probe.remove();
     }
 }
@@ -123,7 +145,11 @@ fn each_result_has_its_effect_at_each_moment_in_each_mode() {
 
     const MOMENTS: [(Configure, Configure); 2] = [
         (
-            |config| config.execute_when(ExecuteWhen::PrepareHardware).immediate(),
+            |config| {
+                config
+                    .execute_when(ExecuteWhen::PrepareHardware)
+                    .immediate()
+            },
             |config| config.execute_when(ExecuteWhen::PrepareHardware).deferred(),
         ),
         (
@@ -146,6 +172,7 @@ fn each_result_has_its_effect_at_each_moment_in_each_mode() {
                 assert_eq!(runs(), deferred_runs, "deferred, {result:?}");
             });
             play(First::Return(result), immediate, |probe| {
+                KEEP.set(immediate_runs.is_some());
                 let started = probe.start();
                 if let Some(immediate_runs) = immediate_runs {
                     started.unwrap();
@@ -153,10 +180,10 @@ fn each_result_has_its_effect_at_each_moment_in_each_mode() {
                     probe.run_for(PERIOD);
                     assert_eq!(runs(), immediate_runs, "immediate, {result:?}");
                 } else {
-                    assert!(started.unwrap_err().to_string().contains("0xc0000001"));
+                    let error = started.unwrap_err().to_string();
+                    assert!(error.contains("0xc0000001"), "{error}");
                     probe.run_for(PERIOD);
                     assert_eq!(runs(), 1, "no timer is left armed, {result:?}");
-                    probe.thread(|_| drop(TASK.take()));
                 }
             });
         }
@@ -167,7 +194,11 @@ fn each_result_has_its_effect_at_each_moment_in_each_mode() {
 fn a_retry_that_is_pending_at_power_down_runs_after_power_up() {
     play(
         First::Return(TaskResult::FailButTryAgain),
-        |config| config.execute_when(ExecuteWhen::D0Entry).retry_on_fail(PERIOD),
+        |config| {
+            config
+                .execute_when(ExecuteWhen::D0Entry)
+                .retry_on_fail(PERIOD)
+        },
         |probe| {
             probe.start().unwrap();
             probe.run_for(Duration::from_secs(1));
@@ -186,7 +217,11 @@ fn a_retry_that_is_pending_at_power_down_runs_after_power_up() {
 fn a_power_down_during_the_callback_waits_for_it_and_keeps_its_retry() {
     play(
         First::Delay(Duration::from_secs(2)),
-        |config| config.execute_when(ExecuteWhen::PrepareHardware).retry_on_fail(PERIOD),
+        |config| {
+            config
+                .execute_when(ExecuteWhen::PrepareHardware)
+                .retry_on_fail(PERIOD)
+        },
         |probe| {
             probe.start().unwrap();
             probe.run_for(Duration::from_secs(1));
@@ -219,12 +254,14 @@ fn a_persistent_task_runs_once_ever() {
             probe.start().unwrap();
             assert_eq!(runs(), 1);
             assert_eq!(probe.thread(|irql| module().times_run_get(irql)), Ok(1));
-            probe.thread(|_| drop(TASK.take()));
+            probe.thread(|_| forget_module());
             probe.machine.reboot().unwrap();
             probe.start().unwrap();
             assert_eq!(runs(), 1);
             // Zero lets it run again.
-            probe.thread(|irql| module().times_run_set(irql, 0)).unwrap();
+            probe
+                .thread(|irql| module().times_run_set(irql, 0))
+                .unwrap();
             finish(probe);
             probe.start().unwrap();
             assert_eq!(runs(), 2);
@@ -240,13 +277,17 @@ fn times_run_set_to_zero_lets_a_done_task_run_at_once() {
         |probe| {
             probe.start().unwrap();
             let deferred = |probe: &mut Probe| {
-                probe.thread(|_| module().execute_now_deferred_ex()).unwrap();
+                probe
+                    .thread(|_| module().execute_now_deferred_ex())
+                    .unwrap();
                 probe.run_for(PERIOD);
             };
             deferred(probe);
             deferred(probe);
             assert_eq!(runs(), 1);
-            probe.thread(|irql| module().times_run_set(irql, 0)).unwrap();
+            probe
+                .thread(|irql| module().times_run_set(irql, 0))
+                .unwrap();
             deferred(probe);
             assert_eq!(runs(), 2);
         },
@@ -301,10 +342,17 @@ fn calls_that_honour_the_result_stop_at_the_first_success() {
 fn cancel_is_sticky_until_restart() {
     play(
         First::Return(TaskResult::Success),
-        |config| config.execute_when(ExecuteWhen::D0Entry).initial_delay(PERIOD),
+        |config| {
+            config
+                .execute_when(ExecuteWhen::D0Entry)
+                .initial_delay(PERIOD)
+        },
         |probe| {
             probe.start().unwrap();
-            assert_eq!(probe.thread(|irql| module().cancel(irql)), Ok(Cancelled::Quiet));
+            assert_eq!(
+                probe.thread(|irql| module().cancel(irql)),
+                Ok(Cancelled::Quiet)
+            );
             probe.thread(|irql| {
                 assert_eq!(module().execute_now(irql), Err(NtStatus::CANCELLED));
                 assert_eq!(module().execute_now_deferred(), Err(NtStatus::CANCELLED));
@@ -346,7 +394,7 @@ fn close_waits_for_the_task() {
             probe.start().unwrap();
             probe.thread(|_| {
                 module().execute_now_deferred_ex().unwrap();
-                TASK.take();
+                forget_module();
             });
             probe.run_for(Duration::from_secs(1));
             assert!(RUNNING.get());
@@ -358,6 +406,7 @@ fn close_waits_for_the_task() {
 
 #[test]
 fn a_period_of_zero_is_refused_with_a_sentence() {
+    KEEP.set(false);
     CONFIGURE.set(|config| config.retry_on_fail(Duration::ZERO));
     let mut probe = Probe::new(Busy::DRIVER_ENTRY, 0);
     let error = probe.start().unwrap_err();
@@ -367,10 +416,8 @@ fn a_period_of_zero_is_refused_with_a_sentence() {
 #[test]
 fn a_value_of_another_type_is_reported_and_the_policy_decides() {
     const NAME: dmf::string::UnicodeStr<'static> = dmf::unicode_string!("OtherType");
-    let policies: [(Configure, usize); 2] = [
-        (|config| config, 1),
-        (|config| config.fail_closed(), 0),
-    ];
+    let policies: [(Configure, usize); 2] =
+        [(|config| config, 1), (|config| config.fail_closed(), 0)];
     for (policy, expected) in policies {
         thread_local!(static POLICY: Cell<Configure> = const { Cell::new(|config| config) });
         POLICY.set(policy);
@@ -387,7 +434,9 @@ fn a_value_of_another_type_is_reported_and_the_policy_decides() {
                 let path = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\Probe\Parameters";
                 set_value(probe, path, "OtherType", Value::sz("text"));
                 probe.start().unwrap();
-                probe.thread(|_| module().execute_now_deferred_ex()).unwrap();
+                probe
+                    .thread(|_| module().execute_now_deferred_ex())
+                    .unwrap();
                 probe.run_for(PERIOD);
                 assert_eq!(runs(), expected);
                 assert_eq!(
@@ -401,6 +450,8 @@ fn a_value_of_another_type_is_reported_and_the_policy_decides() {
 
 fn set_value(probe: &mut Probe, path: &str, name: &str, value: ntsim::registry::Value) {
     let registry = probe.machine.registry_mut();
-    let key = registry.create(path, ntsim::registry::Volatility::Persistent).unwrap();
+    let key = registry
+        .create(path, ntsim::registry::Volatility::Persistent)
+        .unwrap();
     registry.set_value(key, name, value).unwrap();
 }

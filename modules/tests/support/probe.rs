@@ -72,7 +72,10 @@ pub struct Probe {
 impl Probe {
     /// The driver is installed, the device is there and not started.
     pub fn new(entry: DriverEntry, seed: u64) -> Self {
-        let mut machine = Machine::new(Settings { seed, ..Settings::default() });
+        let mut machine = Machine::new(Settings {
+            seed,
+            ..Settings::default()
+        });
         let date = DriverDate::new(2026, 1, 1).unwrap();
         let inf = stamp(INX, &StampOptions::new(date, [0, 1, 0, 0]));
         let package = Inf::parse("probe.inf", inf.as_bytes())
@@ -82,7 +85,9 @@ impl Probe {
             ("probe.inf".to_owned(), inf.into_bytes()),
             ("probe.sys".to_owned(), Vec::new()),
         ]);
-        machine.install_package(&package, PackageSource::Memory(&files)).unwrap();
+        machine
+            .install_package(&package, PackageSource::Memory(&files))
+            .unwrap();
         machine.link_driver("Probe", entry);
         let device = machine.plug_in(r"Root\Probe").unwrap();
         Self { machine, device }
@@ -91,7 +96,9 @@ impl Probe {
     /// The same, started.
     pub fn started(entry: DriverEntry, seed: u64) -> Self {
         let mut probe = Self::new(entry, seed);
-        probe.start().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        probe
+            .start()
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         probe
     }
 
@@ -100,21 +107,29 @@ impl Probe {
     }
 
     pub fn power_down(&mut self) {
-        self.machine.power_down(&self.device).unwrap_or_else(|error| panic!("{error}"));
+        self.machine
+            .power_down(&self.device)
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     pub fn power_up(&mut self) {
-        self.machine.power_up(&self.device).unwrap_or_else(|error| panic!("{error}"));
+        self.machine
+            .power_up(&self.device)
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Removes the device. The driver is unloaded, and the simulator reports
     /// what it left behind.
     pub fn remove(&mut self) {
-        self.machine.remove_device(&self.device).unwrap_or_else(|error| panic!("{error}"));
+        self.machine
+            .remove_device(&self.device)
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     pub fn run_for(&mut self, time: Duration) {
-        self.machine.run_for(time).unwrap_or_else(|error| panic!("{error}"));
+        self.machine
+            .run_for(time)
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Runs `body` on a system thread of the machine.
