@@ -95,6 +95,23 @@ pub(crate) fn param<'a, T: Word>(label: &'static str, value: &'a T) -> Param<'a>
 /// current context. The call and its result are traced; a routine that returns
 /// at another IRQL is a bug check.
 pub(crate) fn callback<R: Word>(name: &'static str, routine: usize, params: &[Param<'_>]) -> R {
+    callback_returning_at(name, routine, params, |before, after| {
+        BugCheck::wdf(
+            0xE,
+            [u64::from(before), u64::from(after), 0],
+            format!("{name} was called at IRQL {before} and returned at {after}"),
+        )
+    })
+}
+
+/// As [`callback`], with a bug check of its own for a routine that returns at
+/// another IRQL than the one it was called at.
+pub(crate) fn callback_returning_at<R: Word>(
+    name: &'static str,
+    routine: usize,
+    params: &[Param<'_>],
+    other_irql: impl FnOnce(u8, u8) -> BugCheck,
+) -> R {
     let (abi, irql) = kernel(|k| {
         let args = params
             .iter()
@@ -115,11 +132,17 @@ pub(crate) fn callback<R: Word>(name: &'static str, routine: usize, params: &[Pa
         *word = param.word;
     }
     let result = R::from_word(invoke(abi, routine, &words));
-    kernel(|k| returned(k, name, irql, &result));
+    kernel(|k| returned(k, name, irql, &result, other_irql));
     result
 }
 
-fn returned(k: &mut Kernel, name: &'static str, before: u8, result: &dyn Arg) {
+fn returned(
+    k: &mut Kernel,
+    name: &'static str,
+    before: u8,
+    result: &dyn Arg,
+    other_irql: impl FnOnce(u8, u8) -> BugCheck,
+) {
     let mut text = String::new();
     result.show(k, &mut text);
     let id = k.running();
@@ -128,11 +151,7 @@ fn returned(k: &mut Kernel, name: &'static str, before: u8, result: &dyn Arg) {
     k.log(Event::Return { name, result: text });
     let after = k.irql();
     if after != before {
-        k.bug_check(BugCheck::wdf(
-            0xE,
-            [u64::from(before), u64::from(after), 0],
-            format!("{name} was called at IRQL {before} and returned at {after}"),
-        ));
+        k.bug_check(other_irql(before, after));
     }
 }
 

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The executive (`Ex`): pool and work items.
+//! The executive (`Ex`): pool, work items and locks.
 
+pub(crate) mod fast_mutex;
+pub(crate) mod list;
 pub(crate) mod pool;
+pub(crate) mod rundown;
+pub(crate) mod shared_lock;
+pub(crate) mod uuid;
+pub(crate) mod work_item;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -14,6 +20,12 @@ use crate::trap::kernel;
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) pool: pool::Pool,
+    /// The driver's queued work items.
+    work_items: work_item::Queued,
+    fast_mutexes: fast_mutex::Held,
+    shared_locks: shared_lock::Held,
+    /// UUIDs handed out so far.
+    uuids: u64,
     work: VecDeque<Job>,
     /// Numbers of worker threads that are busy.
     busy: BTreeSet<u32>,

@@ -2,6 +2,9 @@
 
 //! The I/O manager (`Io`): drivers, their objects, loading and unloading.
 
+pub(crate) mod remove_lock;
+pub(crate) mod work_item;
+
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -22,6 +25,9 @@ pub(crate) struct DriverId(pub(crate) usize);
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) handles: Handles,
+    /// The tags with which remove locks are held.
+    remove_locks: remove_lock::Tags,
+    work_items: work_item::Items,
     pub(crate) drivers: Vec<Driver>,
     /// The address ranges of loaded images, also of unloaded ones.
     images: Vec<Range<usize>>,

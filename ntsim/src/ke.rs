@@ -6,9 +6,12 @@
 pub(crate) mod dispatcher;
 pub(crate) mod dpc;
 pub(crate) mod event;
+pub(crate) mod guarded_region;
 pub(crate) mod irql;
 pub(crate) mod mutex;
+pub(crate) mod processor;
 pub(crate) mod semaphore;
+pub(crate) mod sleep;
 pub(crate) mod spin_lock;
 pub(crate) mod thread;
 pub(crate) mod time;
@@ -33,6 +36,12 @@ pub(crate) struct State {
     pub(crate) driver_threads: u32,
     /// Spin locks that are held, by address, with their holder.
     pub(crate) spin_locks: HashMap<usize, ContextId>,
+    /// Who spins on in-stack queued spin locks, in order.
+    pub(crate) spin_queues: HashMap<usize, std::collections::VecDeque<ContextId>>,
+    /// Nesting of guarded regions, of threads that are in one.
+    pub(crate) guarded_regions: HashMap<dispatcher::ThreadId, u32>,
+    /// Which context holds which processor, as far as anybody has asked.
+    pub(crate) processors: Vec<Option<ContextId>>,
     /// The kernel timers that are set, by address.
     pub(crate) set_timers: BTreeMap<usize, timer::Set>,
 }
@@ -49,13 +58,13 @@ pub(crate) fn context_ends(k: &mut Kernel, id: ContextId, irql: u8) {
             format!("{name} returned at IRQL {irql} instead of {expected}"),
         ));
     }
-    if let Some((lock, _)) = k.ke.spin_locks.iter().find(|(_, holder)| **holder == id) {
-        let lock = *lock;
+    let spin_lock = k.ke.spin_locks.iter().filter(|(_, holder)| **holder == id).map(|(lock, _)| *lock).min();
+    if let Some(lock) = spin_lock.or_else(|| crate::ex::shared_lock::held_by(k, id)) {
         let name = k.context(id).name.clone();
         k.bug_check(BugCheck::verifier(
             0x32,
             [lock as u64, 0, 0],
-            format!("{name} returned while it holds a spin lock"),
+            format!("{name} returned while it holds {}", k.name_of(lock).unwrap_or("a lock")),
         ));
     }
     if let Some(thread) = k.context(id).thread {

@@ -127,3 +127,23 @@ fn change_references(k: &mut Kernel, object: usize, by: i32) -> isize {
         )),
     }
 }
+
+/// `ZwWaitForSingleObject`, for threads.
+pub(crate) fn zw_wait_for_single_object(
+    Addr(handle): Addr,
+    alertable: u8,
+    timeout: *const i64,
+) -> i32 {
+    let found = kernel(|k| {
+        crate::ke::irql::passive(k, "ZwWaitForSingleObject");
+        look_up(k, handle)
+    });
+    match found {
+        Some(Handle::Thread(id)) => {
+            let object = id.address() as *mut crate::ke::dispatcher::Header;
+            crate::ke::wait::ke_wait_for_single_object(object, 0, 0, alertable, timeout)
+        }
+        Some(Handle::Key(_)) => STATUS_OBJECT_TYPE_MISMATCH,
+        None => STATUS_INVALID_HANDLE,
+    }
+}

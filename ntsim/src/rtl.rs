@@ -2,7 +2,10 @@
 
 //! The run-time library (`Rtl`), debug output and bug checks.
 
-use crate::access::{Addr, UnicodeString, peek, peek_bytes, peek_c_str, peek_unicode, poke};
+pub(crate) mod string;
+pub(crate) mod time;
+
+use crate::access::{Addr, Slot, UnicodeString, peek, peek_bytes, peek_c_str, peek_unicode, poke};
 use crate::bugcheck::{BugCheck, RUST_PANIC};
 use crate::kernel::Kernel;
 use crate::trace::Event;
@@ -29,14 +32,14 @@ pub(crate) fn ke_bug_check(code: u32) {
 /// `DbgPrint`: the arguments are those of a variadic call, as many as its
 /// format asks for.
 #[expect(clippy::too_many_arguments, reason = "the registers and stack slots of a variadic call")]
-pub(crate) fn dbg_print(format: *const u8, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize, g: usize, h: usize) -> i32 {
-    print(format, &[a, b, c, d, e, f, g, h])
+pub(crate) fn dbg_print(format: *const u8, a: Slot, b: Slot, c: Slot, d: Slot, e: Slot, f: Slot, g: Slot, h: Slot) -> i32 {
+    print(format, &[a, b, c, d, e, f, g, h].map(|Slot(word)| word))
 }
 
 /// `DbgPrintEx`; every component and level is shown.
 #[expect(clippy::too_many_arguments, reason = "the registers and stack slots of a variadic call")]
-pub(crate) fn dbg_print_ex(_component: u32, _level: u32, format: *const u8, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize, g: usize) -> i32 {
-    print(format, &[a, b, c, d, e, f, g])
+pub(crate) fn dbg_print_ex(_component: u32, _level: u32, format: *const u8, a: Slot, b: Slot, c: Slot, d: Slot, e: Slot, f: Slot, g: Slot) -> i32 {
+    print(format, &[a, b, c, d, e, f, g].map(|Slot(word)| word))
 }
 
 fn print(format: *const u8, arguments: &[usize]) -> i32 {
@@ -55,12 +58,13 @@ fn message(k: &mut Kernel, text: &str) {
 /// `printf` as the kernel's debug output knows it: `d i u x X p c s S Z` with
 /// flags, width, precision and the length prefixes `h l ll I64 w`.
 fn format_message(format: &[u8], arguments: &[usize]) -> String {
-    let mut out = String::new();
+    // Bytes, so that text which is UTF-8 already comes through whole.
+    let mut out = Vec::new();
     let mut arguments = arguments.iter().copied();
     let mut rest = format.iter().copied().peekable();
     while let Some(byte) = rest.next() {
         if byte != b'%' {
-            out.push(char::from(byte));
+            out.push(byte);
             continue;
         }
         let mut flags = Vec::new();
@@ -106,58 +110,62 @@ fn format_message(format: &[u8], arguments: &[usize]) -> String {
         }
         let Some(kind) = rest.next() else { break };
         let mut next = || arguments.next().unwrap_or(0);
-        let text = match kind {
-            b'%' => "%".to_owned(),
+        let text: Vec<u8> = match kind {
+            b'%' => b"%".to_vec(),
             b'd' | b'i' => {
                 let value = next();
-                if long >= 2 {
-                    (value as u64).cast_signed().to_string()
+                let value = if long >= 2 {
+                    (value as u64).cast_signed()
                 } else {
-                    low(value).cast_signed().to_string()
-                }
+                    i64::from(low(value).cast_signed())
+                };
+                value.to_string().into()
             }
-            b'u' => integer(next(), long).to_string(),
-            b'x' => format!("{:x}", integer(next(), long)),
-            b'X' => format!("{:X}", integer(next(), long)),
+            b'u' => integer(next(), long).to_string().into(),
+            b'x' => format!("{:x}", integer(next(), long)).into(),
+            b'X' => format!("{:X}", integer(next(), long)).into(),
             b'p' | b'P' => {
                 let address = next();
                 kernel(|k| {
                     let mut text = String::new();
                     k.show_address(address, &mut text);
-                    text
+                    text.into()
                 })
             }
-            b'c' | b'C' => char::from(next().to_le_bytes()[0]).to_string(),
-            b'Z' => String::from_utf16_lossy(&peek_unicode(next() as *const UnicodeString)),
-            b's' | b'S' => {
-                let address = next();
-                if address == 0 {
-                    "(null)".to_owned()
-                } else if wide || kind == b'S' {
-                    let units = (0..precision.unwrap_or(4096))
-                        .map(|index| peek((address as *const u16).wrapping_add(index)))
-                        .take_while(|unit| *unit != 0)
-                        .collect::<Vec<_>>();
-                    String::from_utf16_lossy(&units)
-                } else {
-                    let bytes = (0..precision.unwrap_or(4096))
-                        .map(|index| peek((address as *const u8).wrapping_add(index)))
-                        .take_while(|byte| *byte != 0)
-                        .collect::<Vec<_>>();
-                    String::from_utf8_lossy(&bytes).into_owned()
-                }
-            }
-            other => format!("%{}", char::from(other)),
+            b'c' | b'C' => vec![next().to_le_bytes()[0]],
+            b'Z' => String::from_utf16_lossy(&peek_unicode(next() as *const UnicodeString)).into(),
+            b's' | b'S' => text_argument(next(), wide || kind == b'S', precision.unwrap_or(4096)),
+            other => vec![b'%', other],
         };
+        let fill = vec![
+            if flags.contains(&b'0') && !flags.contains(&b'-') { b'0' } else { b' ' };
+            width.saturating_sub(String::from_utf8_lossy(&text).chars().count())
+        ];
         if flags.contains(&b'-') {
-            out.push_str(&format!("{text:<width$}"));
-        } else if flags.contains(&b'0') {
-            out.push_str(&format!("{text:0>width$}"));
+            out.extend([text, fill].concat());
         } else {
-            out.push_str(&format!("{text:>width$}"));
+            out.extend([fill, text].concat());
         }
     }
-    out
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The text of a `%s` argument, at most `limit` units of it.
+fn text_argument(address: usize, wide: bool, limit: usize) -> Vec<u8> {
+    if address == 0 {
+        return b"(null)".to_vec();
+    }
+    if wide {
+        let units = (0..limit)
+            .map(|index| peek((address as *const u16).wrapping_add(index)))
+            .take_while(|unit| *unit != 0)
+            .collect::<Vec<_>>();
+        return String::from_utf16_lossy(&units).into();
+    }
+    (0..limit)
+        .map(|index| peek((address as *const u8).wrapping_add(index)))
+        .take_while(|byte| *byte != 0)
+        .collect()
 }
 
 fn low(value: usize) -> u32 {
@@ -221,6 +229,83 @@ pub(crate) fn rtl_copy_unicode_string(to: *mut UnicodeString, from: *const Unico
     poke(to, destination);
 }
 
+/// `RtlCompareMemory`. Returns how many bytes are equal before the first that is not.
+pub(crate) fn rtl_compare_memory(a: *const u8, b: *const u8, length: usize) -> usize {
+    (0..length)
+        .position(|index| peek(a.wrapping_add(index)) != peek(b.wrapping_add(index)))
+        .unwrap_or(length)
+}
+
+/// `RtlRandomEx`, `RtlRandom`: the next number below `MAXLONG`, and the next seed.
+pub(crate) fn rtl_random_ex(seed: *mut u32) -> u32 {
+    const MODULUS: u64 = 0x7FFF_FFFF;
+    let next = (u64::from(peek(seed)) * 0x7FFF_FFED + 0x7FFF_FFC3) % MODULUS;
+    let next = u32::try_from(next).expect("below the modulus");
+    poke(seed, next);
+    next
+}
+
+/// `RTL_OSVERSIONINFOW`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct VersionInfo {
+    size: u32,
+    major: u32,
+    minor: u32,
+    build: u32,
+    platform: u32,
+    service_pack: [u16; 128],
+}
+
+/// What `RTL_OSVERSIONINFOEXW` has behind that.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct VersionInfoTail {
+    service_pack_major: u16,
+    service_pack_minor: u16,
+    suite_mask: u16,
+    product_type: u8,
+    reserved: u8,
+}
+
+/// `RtlGetVersion`: Windows 11, version 22H2.
+pub(crate) fn rtl_get_version(info: *mut VersionInfo) -> i32 {
+    kernel(|k| crate::ke::irql::passive(k, "RtlGetVersion"));
+    let size = peek(info.cast::<u32>());
+    let (plain, tail) = (size_of::<VersionInfo>(), size_of::<VersionInfoTail>());
+    let version = VersionInfo { size, major: 10, minor: 0, build: 22621, platform: 2, service_pack: [0; 128] };
+    if size as usize >= plain {
+        poke(info, version);
+    } else {
+        // A caller that forgot the size gets the numbers, as on Windows.
+        poke(info.cast::<[u32; 5]>(), [size, version.major, version.minor, version.build, version.platform]);
+    }
+    if size as usize == plain + tail {
+        let workstation = VersionInfoTail {
+            service_pack_major: 0,
+            service_pack_minor: 0,
+            suite_mask: 0x100,
+            product_type: 1,
+            reserved: 0,
+        };
+        poke(info.wrapping_add(1).cast(), workstation);
+    }
+    0
+}
+
+/// `DbgBreakPoint`: nobody debugs a simulated machine.
+pub(crate) fn dbg_break_point() {
+    kernel(|k| {
+        let code = if k.running_thread().is_some() { 0x7E } else { 0x1E };
+        k.bug_check(BugCheck::new(code, [0x8000_0003, 0, 0, 0], "the driver called DbgBreakPoint"))
+    });
+}
+
+/// `DbgBreakPointWithStatus`.
+pub(crate) fn dbg_break_point_with_status(_status: u32) {
+    dbg_break_point();
+}
+
 /// `MmGetSystemRoutineAddress`: a function of ntoskrnl or HAL, or NULL.
 pub(crate) fn mm_get_system_routine_address(name: *const UnicodeString) -> *const () {
     let name = String::from_utf16_lossy(&peek_unicode(name));
@@ -237,12 +322,14 @@ mod tests {
     #[test]
     fn a_message_is_formatted_as_printf_does() {
         let text = c"abc";
-        let cases: [(&[u8], &[usize], &str); 7] = [
+        let cases: [(&[u8], &[usize], &str); 9] = [
             (b"%s!", &[text.as_ptr() as usize], "abc!"),
             (b"%d %u", &[usize::MAX, 7], "-1 7"),
             (b"%08X|%-4d|%4d", &[0xBEEF, 1, 2], "0000BEEF|1   |   2"),
             (b"%lld", &[usize::MAX - 1], "-2"),
             (b"100%%", &[], "100%"),
+            ("Grüße, %s → %3d".as_bytes(), &[c"Jörg".as_ptr() as usize, 7], "Grüße, Jörg →   7"),
+            ("%6s|".as_bytes(), &[c"äöü".as_ptr() as usize], "   äöü|"),
             (b"%.2s", &[text.as_ptr() as usize], "ab"),
             (b"%c%c", &[b'h' as usize, b'i' as usize], "hi"),
         ];

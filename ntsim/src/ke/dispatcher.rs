@@ -206,6 +206,19 @@ pub(crate) fn thread_exits(k: &mut Kernel, id: ThreadId) {
             format!("{thread} ends while it owns {name}"),
         ));
     }
+    if let Some(mutex) = crate::ex::fast_mutex::owned_by(k, id) {
+        let name = k.name_of(mutex).unwrap_or("a mutex").to_owned();
+        let thread = k.threads[&id].name.clone();
+        k.bug_check(BugCheck::verifier(
+            0x1006,
+            [mutex as u64, id.address() as u64, 0],
+            format!("{thread} ends while it owns {name}"),
+        ));
+    }
+    if let Some(depth) = k.ke.guarded_regions.get(&id).copied() {
+        let message = format!("{} ends inside {depth} guarded region(s)", k.threads[&id].name);
+        k.bug_check(BugCheck::new(0x01, [0, 0, u64::from(depth) << 16, 0], message));
+    }
     let thread = k.threads.get_mut(&id).expect("a thread stays in the table");
     if thread.critical_regions != 0 {
         let message = format!("{} ends inside {} critical region(s)", thread.name, thread.critical_regions);

@@ -133,7 +133,6 @@ pub(crate) fn ke_leave_critical_region() {
 /// `KeAreApcsDisabled`.
 pub(crate) fn ke_are_apcs_disabled() -> u8 {
     kernel(|k| {
-        let disabled = k.running_thread().is_some_and(|thread| k.threads[&thread].critical_regions > 0);
-        u8::from(disabled || k.irql() > PASSIVE_LEVEL)
+        u8::from(super::guarded_region::apcs_disabled(k))
     })
 }

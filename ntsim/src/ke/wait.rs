@@ -346,5 +346,6 @@ pub(crate) fn describe_waiters(k: &Kernel) -> Vec<String> {
             }
             text
         })
+        .chain(super::sleep::describe(k))
         .collect()
 }

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Fast mutexes and guarded mutexes:
+//! <https://learn.microsoft.com/windows-hardware/drivers/kernel/fast-mutexes-and-guarded-mutexes>
+//!
+//! | | while held | `…Unsafe` needs |
+//! |---|---|---|
+//! | fast mutex | `APC_LEVEL` | APCs kept away by the caller |
+//! | guarded mutex | a guarded region | the same |
+//!
+//! Neither is recursive. Both are a `FAST_MUTEX`; that its event was
+//! initialised shows that the mutex was.
+
+use std::collections::HashMap;
+
+use crate::access::{peek, poke};
+use crate::bugcheck::BugCheck;
+use crate::ke::dispatcher::{Header, Object, ThreadId};
+use crate::ke::{dispatcher, guarded_region, irql, sleep};
+use crate::kernel::{APC_LEVEL, Kernel};
+use crate::trap::kernel;
+
+/// `FAST_MUTEX`, `KGUARDED_MUTEX`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct FastMutex {
+    count: i32,
+    owner: usize,
+    contention: u32,
+    event: Header,
+    old_irql: u32,
+}
+
+/// The mutexes that are held, by address, with their owners.
+pub(crate) type Held = HashMap<usize, ThreadId>;
+
+/// Faults here if the memory is bad; gives the address.
+fn touch(mutex: *mut FastMutex) -> usize {
+    poke(mutex, peek(mutex));
+    mutex as usize
+}
+
+/// Takes the mutex if it is free. A mutex that the caller owns already is a deadlock.
+fn attempt(k: &mut Kernel, mutex: usize, function: &str) -> bool {
+    let thread = caller(k, mutex, function);
+    match k.ex.fast_mutexes.get(&mutex) {
+        None => {
+            k.ex.fast_mutexes.insert(mutex, thread);
+            true
+        }
+        Some(_) => false,
+    }
+}
+
+/// The thread that calls, after the checks that all calls have.
+fn caller(k: &mut Kernel, mutex: usize, function: &str) -> ThreadId {
+    dispatcher::get(k, mutex + std::mem::offset_of!(FastMutex, event), function);
+    if k.name_of(mutex).is_none() {
+        k.name(mutex, "mutex");
+    }
+    k.running_thread()
+        .expect("the IRQL was checked, and a DPC's is higher")
+}
+
+/// Takes the mutex, waiting for it.
+fn acquire(mutex: usize, function: &str) {
+    sleep::until(mutex, |k| {
+        let thread = caller(k, mutex, function);
+        if k.ex.fast_mutexes.get(&mutex) == Some(&thread) {
+            let name = k.name_of(mutex).unwrap_or("the mutex").to_owned();
+            k.bug_check(BugCheck::verifier(
+                0x1000,
+                [mutex as u64, 0, 0],
+                format!("{function}: the caller owns {name} already and would wait for itself"),
+            ));
+        }
+        attempt(k, mutex, function).then_some(())
+    });
+}
+
+/// Gives the mutex back.
+fn release(k: &mut Kernel, mutex: usize, function: &str) {
+    let thread = caller(k, mutex, function);
+    let rule = match k.ex.fast_mutexes.get(&mutex) {
+        Some(owner) if *owner == thread => None,
+        Some(_) => Some((0x1004, "another thread owns it")),
+        None => Some((0x1007, "nobody owns it")),
+    };
+    if let Some((rule, why)) = rule {
+        let name = k.name_of(mutex).unwrap_or("the mutex").to_owned();
+        k.bug_check(BugCheck::verifier(
+            rule,
+            [mutex as u64, 0, 0],
+            format!("{function} releases {name}, but {why}"),
+        ));
+    }
+    k.ex.fast_mutexes.remove(&mutex);
+    sleep::wake(k, mutex);
+}
+
+/// Stops the machine above `APC_LEVEL`.
+fn at_most_apc(k: &mut Kernel, mutex: usize, function: &str) {
+    let irql = k.irql();
+    if irql > APC_LEVEL {
+        k.bug_check(BugCheck::verifier(
+            0x33,
+            [u64::from(irql), mutex as u64, 0],
+            format!("{function} was called at IRQL {irql}; it needs APC_LEVEL or below"),
+        ));
+    }
+}
+
+/// Stops the machine unless APCs are kept away from the caller.
+fn without_apcs(k: &mut Kernel, rule: u64, mutex: usize, function: &str) {
+    at_most_apc(k, mutex, function);
+    let irql = k.irql();
+    if irql != APC_LEVEL && !guarded_region::apcs_disabled(k) {
+        k.bug_check(BugCheck::verifier(
+            rule,
+            [u64::from(irql), mutex as u64, 0],
+            format!("{function} was called at IRQL {irql} outside of a critical region; APCs must be disabled"),
+        ));
+    }
+}
+
+/// Remembers the IRQL to return to in the mutex, where the owner alone looks.
+fn set_old_irql(mutex: *mut FastMutex, old: u8) {
+    poke(
+        mutex,
+        FastMutex {
+            old_irql: u32::from(old),
+            ..peek(mutex)
+        },
+    );
+}
+
+/// `ExAcquireFastMutex`.
+pub(crate) fn ex_acquire_fast_mutex(mutex: *mut FastMutex) {
+    let address = touch(mutex);
+    let old = kernel(|k| {
+        at_most_apc(k, address, "ExAcquireFastMutex");
+        let old = k.irql();
+        k.set_irql(APC_LEVEL);
+        old
+    });
+    acquire(address, "ExAcquireFastMutex");
+    set_old_irql(mutex, old);
+}
+
+/// `ExTryToAcquireFastMutex`.
+pub(crate) fn ex_try_to_acquire_fast_mutex(mutex: *mut FastMutex) -> u8 {
+    let address = touch(mutex);
+    let taken = kernel(|k| {
+        at_most_apc(k, address, "ExTryToAcquireFastMutex");
+        let old = k.irql();
+        attempt(k, address, "ExTryToAcquireFastMutex").then(|| {
+            k.set_irql(APC_LEVEL);
+            old
+        })
+    });
+    if let Some(old) = taken {
+        set_old_irql(mutex, old);
+    }
+    u8::from(taken.is_some())
+}
+
+/// `ExReleaseFastMutex`.
+pub(crate) fn ex_release_fast_mutex(mutex: *mut FastMutex) {
+    let address = touch(mutex);
+    let old = peek(mutex).old_irql;
+    kernel(|k| {
+        let irql = k.irql();
+        if irql != APC_LEVEL {
+            k.bug_check(BugCheck::verifier(
+                0x34,
+                [u64::from(irql), address as u64, 0],
+                format!("ExReleaseFastMutex was called at IRQL {irql} instead of APC_LEVEL"),
+            ));
+        }
+        release(k, address, "ExReleaseFastMutex");
+        k.set_irql(u8::try_from(old).unwrap_or(APC_LEVEL).min(APC_LEVEL));
+    });
+}
+
+/// `ExAcquireFastMutexUnsafe`.
+pub(crate) fn ex_acquire_fast_mutex_unsafe(mutex: *mut FastMutex) {
+    let address = touch(mutex);
+    kernel(|k| without_apcs(k, 0x39, address, "ExAcquireFastMutexUnsafe"));
+    acquire(address, "ExAcquireFastMutexUnsafe");
+}
+
+/// `ExReleaseFastMutexUnsafe`.
+pub(crate) fn ex_release_fast_mutex_unsafe(mutex: *mut FastMutex) {
+    let address = touch(mutex);
+    kernel(|k| {
+        without_apcs(k, 0x3A, address, "ExReleaseFastMutexUnsafe");
+        release(k, address, "ExReleaseFastMutexUnsafe");
+    });
+}
+
+/// `KeInitializeGuardedMutex`.
+pub(crate) fn ke_initialize_guarded_mutex(mutex: *mut FastMutex) {
+    let address = mutex as usize;
+    let event = (address + std::mem::offset_of!(FastMutex, event)) as *mut Header;
+    dispatcher::initialize(
+        event,
+        Object::Event {
+            notification: false,
+            set: false,
+        },
+    );
+    poke(
+        mutex,
+        FastMutex {
+            count: 1,
+            owner: 0,
+            contention: 0,
+            event: peek(event),
+            old_irql: 0,
+        },
+    );
+    kernel(|k| {
+        irql::at_most_dispatch(k, "KeInitializeGuardedMutex");
+        k.ex.fast_mutexes.remove(&address);
+        k.name(address, "mutex");
+    });
+}
+
+/// `KeAcquireGuardedMutex`.
+pub(crate) fn ke_acquire_guarded_mutex(mutex: *mut FastMutex) {
+    let address = touch(mutex);
+    kernel(|k| {
+        at_most_apc(k, address, "KeAcquireGuardedMutex");
+        guarded_region::enter(k);
+    });
+    acquire(address, "KeAcquireGuardedMutex");
+}
+
+/// `KeTryToAcquireGuardedMutex`.
+pub(crate) fn ke_try_to_acquire_guarded_mutex(mutex: *mut FastMutex) -> u8 {
+    let address = touch(mutex);
+    kernel(|k| {
+        at_most_apc(k, address, "KeTryToAcquireGuardedMutex");
+        let taken = attempt(k, address, "KeTryToAcquireGuardedMutex");
+        if taken {
+            guarded_region::enter(k);
+        }
+        u8::from(taken)
+    })
+}
+
+/// `KeReleaseGuardedMutex`.
+pub(crate) fn ke_release_guarded_mutex(mutex: *mut FastMutex) {
+    let address = touch(mutex);
+    kernel(|k| {
+        at_most_apc(k, address, "KeReleaseGuardedMutex");
+        release(k, address, "KeReleaseGuardedMutex");
+        guarded_region::leave(k, "KeReleaseGuardedMutex");
+    });
+}
+
+/// `KeAcquireGuardedMutexUnsafe`.
+pub(crate) fn ke_acquire_guarded_mutex_unsafe(mutex: *mut FastMutex) {
+    let address = touch(mutex);
+    kernel(|k| without_apcs(k, 0x39, address, "KeAcquireGuardedMutexUnsafe"));
+    acquire(address, "KeAcquireGuardedMutexUnsafe");
+}
+
+/// `KeReleaseGuardedMutexUnsafe`.
+pub(crate) fn ke_release_guarded_mutex_unsafe(mutex: *mut FastMutex) {
+    let address = touch(mutex);
+    kernel(|k| {
+        without_apcs(k, 0x3A, address, "KeReleaseGuardedMutexUnsafe");
+        release(k, address, "KeReleaseGuardedMutexUnsafe");
+    });
+}
+
+/// The mutex that `thread` owns, if it owns one.
+pub(crate) fn owned_by(k: &Kernel, thread: ThreadId) -> Option<usize> {
+    k.ex.fast_mutexes
+        .iter()
+        .filter(|(_, owner)| **owner == thread)
+        .map(|(mutex, _)| *mutex)
+        .min()
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Guarded regions: a thread in one receives no APC of any kind.
+//! <https://learn.microsoft.com/windows-hardware/drivers/kernel/disabling-apcs>
+
+use crate::bugcheck::BugCheck;
+use crate::kernel::{APC_LEVEL, Kernel};
+use crate::trap::kernel;
+
+/// Enters a guarded region; a DPC is out of APCs' reach anyway.
+pub(crate) fn enter(k: &mut Kernel) {
+    if let Some(thread) = k.running_thread() {
+        *k.ke.guarded_regions.entry(thread).or_insert(0) += 1;
+    }
+}
+
+/// Leaves a guarded region.
+pub(crate) fn leave(k: &mut Kernel, function: &str) {
+    let Some(thread) = k.running_thread() else {
+        return;
+    };
+    match k.ke.guarded_regions.get_mut(&thread) {
+        Some(1) => {
+            k.ke.guarded_regions.remove(&thread);
+        }
+        Some(depth) => *depth -= 1,
+        None => k.bug_check(BugCheck::verifier(
+            0x3E,
+            [0; 3],
+            format!("{function}: the thread is in no guarded region"),
+        )),
+    }
+}
+
+/// Whether normal kernel APCs are kept from the caller.
+pub(crate) fn apcs_disabled(k: &Kernel) -> bool {
+    all_apcs_disabled(k)
+        || k.running_thread()
+            .is_some_and(|thread| k.threads[&thread].critical_regions > 0)
+}
+
+/// Whether all APCs are kept from the caller.
+pub(crate) fn all_apcs_disabled(k: &Kernel) -> bool {
+    k.irql() >= APC_LEVEL
+        || k.running_thread()
+            .is_some_and(|thread| k.ke.guarded_regions.contains_key(&thread))
+}
+
+fn at_most_apc(k: &mut Kernel, function: &str) {
+    let irql = k.irql();
+    if irql > APC_LEVEL {
+        k.bug_check(BugCheck::verifier(
+            0x2_0010,
+            [u64::from(irql), 0, 0],
+            format!("{function} was called at IRQL {irql}; it needs APC_LEVEL or below"),
+        ));
+    }
+}
+
+/// `KeEnterGuardedRegion`.
+pub(crate) fn ke_enter_guarded_region() {
+    kernel(|k| {
+        at_most_apc(k, "KeEnterGuardedRegion");
+        enter(k);
+    });
+}
+
+/// `KeLeaveGuardedRegion`.
+pub(crate) fn ke_leave_guarded_region() {
+    kernel(|k| {
+        at_most_apc(k, "KeLeaveGuardedRegion");
+        leave(k, "KeLeaveGuardedRegion");
+    });
+}
+
+/// `KeAreAllApcsDisabled`.
+pub(crate) fn ke_are_all_apcs_disabled() -> u8 {
+    kernel(|k| u8::from(all_apcs_disabled(k)))
+}
