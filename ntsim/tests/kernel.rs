@@ -26,15 +26,36 @@ mod nt {
         pub safe fn KeInitializeEvent(event: *mut Object, kind: i32, state: u8);
         pub safe fn KeSetEvent(event: *mut Object, increment: i32, wait: u8) -> i32;
         pub safe fn KeResetEvent(event: *mut Object) -> i32;
-        pub safe fn KeWaitForSingleObject(object: *mut Object, reason: i32, mode: i8, alertable: u8, timeout: *const i64) -> i32;
-        pub safe fn KeWaitForMultipleObjects(count: u32, objects: *const *mut Object, kind: i32, reason: i32, mode: i8, alertable: u8, timeout: *const i64, blocks: *mut u8) -> i32;
+        pub safe fn KeWaitForSingleObject(
+            object: *mut Object,
+            reason: i32,
+            mode: i8,
+            alertable: u8,
+            timeout: *const i64,
+        ) -> i32;
+        pub safe fn KeWaitForMultipleObjects(
+            count: u32,
+            objects: *const *mut Object,
+            kind: i32,
+            reason: i32,
+            mode: i8,
+            alertable: u8,
+            timeout: *const i64,
+            blocks: *mut u8,
+        ) -> i32;
         pub safe fn KeDelayExecutionThread(mode: i8, alertable: u8, interval: *const i64) -> i32;
         pub safe fn KeInitializeMutex(mutex: *mut Object, level: u32);
         pub safe fn KeReleaseMutex(mutex: *mut Object, wait: u8) -> i32;
         pub safe fn KeInitializeSemaphore(semaphore: *mut Object, count: i32, limit: i32);
-        pub safe fn KeReleaseSemaphore(semaphore: *mut Object, increment: i32, adjustment: i32, wait: u8) -> i32;
+        pub safe fn KeReleaseSemaphore(
+            semaphore: *mut Object,
+            increment: i32,
+            adjustment: i32,
+            wait: u8,
+        ) -> i32;
         pub safe fn KeInitializeTimerEx(timer: *mut Object, kind: i32);
-        pub safe fn KeSetTimerEx(timer: *mut Object, due: i64, period: i32, dpc: *mut Object) -> u8;
+        pub safe fn KeSetTimerEx(timer: *mut Object, due: i64, period: i32, dpc: *mut Object)
+        -> u8;
         pub safe fn KeCancelTimer(timer: *mut Object) -> u8;
         pub safe fn KeInitializeDpc(dpc: *mut Object, routine: usize, context: *const c_void);
         pub safe fn KeInsertQueueDpc(dpc: *mut Object, a: usize, b: usize) -> u8;
@@ -46,9 +67,24 @@ mod nt {
         pub safe fn KeLowerIrql(irql: u8);
         pub safe fn KeQueryInterruptTime() -> u64;
         pub safe fn KeStallExecutionProcessor(microseconds: u32);
-        pub safe fn PsCreateSystemThread(handle: *mut usize, access: u32, attributes: *mut u8, process: usize, client: *mut u8, routine: usize, context: *const c_void) -> i32;
+        pub safe fn PsCreateSystemThread(
+            handle: *mut usize,
+            access: u32,
+            attributes: *mut u8,
+            process: usize,
+            client: *mut u8,
+            routine: usize,
+            context: *const c_void,
+        ) -> i32;
         pub safe fn PsTerminateSystemThread(status: i32) -> i32;
-        pub safe fn ObReferenceObjectByHandle(handle: usize, access: u32, kind: usize, mode: i8, object: *mut *mut Object, info: *mut u8) -> i32;
+        pub safe fn ObReferenceObjectByHandle(
+            handle: usize,
+            access: u32,
+            kind: usize,
+            mode: i8,
+            object: *mut *mut Object,
+            info: *mut u8,
+        ) -> i32;
         pub safe fn ObfDereferenceObject(object: *mut Object) -> isize;
         pub safe fn ZwClose(handle: usize) -> i32;
         pub safe fn ExAllocatePool2(flags: u64, size: usize, tag: u32) -> *mut u8;
@@ -71,7 +107,13 @@ fn relative(units: u64) -> i64 {
 
 fn wait(object: *mut Object, timeout: Option<u64>) -> i32 {
     let timeout = timeout.map(relative);
-    KeWaitForSingleObject(object, 0, 0, 0, timeout.as_ref().map_or(FOREVER, std::ptr::from_ref))
+    KeWaitForSingleObject(
+        object,
+        0,
+        0,
+        0,
+        timeout.as_ref().map_or(FOREVER, std::ptr::from_ref),
+    )
 }
 
 fn delay(units: u64) {
@@ -89,9 +131,23 @@ fn start(body: impl FnOnce() + 'static) -> *mut Object {
     let context: *mut Box<dyn FnOnce()> = Box::into_raw(Box::new(Box::new(body)));
     let mut handle = 0;
     let none = std::ptr::null_mut();
-    assert_eq!(PsCreateSystemThread(&raw mut handle, 0, none, 0, none, routine as *const () as usize, context.cast()), 0);
+    assert_eq!(
+        PsCreateSystemThread(
+            &raw mut handle,
+            0,
+            none,
+            0,
+            none,
+            routine as *const () as usize,
+            context.cast()
+        ),
+        0
+    );
     let mut object = std::ptr::null_mut();
-    assert_eq!(ObReferenceObjectByHandle(handle, 0, 0, 0, &raw mut object, none), 0);
+    assert_eq!(
+        ObReferenceObjectByHandle(handle, 0, 0, 0, &raw mut object, none),
+        0
+    );
     assert_eq!(ZwClose(handle), 0);
     object
 }
@@ -109,13 +165,18 @@ fn event(kind: i32) -> *mut Object {
 
 /// The stop that `body` ends in.
 fn stop(body: impl FnOnce() + 'static) -> Box<Stop> {
-    Machine::with_seed(1).run_thread("main", body).expect_err("the simulation should have been stopped")
+    Machine::with_seed(1)
+        .run_thread("main", body)
+        .expect_err("the simulation should have been stopped")
 }
 
 #[track_caller]
 fn expect_bug_check(stop: &Stop, code: u32, first: Option<u64>) {
     match stop.kind {
-        StopKind::BugCheck { code: found, parameters } => {
+        StopKind::BugCheck {
+            code: found,
+            parameters,
+        } => {
             assert_eq!(found, code, "{stop}");
             if let Some(first) = first {
                 assert_eq!(parameters[0], first, "{stop}");
@@ -181,21 +242,44 @@ fn an_absolute_time_out_is_a_point_in_system_time() {
     ntsim::run(|| {
         let event = event(NOTIFICATION);
         let past = 1_i64;
-        assert_eq!(KeWaitForSingleObject(event, 0, 0, 0, &raw const past), TIMEOUT);
-        assert!(KeQueryInterruptTime() <= CLOCK_TICK, "a time in the past is due at once");
+        assert_eq!(
+            KeWaitForSingleObject(event, 0, 0, 0, &raw const past),
+            TIMEOUT
+        );
+        assert!(
+            KeQueryInterruptTime() <= CLOCK_TICK,
+            "a time in the past is due at once"
+        );
     });
 }
 
 #[test]
 fn waiting_for_any_tells_which_and_for_all_takes_all_or_none() {
     ntsim::run(|| {
-        let objects = [event(SYNCHRONIZATION), event(SYNCHRONIZATION), event(SYNCHRONIZATION)];
+        let objects = [
+            event(SYNCHRONIZATION),
+            event(SYNCHRONIZATION),
+            event(SYNCHRONIZATION),
+        ];
         let wait_multiple = |all: bool, timeout: i64| {
-            KeWaitForMultipleObjects(3, objects.as_ptr(), i32::from(!all), 0, 0, 0, &raw const timeout, std::ptr::null_mut())
+            KeWaitForMultipleObjects(
+                3,
+                objects.as_ptr(),
+                i32::from(!all),
+                0,
+                0,
+                0,
+                &raw const timeout,
+                std::ptr::null_mut(),
+            )
         };
         KeSetEvent(objects[2], 0, 0);
         assert_eq!(wait_multiple(true, 0), TIMEOUT);
-        assert_eq!(wait_multiple(false, 0), 2, "the wait for all must not have consumed it");
+        assert_eq!(
+            wait_multiple(false, 0),
+            2,
+            "the wait for all must not have consumed it"
+        );
         for object in objects {
             KeSetEvent(object, 0, 0);
         }
@@ -208,7 +292,16 @@ fn waiting_for_any_tells_which_and_for_all_takes_all_or_none() {
 fn more_than_three_objects_need_wait_blocks() {
     let stop = stop(|| {
         let objects = [event(0), event(0), event(0), event(0)];
-        KeWaitForMultipleObjects(4, objects.as_ptr(), 1, 0, 0, 0, FOREVER, std::ptr::null_mut());
+        KeWaitForMultipleObjects(
+            4,
+            objects.as_ptr(),
+            1,
+            0,
+            0,
+            0,
+            FOREVER,
+            std::ptr::null_mut(),
+        );
     });
     expect_bug_check(&stop, 0x0C, Some(4));
 }
@@ -267,7 +360,10 @@ fn a_periodic_timer_is_signalled_every_period_until_it_is_cancelled() {
     let ticks = ntsim::run(|| {
         let timer = Object::boxed();
         KeInitializeTimerEx(timer, 1);
-        assert_eq!(KeSetTimerEx(timer, relative(SECOND), 500, std::ptr::null_mut()), 0);
+        assert_eq!(
+            KeSetTimerEx(timer, relative(SECOND), 500, std::ptr::null_mut()),
+            0
+        );
         let times: Vec<_> = (0..3)
             .map(|_| {
                 assert_eq!(wait(timer, None), 0);
@@ -329,7 +425,10 @@ fn a_spin_lock_excludes_under_every_schedule() {
             threads.into_iter().for_each(join);
             overlap.get()
         });
-        assert!(!overlap.unwrap_or_else(|stop| panic!("{stop}")), "seed {seed}");
+        assert!(
+            !overlap.unwrap_or_else(|stop| panic!("{stop}")),
+            "seed {seed}"
+        );
     }
 }
 
@@ -355,7 +454,11 @@ fn interleaving(seed: u64) -> (String, String) {
             order.take()
         })
         .unwrap_or_else(|stop| panic!("{stop}"));
-    let trace = machine.trace().iter().map(|line| format!("{line}\n")).collect();
+    let trace = machine
+        .trace()
+        .iter()
+        .map(|line| format!("{line}\n"))
+        .collect();
     (order, trace)
 }
 
@@ -368,7 +471,10 @@ fn one_seed_gives_one_trace_and_seeds_differ() {
             order
         })
         .collect();
-    assert!(orders.len() > 1, "ten seeds gave one interleaving: {orders:?}");
+    assert!(
+        orders.len() > 1,
+        "ten seeds gave one interleaving: {orders:?}"
+    );
 }
 
 #[test]
@@ -401,7 +507,11 @@ fn waiting_at_dispatch_level_is_a_bug_check_but_polling_is_not() {
 
 #[test]
 fn an_event_that_was_never_initialised_is_a_bug_check() {
-    expect_bug_check(&stop(|| drop(KeSetEvent(Object::boxed(), 0, 0))), 0xC4, Some(0xE1));
+    expect_bug_check(
+        &stop(|| drop(KeSetEvent(Object::boxed(), 0, 0))),
+        0xC4,
+        Some(0xE1),
+    );
 }
 
 #[test]
@@ -411,7 +521,10 @@ fn pool_is_zeroed_guarded_and_freed_once() {
         let block = ExAllocatePool2(NON_PAGED, 24, tag);
         assert_eq!(ntsim::memory::peek_u64(block as usize), Some(0));
         ExFreePoolWithTag(block, tag);
-        assert!(ExAllocatePool2(0, 24, tag).is_null(), "no pool type is an invalid parameter");
+        assert!(
+            ExAllocatePool2(0, 24, tag).is_null(),
+            "no pool type is an invalid parameter"
+        );
     });
     expect_bug_check(
         &stop(move || {
@@ -430,7 +543,11 @@ fn pool_is_zeroed_guarded_and_freed_once() {
         0xC2,
         Some(0x0A),
     );
-    expect_bug_check(&stop(move || drop(ExAllocatePool2(NON_PAGED, 0, tag))), 0xC4, Some(0));
+    expect_bug_check(
+        &stop(move || drop(ExAllocatePool2(NON_PAGED, 0, tag))),
+        0xC4,
+        Some(0),
+    );
 }
 
 #[test]
@@ -443,7 +560,10 @@ fn touching_freed_pool_ends_the_simulation_with_the_blocks_story() {
         unsafe { block.write_volatile(1) };
     });
     expect_bug_check(&stop, 0x50, None);
-    assert!(stop.message.contains("'Test'") && stop.message.contains("freed"), "{stop}");
+    assert!(
+        stop.message.contains("'Test'") && stop.message.contains("freed"),
+        "{stop}"
+    );
 }
 
 #[test]
@@ -472,19 +592,33 @@ fn a_panic_in_driver_code_is_a_bug_check_and_the_process_lives() {
 #[test]
 fn a_bug_check_of_the_driver_carries_its_code_and_parameters() {
     let stop = stop(|| KeBugCheckEx(0xDEAD, 1, 2, 3, 4));
-    assert_eq!(stop.kind, StopKind::BugCheck { code: 0xDEAD, parameters: [1, 2, 3, 4] });
+    assert_eq!(
+        stop.kind,
+        StopKind::BugCheck {
+            code: 0xDEAD,
+            parameters: [1, 2, 3, 4]
+        }
+    );
 }
 
 #[test]
 fn what_can_never_finish_is_a_deadlock_that_names_the_waiters() {
     let stop = stop(|| drop(wait(event(0), None)));
     assert_eq!(stop.kind, StopKind::Deadlock);
-    assert!(stop.waiting.iter().any(|line| line.contains("main waits for event#1")), "{stop}");
+    assert!(
+        stop.waiting
+            .iter()
+            .any(|line| line.contains("main waits for event#1")),
+        "{stop}"
+    );
 }
 
 #[test]
 fn polling_without_waiting_is_a_livelock() {
-    let mut machine = Machine::new(Settings { livelock_limit: 1000, ..Settings::default() });
+    let mut machine = Machine::new(Settings {
+        livelock_limit: 1000,
+        ..Settings::default()
+    });
     let stop = machine
         .run_thread("main", || {
             loop {
@@ -500,14 +634,21 @@ fn polling_without_waiting_is_a_livelock() {
 fn stalling_burns_time_and_a_thread_that_returns_at_raised_irql_is_caught() {
     ntsim::run(|| {
         KeStallExecutionProcessor(20_000);
-        assert_eq!(KeQueryInterruptTime(), CLOCK_TICK, "20 ms are one whole tick and a bit");
+        assert_eq!(
+            KeQueryInterruptTime(),
+            CLOCK_TICK,
+            "20 ms are one whole tick and a bit"
+        );
     });
     expect_bug_check(&stop(|| drop(KfRaiseIrql(2))), 0xC8, None);
 }
 
 #[test]
 fn round_robin_gives_every_ready_thread_its_turn() {
-    let mut machine = Machine::new(Settings { strategy: Strategy::RoundRobin, ..Settings::default() });
+    let mut machine = Machine::new(Settings {
+        strategy: Strategy::RoundRobin,
+        ..Settings::default()
+    });
     let order = machine
         .run_thread("main", || {
             let order = Rc::new(RefCell::new(String::new()));
@@ -528,4 +669,76 @@ fn round_robin_gives_every_ready_thread_its_turn() {
         })
         .unwrap_or_else(|stop| panic!("{stop}"));
     assert!(order.contains("ab") && order.contains("ba"), "{order}");
+}
+
+/// Uses more stack than there is.
+#[expect(unconditional_recursion, reason = "the test is about it")]
+fn recurse(depth: u64) -> u64 {
+    let frame = [depth; 64];
+    std::hint::black_box(&frame);
+    recurse(depth + 1) + frame[3]
+}
+
+#[test]
+fn every_fault_of_the_driver_is_a_bug_check_and_the_process_lives() {
+    let cases: [(&str, fn(), u32, u64); 5] = [
+        (
+            "a null pointer",
+            // SAFETY: not sound, which is the point: the simulator must catch it.
+            || unsafe { std::ptr::null_mut::<u8>().write_volatile(1) },
+            0x7E,
+            0xC000_0005,
+        ),
+        (
+            "breakpoint",
+            // SAFETY: an instruction that only traps.
+            || unsafe { std::arch::asm!("int3") },
+            0x7E,
+            0x8000_0003,
+        ),
+        (
+            "privileged instruction",
+            // SAFETY: as above.
+            || unsafe { std::arch::asm!("cli") },
+            0x7E,
+            0xC000_0096,
+        ),
+        (
+            "illegal instruction",
+            // SAFETY: as above.
+            || unsafe { std::arch::asm!("ud2") },
+            0x7E,
+            0xC000_001D,
+        ),
+        ("stack overflow", || drop(recurse(0)), 0x7F, 8),
+    ];
+    for (what, fault, code, first) in cases {
+        let stop = stop(fault);
+        expect_bug_check(&stop, code, Some(first));
+        assert!(stop.message.contains(what), "{stop}");
+        assert!(!stop.backtrace.is_empty(), "{stop}");
+    }
+}
+
+#[test]
+fn a_bad_pointer_at_dispatch_level_is_the_bug_check_that_names_the_driver() {
+    let stop = stop(|| {
+        KfRaiseIrql(2);
+        // SAFETY: not sound, which is the point: the simulator must catch it.
+        unsafe { std::ptr::null_mut::<u8>().write_volatile(1) };
+    });
+    expect_bug_check(&stop, 0xD1, Some(0));
+}
+
+#[test]
+fn a_report_names_the_callers_of_the_failing_call() {
+    #[inline(never)]
+    fn culprit() {
+        ExFreePoolWithTag(std::ptr::dangling_mut(), 0);
+    }
+    let stop = stop(culprit);
+    assert!(
+        stop.backtrace.iter().any(|frame| frame.contains("culprit")),
+        "{stop}"
+    );
 }

@@ -23,6 +23,9 @@ use crate::run::{ask, find_program, run};
 /// The target of driver images.
 pub const TARGET: &str = "x86_64-pc-windows-msvc";
 
+/// Where Debian puts the kernel headers of mingw-w64.
+pub const MINGW_HEADERS: &str = "/usr/share/mingw-w64/include/ddk";
+
 /// Debian's compiler, with sources of the same version.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
@@ -253,6 +256,18 @@ fn ensure_programs() -> Result<()> {
     } else {
         install(&missing)
     }
+}
+
+/// Makes sure that the headers are there with which the code generator
+/// compares our own.
+///
+/// # Errors
+/// As [`ensure_image_toolchain`].
+pub fn ensure_other_headers() -> Result<()> {
+    if Path::new(MINGW_HEADERS).is_dir() {
+        return Ok(());
+    }
+    install(&["mingw-w64-common"])
 }
 
 /// Returns whether bindgen will find libclang.

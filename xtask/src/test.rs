@@ -37,6 +37,7 @@ impl Test {
         run("checking the format", &mut cargo(&["fmt", "--all", "--check"]))?;
 
         let tools = setup::ensure_image_toolchain(workspace, self.toolchain.toolchain)?;
+        setup::ensure_other_headers()?;
         let step = Step::begin("checking that generated code is up to date");
         codegen::run(true).map_err(anyhow::Error::msg)?;
         step.finish();

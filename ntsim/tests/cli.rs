@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The command line: what bad input gets, and that it changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A small image of ours, whose imports no kernel has; `fixtures/image/build` makes it.
+fn fixture() -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image/sample.sys"))
+        .unwrap()
+}
+
+/// The same with imports that ntsim has.
+fn sample() -> Vec<u8> {
+    let mut image = fixture();
+    for (from, to) in [
+        (&b"ExAllocateSample"[..], &b"ExAllocatePool2\0"[..]),
+        (b"KeSample\0", b"ZwClose\0\0"),
+    ] {
+        let at = image
+            .windows(from.len())
+            .position(|window| window == from)
+            .expect("the sample imports it");
+        image[at..at + to.len()].copy_from_slice(to);
+    }
+    image
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// Every file below, with its bytes.
+    fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.0.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let bytes = std::fs::read(&path).unwrap();
+                    found.push((path, bytes));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+fn ntsim(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ntsim"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Runs and expects exit code 1 and one line on standard error that contains `parts`.
+#[track_caller]
+fn refused(arguments: &[&str], parts: &[&str]) {
+    let output = ntsim(arguments);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        output.stdout.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert_eq!(message.trim_end().lines().count(), 1, "{message}");
+    for part in parts {
+        assert!(message.contains(part), "no {part:?} in: {message}");
+    }
+}
+
+#[test]
+fn a_missing_image_is_named() {
+    let folder = Folder::new();
+    let path = folder.path("none.sys");
+    refused(
+        &["run", text(&path)],
+        &["none.sys", "cannot read the image"],
+    );
+}
+
+#[test]
+fn a_truncated_image_is_refused_with_what_is_cut_off() {
+    let folder = Folder::new();
+    let bytes = sample();
+    for length in [0, 1, 63, 64, 200, 600, bytes.len() - 1] {
+        let path = folder.file("cut.sys", &bytes[..length]);
+        refused(&["run", text(&path)], &["cut.sys"]);
+    }
+}
+
+/// The sample with its headers changed: offsets are from the PE signature.
+fn patched(offset: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut image = sample();
+    let pe = u32::from_le_bytes(image[0x3C..0x40].try_into().unwrap()) as usize;
+    image[pe + offset..pe + offset + bytes.len()].copy_from_slice(bytes);
+    image
+}
+
+#[test]
+fn an_image_for_another_machine_is_refused() {
+    let folder = Folder::new();
+    let path = folder.file("arm.sys", &patched(4, &0xAA64_u16.to_le_bytes()));
+    refused(&["run", text(&path)], &["arm.sys", "ARM64"]);
+}
+
+#[test]
+fn a_user_mode_program_is_refused() {
+    let folder = Folder::new();
+    // Subsystem, 68 bytes into the optional header.
+    let path = folder.file("tool.exe", &patched(24 + 68, &3_u16.to_le_bytes()));
+    refused(
+        &["run", text(&path)],
+        &["tool.exe", "user-mode", "subsystem 3"],
+    );
+}
+
+#[test]
+fn an_import_that_ntsim_does_not_have_is_named_with_its_module() {
+    let folder = Folder::new();
+    let path = folder.file("odd.sys", &fixture());
+    refused(
+        &["run", text(&path)],
+        &["odd.sys", "ExAllocateSample", "KeSample", "ntoskrnl.exe"],
+    );
+}
+
+/// A package in `folder`: the sample and an INF made of `inf`.
+fn package(folder: &Folder, inf: &str) -> (PathBuf, PathBuf) {
+    (
+        folder.file("sample.sys", &sample()),
+        folder.file("sample.inf", inf.as_bytes()),
+    )
+}
+
+const INF: &str = "[Version]
+Signature = \"$WINDOWS NT$\"
+Class = System
+ClassGuid = {4d36e97d-e325-11ce-bfc1-08002be10318}
+Provider = %Us%
+DriverVer = 01/01/2026,1.0.0.0
+PnpLockdown = 1
+[DestinationDirs]
+DefaultDestDir = 13
+[SourceDisksNames]
+1 = %Us%
+[SourceDisksFiles]
+sample.sys = 1
+[Manufacturer]
+%Us% = Models,NTamd64
+[Models.NTamd64]
+%Us% = Install,Root\\Sample
+[Install.NT]
+CopyFiles = Files
+[Files]
+sample.sys
+[Install.NT.Services]
+AddService = Sample,2,Service
+[Service]
+ServiceType = 1
+StartType = 3
+ErrorControl = 1
+ServiceBinary = %13%\\sample.sys
+[Strings]
+Us = \"us\"
+";
+
+#[test]
+fn a_bad_inf_is_refused_and_the_machine_stays_as_it_was() {
+    let cases: [(&str, &str, &[&str]); 6] = [
+        ("DriverVer = 01/01/2026,1.0.0.0\n", "", &["DriverVer"]),
+        ("[Version]\n", "[Versoin]\n", &["Version"]),
+        (
+            "[Strings]\n",
+            "[Sevrice]\nStartType = 3\n[Strings]\n",
+            &["[Sevrice]"],
+        ),
+        ("Models,NTamd64", "Models,NTarm64", &["NTarm64"]),
+        (
+            "sample.sys = 1\n",
+            "sample.sys = 1\nfirmware.bin = 1\n",
+            &["firmware.bin"],
+        ),
+        ("%Us% = Install", "%Them% = Install", &["%Them%"]),
+    ];
+    for (from, to, parts) in cases {
+        let folder = Folder::new();
+        let machine = folder.path("vm");
+        ntsim::store::MachineDir::create(&machine).unwrap();
+        assert!(INF.contains(from), "{from}");
+        let (image, inf) = package(&folder, &INF.replacen(from, to, 1));
+        let before = folder.contents();
+        let arguments = [
+            "run",
+            text(&image),
+            "--inf",
+            text(&inf),
+            "--machine",
+            text(&machine),
+        ];
+        refused(&arguments, &[&["sample.inf"], parts].concat());
+        assert_eq!(folder.contents(), before, "{to}");
+    }
+}
+
+#[test]
+fn a_damaged_registry_is_refused_with_its_line_and_stays_as_it_was() {
+    let folder = Folder::new();
+    let machine = folder.path("vm");
+    drop(ntsim::store::MachineDir::create(&machine).unwrap());
+    std::fs::write(
+        machine.join("registry.reg"),
+        "Windows Registry Editor Version 5.00\r\n\r\n[HKEY_LOCAL_MACHINE\\A]\r\n\"x\"=dword:zz\r\n",
+    )
+    .unwrap();
+    let (image, inf) = package(&folder, INF);
+    let before = folder.contents();
+    refused(
+        &[
+            "run",
+            text(&image),
+            "--inf",
+            text(&inf),
+            "--machine",
+            text(&machine),
+        ],
+        &["registry.reg", "4", "dword", "zz"],
+    );
+    assert_eq!(folder.contents(), before);
+}
+
+#[test]
+fn a_folder_that_is_no_machine_is_refused() {
+    let folder = Folder::new();
+    let other = folder.path("photos");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("cat.jpg"), "meow").unwrap();
+    let image = folder.file("sample.sys", &sample());
+    refused(
+        &["run", text(&image), "--machine", text(&other)],
+        &["photos", "not the folder of a simulated machine"],
+    );
+}
+
+#[test]
+fn an_unknown_command_or_option_exits_with_1() {
+    for arguments in [
+        &["fly"][..],
+        &["run", "x.sys", "--sed", "1"],
+        &["run"],
+        &["run", "x.sys", "--seed", "many"],
+    ] {
+        let output = ntsim(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(
+            String::from_utf8(output.stderr)
+                .unwrap()
+                .starts_with("error: "),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn help_shows_examples_and_exit_codes() {
+    let help = |arguments: &[&str]| {
+        let output = ntsim(arguments);
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(help(&["--help"]).contains("Exit codes"));
+    assert!(help(&["run", "--help"]).contains("Examples"));
+}
