@@ -38,7 +38,7 @@ pub(crate) fn ex_re_initialize_rundown_protection(reference: *mut usize) {
                 reference,
                 state,
                 "ExReInitializeRundownProtection: run-down has not ended",
-            )
+            );
         });
     }
     poke(reference, 0);
@@ -96,7 +96,7 @@ fn release(reference: *mut usize, count: u32, function: &str) {
                 reference,
                 state,
                 &format!("{function}: released more often than acquired"),
-            )
+            );
         });
         return;
     };
@@ -135,7 +135,7 @@ pub(crate) fn ex_rundown_completed(reference: *mut usize) {
                 reference,
                 state,
                 "ExRundownCompleted: the object is still in use",
-            )
+            );
         });
     }
     poke(reference, RUN_DOWN);

@@ -312,7 +312,7 @@ pub(crate) fn ex_release_spin_lock_shared_from_dpc_level(lock: *mut i32) {
             address,
             Mode::Shared,
             "ExReleaseSpinLockSharedFromDpcLevel",
-        )
+        );
     });
 }
 
@@ -325,7 +325,7 @@ pub(crate) fn ex_release_spin_lock_exclusive_from_dpc_level(lock: *mut i32) {
             address,
             Mode::Exclusive,
             "ExReleaseSpinLockExclusiveFromDpcLevel",
-        )
+        );
     });
 }
 

@@ -117,22 +117,19 @@ fn release(lock: *mut RemoveLock, tag: usize, size: u32, rule: u64, function: &s
     kernel(|k| {
         check_size(k, lock, size, function);
         let tags = tags(k, lock, function);
-        match tags.iter().position(|held| *held == tag) {
-            Some(index) => {
-                tags.remove(index);
-            }
-            None => {
-                let (lock_name, tag_name) = (
-                    k.name_of(lock as usize).unwrap_or("the lock").to_owned(),
-                    k.name_of(tag)
-                        .map_or_else(|| format!("{tag:#x}"), str::to_owned),
-                );
-                k.bug_check(BugCheck::verifier(
-                    rule,
-                    [lock as u64, tag as u64, 0],
-                    format!("{function} releases {lock_name} with the tag {tag_name}, with which it was not acquired"),
-                ));
-            }
+        if let Some(index) = tags.iter().position(|held| *held == tag) {
+            tags.remove(index);
+        } else {
+            let (lock_name, tag_name) = (
+                k.name_of(lock as usize).unwrap_or("the lock").to_owned(),
+                k.name_of(tag)
+                    .map_or_else(|| format!("{tag:#x}"), str::to_owned),
+            );
+            k.bug_check(BugCheck::verifier(
+                rule,
+                [lock as u64, tag as u64, 0],
+                format!("{function} releases {lock_name} with the tag {tag_name}, with which it was not acquired"),
+            ));
         }
         if state.count <= 2 && state.removed != 0 {
             sleep::wake(k, lock as usize);

@@ -20,9 +20,10 @@ use crate::trap::{Blocking, block};
 pub(crate) fn until<R>(key: usize, mut attempt: impl FnMut(&mut Kernel) -> Option<R>) -> R {
     loop {
         let taken = block(
-            |k| match attempt(k) {
-                Some(taken) => Blocking::Now(Some(taken)),
-                None => {
+            |k| {
+                if let Some(taken) = attempt(k) {
+                    Blocking::Now(Some(taken))
+                } else {
                     fall_asleep(k, key);
                     Blocking::Wait
                 }
