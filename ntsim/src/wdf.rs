@@ -47,8 +47,8 @@ use device::{DeviceInit, InitHandle};
 use driver::Driver;
 use object::{Handle, Object};
 use raw::{
-    CallbackConfig, ContextTypeInfo, DeviceState, DriverConfig, FileObjectConfig, MemoryOffset, ObjectAttributes,
-    PnpPowerCallbacks, PowerPolicyCallbacks, TimerConfig, VersionAvailableParams,
+    CallbackConfig, ContextTypeInfo, DeviceState, DriverConfig, FileObjectConfig, MemoryOffset,
+    ObjectAttributes, PnpPowerCallbacks, PowerPolicyCallbacks, TimerConfig, VersionAvailableParams,
 };
 
 pub(crate) const STATUS_SUCCESS: i32 = 0;
@@ -58,7 +58,6 @@ pub(crate) const STATUS_INVALID_DEVICE_REQUEST: i32 = status(0xC000_0010);
 pub(crate) const STATUS_BUFFER_TOO_SMALL: i32 = status(0xC000_0023);
 pub(crate) const STATUS_OBJECT_TYPE_MISMATCH: i32 = status(0xC000_0024);
 pub(crate) const STATUS_OBJECT_NAME_EXISTS: i32 = status(0x4000_0000);
-pub(crate) const STATUS_OBJECT_NAME_NOT_FOUND: i32 = status(0xC000_0034);
 pub(crate) const STATUS_DELETE_PENDING: i32 = status(0xC000_0056);
 pub(crate) const STATUS_REVISION_MISMATCH: i32 = status(0xC000_0059);
 pub(crate) const STATUS_INSUFFICIENT_RESOURCES: i32 = status(0xC000_009A);
@@ -208,8 +207,14 @@ pub(crate) fn tables() -> &'static Tables {
     TABLES.get_or_init(|| {
         let mut entries = names::for_each_function!(make_stubs);
         for function in FUNCTIONS {
-            let index = NAMES.iter().position(|name| *name == function.name).expect("rows name functions of the table");
-            entries[index] = Entry { host: function.host, image: function.image };
+            let index = NAMES
+                .iter()
+                .position(|name| *name == function.name)
+                .expect("rows name functions of the table");
+            entries[index] = Entry {
+                host: function.host,
+                image: function.image,
+            };
         }
         Tables {
             host: entries.iter().map(|entry| entry.host as usize).collect(),
@@ -331,6 +336,10 @@ wdf_functions! {
     WdfObjectAcquireLock(Object: Handle) = lock::object_acquire;
     WdfObjectReleaseLock(Object: Handle) = lock::object_release;
 
+    WdfVerifierDbgBreakPoint() = driver::verifier_dbg_break_point;
+    WdfVerifierKeBugCheck(BugCheckCode: u32, BugCheckParameter1: u64, BugCheckParameter2: u64, BugCheckParameter3: u64, BugCheckParameter4: u64)
+        = driver::verifier_ke_bug_check;
+
     WdfTimerCreate(Config: *const TimerConfig, Attributes: Attributes, Timer: *mut Handle) -> i32 = timer::create;
     WdfTimerStart(Timer: Handle, DueTime: i64) -> u8 = timer::start;
     WdfTimerStop(Timer: Handle, Wait: u8) -> u8 = timer::stop;
@@ -407,11 +416,18 @@ pub(crate) fn leaks(k: &Kernel) -> Vec<String> {
     k.wdf
         .objects
         .values()
-        .filter(|object| object.parent.is_none_or(|parent| !k.wdf.objects.contains_key(&parent)))
+        .filter(|object| {
+            object
+                .parent
+                .is_none_or(|parent| !k.wdf.objects.contains_key(&parent))
+        })
         .map(|object| {
             let name = k.name_of(object.handle as usize).unwrap_or("an object");
             if object.is_deleted() {
-                format!("{name}: deleted, but {} reference(s) are left", object.references)
+                format!(
+                    "{name}: deleted, but {} reference(s) are left",
+                    object.references
+                )
             } else {
                 format!("{name}: never deleted")
             }

@@ -83,12 +83,17 @@ static WdfClientVersionHigherThanFramework: AtomicU8 = AtomicU8::new(0);
 /// One record serves all machines of the process, so that machines on several
 /// operating-system threads do not disturb each other: it says that its driver
 /// is the first one that was bound, which its machine makes sure of.
-struct HostGlobals(DriverGlobals);
+struct HostGlobals {
+    #[expect(dead_code, reason = "drivers read it, by its address")]
+    record: DriverGlobals,
+}
 
 // SAFETY: the record is never written; its pointers are numbers that no code follows.
 unsafe impl Sync for HostGlobals {}
 
-static HOST_GLOBALS: HostGlobals = HostGlobals(globals_record(b"host", driver_handle(0), 1));
+static HOST_GLOBALS: HostGlobals = HostGlobals {
+    record: globals_record(b"host", driver_handle(0), 1),
+};
 
 const fn globals_record(name: &[u8], driver: super::object::Handle, displace: u8) -> DriverGlobals {
     let mut driver_name = [0; 32];
@@ -97,7 +102,13 @@ const fn globals_record(name: &[u8], driver: super::object::Handle, displace: u8
         driver_name[index] = name[index];
         index += 1;
     }
-    DriverGlobals { driver, driver_flags: 0, driver_tag: DEFAULT_TAG, driver_name, displace_driver_unload: displace }
+    DriverGlobals {
+        driver,
+        driver_flags: 0,
+        driver_tag: DEFAULT_TAG,
+        driver_name,
+        displace_driver_unload: displace,
+    }
 }
 
 /// The address of the globals of drivers in the host program.
@@ -119,7 +130,10 @@ fn refuse<T>(status: i32, why: String) -> Result<T, Refused> {
 fn read_info(info: *const BindInfo) -> Result<BindInfo, Refused> {
     let size = peek(info.cast::<u32>());
     if size as usize != V1_SIZE && size as usize != size_of::<BindInfo>() {
-        let why = format!("the bind record has {size} bytes; ntsim knows those of {V1_SIZE} and {}", size_of::<BindInfo>());
+        let why = format!(
+            "the bind record has {size} bytes; ntsim knows those of {V1_SIZE} and {}",
+            size_of::<BindInfo>()
+        );
         return refuse(STATUS_INVALID_PARAMETER, why);
     }
     let bytes = peek_bytes(info.cast(), size as usize);
@@ -130,21 +144,33 @@ fn read_info(info: *const BindInfo) -> Result<BindInfo, Refused> {
     let info: BindInfo = peek(whole.as_ptr().cast());
     let component = String::from_utf16_lossy(&component_name(info.component));
     if component != "KmdfLibrary" {
-        return refuse(STATUS_INVALID_PARAMETER, format!("the driver binds to component \"{component}\"; ntsim has \"KmdfLibrary\""));
+        return refuse(
+            STATUS_INVALID_PARAMETER,
+            format!("the driver binds to component \"{component}\"; ntsim has \"KmdfLibrary\""),
+        );
     }
     if info.major != 1 || info.minor > MINOR_VERSION {
-        let why = format!("the driver needs KMDF {}.{}; ntsim has 1.{MINOR_VERSION}", info.major, info.minor);
+        let why = format!(
+            "the driver needs KMDF {}.{}; ntsim has 1.{MINOR_VERSION}",
+            info.major, info.minor
+        );
         return refuse(STATUS_REVISION_MISMATCH, why);
     }
     if info.function_count > FUNCTION_COUNT {
-        let why = format!("the driver expects {} framework functions; KMDF 1.33 has {FUNCTION_COUNT}", info.function_count);
+        let why = format!(
+            "the driver expects {} framework functions; KMDF 1.33 has {FUNCTION_COUNT}",
+            info.function_count
+        );
         return refuse(STATUS_INVALID_PARAMETER, why);
     }
     Ok(info)
 }
 
 fn component_name(name: *const u16) -> Vec<u16> {
-    (0..64).map(|index| peek(name.wrapping_add(index))).take_while(|unit| *unit != 0).collect()
+    (0..64)
+        .map(|index| peek(name.wrapping_add(index)))
+        .take_while(|unit| *unit != 0)
+        .collect()
 }
 
 /// `WdfVersionBind`.
@@ -180,7 +206,10 @@ pub(crate) fn wdf_version_bind(
             let slot = driver::slot_of_object(k, object as usize).expect("it was just entered");
             driver::bound(k, slot).service().to_owned()
         });
-        poke(address as *mut DriverGlobals, globals_record(service.as_bytes(), std::ptr::null_mut(), 0));
+        poke(
+            address as *mut DriverGlobals,
+            globals_record(service.as_bytes(), std::ptr::null_mut(), 0),
+        );
     }
     let tables = super::tables();
     let table = if image { &tables.image } else { &tables.host };
@@ -199,14 +228,22 @@ pub(crate) fn wdf_version_bind(
 
 /// Gives the driver a place and globals. Returns the globals' address.
 fn enter(k: &mut Kernel, object: usize, registry_path: String) -> usize {
-    let slot = k.wdf.drivers.iter().position(Option::is_none).unwrap_or(k.wdf.drivers.len());
+    let slot = k
+        .wdf
+        .drivers
+        .iter()
+        .position(Option::is_none)
+        .unwrap_or(k.wdf.drivers.len());
     let globals = if k.calls_from_image() {
         let address = crate::io::system_memory(k, size_of::<DriverGlobals>());
         k.name_as(address, "globals".to_owned());
         address
     } else {
         if slot != 0 {
-            let stop = Stop::not_simulated(k, "WdfVersionBind for a second driver that is linked into the host program");
+            let stop = Stop::not_simulated(
+                k,
+                "WdfVersionBind for a second driver that is linked into the host program",
+            );
             k.stop(stop);
         }
         k.name_as(host_globals(), "globals".to_owned());
@@ -223,9 +260,15 @@ fn enter(k: &mut Kernel, object: usize, registry_path: String) -> usize {
 pub(crate) fn wdf_version_unbind(_: *mut UnicodeString, _: *mut BindInfo, globals: Addr) -> i32 {
     let slot = kernel(|k| {
         crate::ke::irql::passive(k, "WdfVersionUnbind");
-        k.wdf.drivers.iter().position(|driver| driver.as_ref().is_some_and(|driver| driver.globals == globals.0))
+        k.wdf.drivers.iter().position(|driver| {
+            driver
+                .as_ref()
+                .is_some_and(|driver| driver.globals == globals.0)
+        })
     });
-    let Some(slot) = slot else { return STATUS_INVALID_PARAMETER };
+    let Some(slot) = slot else {
+        return STATUS_INVALID_PARAMETER;
+    };
     // A DriverEntry that failed after WdfDriverCreate leaves the driver object behind.
     driver::delete(slot);
     kernel(|k| k.wdf.drivers[slot] = None);
@@ -235,7 +278,11 @@ pub(crate) fn wdf_version_unbind(_: *mut UnicodeString, _: *mut BindInfo, global
 // ---- the entry stub of drivers in the host program --------------------
 
 /// Calls a linked-in driver's entry point the way an image's stub does.
-pub(crate) fn host_driver_entry(object: *mut DriverObject, path: *mut UnicodeString, _entry: usize) -> i32 {
+pub(crate) fn host_driver_entry(
+    object: *mut DriverObject,
+    path: *mut UnicodeString,
+    _entry: usize,
+) -> i32 {
     callback::<i32>(
         "FxDriverEntry",
         host_stub_entry as *const () as usize,
@@ -270,7 +317,11 @@ impl HostStub {
             let name = crate::io::system_memory(k, 2 * "KmdfLibrary\0".len());
             (path, buffer, info, name)
         });
-        let string = UnicodeString { length: 0, maximum_length: Self::PATH_BYTES, buffer: buffer as *mut u16 };
+        let string = UnicodeString {
+            length: 0,
+            maximum_length: Self::PATH_BYTES,
+            buffer: buffer as *mut u16,
+        };
         poke(path as *mut UnicodeString, string);
         for (index, unit) in "KmdfLibrary\0".encode_utf16().enumerate() {
             poke((name + index * 2) as *mut u16, unit);
@@ -291,7 +342,11 @@ impl HostStub {
             struct_table: std::ptr::null_mut(),
         };
         poke(info as *mut BindInfo, record);
-        Self { path, info, displaced: 0 }
+        Self {
+            path,
+            info,
+            displaced: 0,
+        }
     }
 
     fn unbind(&self) {
@@ -300,7 +355,11 @@ impl HostStub {
         let globals = Addr(host_globals());
         crate::trap::call(
             "WdfVersionUnbind",
-            &[("RegistryPath", &path), ("BindInfo", &info), ("ComponentGlobals", &globals)],
+            &[
+                ("RegistryPath", &path),
+                ("BindInfo", &info),
+                ("ComponentGlobals", &globals),
+            ],
             || wdf_version_unbind(path, info, globals),
         );
     }
@@ -320,16 +379,24 @@ extern "C-unwind" fn host_stub_entry(object: *mut DriverObject, path: *mut Unico
     let globals = (&raw const WdfDriverGlobals) as *mut usize;
     let status = crate::trap::call(
         "WdfVersionBind",
-        &[("DriverObject", &object), ("RegistryPath", &copy), ("BindInfo", &info), ("ComponentGlobals", &globals)],
+        &[
+            ("DriverObject", &object),
+            ("RegistryPath", &copy),
+            ("BindInfo", &info),
+            ("ComponentGlobals", &globals),
+        ],
         || wdf_version_bind(object, copy, info, globals),
     );
     if status < 0 {
         return status;
     }
     let entry = kernel(|k| {
-        k.io.drivers.iter().find(|driver| driver.object == object as usize).map_or(0, |driver| match driver.entry {
-            Entry::Image(address) | Entry::Host(address) => address,
-        })
+        k.io.drivers
+            .iter()
+            .find(|driver| driver.object == object as usize)
+            .map_or(0, |driver| match driver.entry {
+                Entry::Image(address) | Entry::Host(address) => address,
+            })
     });
     // SAFETY: the address is the `DriverEntry` that the host program gave the machine.
     let entry = unsafe { std::mem::transmute::<usize, DriverEntry>(entry) };
@@ -352,7 +419,9 @@ extern "C-unwind" fn host_stub_entry(object: *mut DriverObject, path: *mut Unico
 /// The stub's `DriverUnload`.
 extern "C-unwind" fn host_stub_unload(object: *mut DriverObject) {
     type DriverUnload = unsafe extern "C-unwind" fn(*mut DriverObject);
-    let Some(stub) = kernel(|k| k.wdf.host_stub.take()) else { return };
+    let Some(stub) = kernel(|k| k.wdf.host_stub.take()) else {
+        return;
+    };
     // SAFETY: the driver, or `WdfDriverCreate` for it, put this address into the
     // driver object as its unload routine.
     let unload = unsafe { std::mem::transmute::<usize, DriverUnload>(stub.displaced) };
@@ -379,6 +448,9 @@ mod tests {
     fn the_exported_variables_are_what_they_are_at_first() {
         assert_eq!(WdfFunctionCount.load(Ordering::Relaxed), 458);
         assert_eq!(WdfStructureCount.load(Ordering::Relaxed), 0);
-        assert_eq!(WdfClientVersionHigherThanFramework.load(Ordering::Relaxed), 0);
+        assert_eq!(
+            WdfClientVersionHigherThanFramework.load(Ordering::Relaxed),
+            0
+        );
     }
 }

@@ -12,10 +12,10 @@ use crate::trap::kernel;
 
 use super::object::{self, Allow, Attributes, Data, Handle};
 use super::pnp::{Pnp, State};
-use super::raw::{DeviceState, FileObjectConfig, ObjectAttributes, PnpPowerCallbacks, PowerPolicyCallbacks};
-use super::{
-    Globals, STATUS_INVALID_PARAMETER, registry, required,
+use super::raw::{
+    DeviceState, FileObjectConfig, ObjectAttributes, PnpPowerCallbacks, PowerPolicyCallbacks,
 };
+use super::{Globals, STATUS_INVALID_PARAMETER, registry, required};
 
 /// What a `PWDFDEVICE_INIT` points at, if it pointed at anything.
 pub(crate) enum OpaqueInit {}
@@ -40,6 +40,10 @@ pub(crate) struct DeviceInit {
 
 /// What a device was created with.
 #[derive(Clone, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is what one function of the framework sets"
+)]
 pub(crate) struct Settings {
     pub(crate) callbacks: PnpPowerCallbacks,
     power_policy: PowerPolicyCallbacks,
@@ -96,8 +100,22 @@ pub(crate) fn new_init(k: &mut Kernel, driver: usize, instance: &str) -> InitHan
     let handle = (INIT_BASE | (k.wdf.next_init << 4)) as InitHandle;
     k.name(handle as usize, "WDFDEVICE_INIT");
     let physical = device_object(k, 0, format!("PDO of {instance}"));
-    let settings = Settings { power_policy_owner: true, power_pageable: true, device_type: 0x22, ..Settings::default() };
-    k.wdf.inits.insert(handle, DeviceInit { driver, instance: instance.to_owned(), physical, settings, created: None });
+    let settings = Settings {
+        power_policy_owner: true,
+        power_pageable: true,
+        device_type: 0x22,
+        ..Settings::default()
+    };
+    k.wdf.inits.insert(
+        handle,
+        DeviceInit {
+            driver,
+            instance: instance.to_owned(),
+            physical,
+            settings,
+            created: None,
+        },
+    );
     handle
 }
 
@@ -108,19 +126,27 @@ pub(crate) fn end_init(k: &mut Kernel, handle: InitHandle) -> Option<Handle> {
 
 /// The record of a pointer that the driver gave.
 fn init<'k>(k: &'k mut Kernel, handle: InitHandle, function: &str) -> &'k mut DeviceInit {
-    let usable = k.wdf.inits.get(&handle).is_some_and(|init| init.created.is_none());
+    let usable = k
+        .wdf
+        .inits
+        .get(&handle)
+        .is_some_and(|init| init.created.is_none());
     if !usable {
         let message = match k.name_of(handle as usize) {
             None if handle.is_null() => {
                 let check = crate::bugcheck::BugCheck::wdf(
                     0x4,
                     [0; 3],
-                    format!("{function} was given NULL for DeviceInit, which it needs; WdfDeviceCreate sets it to NULL"),
+                    format!(
+                        "{function} was given NULL for DeviceInit, which it needs; WdfDeviceCreate sets it to NULL"
+                    ),
                 );
                 k.bug_check(check)
             }
             None => format!("{function} was given an address that is no WDFDEVICE_INIT"),
-            Some(name) => format!("{function} was given {name}, of which a device was made already"),
+            Some(name) => {
+                format!("{function} was given {name}, of which a device was made already")
+            }
         };
         object::invalid(k, handle.cast(), message);
     }
@@ -142,7 +168,10 @@ fn sized<T: Copy>(from: *const T, function: &'static str, parameter: &str) -> T 
     let size = peek(from.cast::<u32>());
     if size as usize != size_of::<T>() {
         kernel(|k| {
-            let message = format!("{function} was given a {parameter} of {size} bytes; it has {}", size_of::<T>());
+            let message = format!(
+                "{function} was given a {parameter} of {size} bytes; it has {}",
+                size_of::<T>()
+            );
             super::verifier_break(k, message)
         });
     }
@@ -159,7 +188,11 @@ pub(crate) fn init_free(_: Globals, handle: InitHandle) {
 }
 
 /// `WdfDeviceInitSetPnpPowerEventCallbacks`.
-pub(crate) fn init_set_pnp_power_event_callbacks(_: Globals, handle: InitHandle, from: *const PnpPowerCallbacks) {
+pub(crate) fn init_set_pnp_power_event_callbacks(
+    _: Globals,
+    handle: InitHandle,
+    from: *const PnpPowerCallbacks,
+) {
     let function = "WdfDeviceInitSetPnpPowerEventCallbacks";
     kernel(|k| {
         init(k, handle, function);
@@ -170,43 +203,61 @@ pub(crate) fn init_set_pnp_power_event_callbacks(_: Globals, handle: InitHandle,
 
 /// `WdfDeviceInitSetPowerPolicyEventCallbacks`. Kept; the simulated machine has
 /// no wake signals, so they are never called.
-pub(crate) fn init_set_power_policy_event_callbacks(_: Globals, handle: InitHandle, from: *const PowerPolicyCallbacks) {
+pub(crate) fn init_set_power_policy_event_callbacks(
+    _: Globals,
+    handle: InitHandle,
+    from: *const PowerPolicyCallbacks,
+) {
     let function = "WdfDeviceInitSetPowerPolicyEventCallbacks";
     kernel(|k| {
         init(k, handle, function);
     });
     let callbacks = sized(from, function, "PowerPolicyEventCallbacks");
-    set(handle, function, |settings| settings.power_policy = callbacks);
+    set(handle, function, |settings| {
+        settings.power_policy = callbacks;
+    });
 }
 
 /// `WdfDeviceInitSetPowerPolicyOwnership`.
 pub(crate) fn init_set_power_policy_ownership(_: Globals, handle: InitHandle, owner: u8) {
-    set(handle, "WdfDeviceInitSetPowerPolicyOwnership", |settings| settings.power_policy_owner = owner != 0);
+    set(handle, "WdfDeviceInitSetPowerPolicyOwnership", |settings| {
+        settings.power_policy_owner = owner != 0;
+    });
 }
 
 /// `WdfDeviceInitSetIoType`.
 pub(crate) fn init_set_io_type(_: Globals, handle: InitHandle, io_type: u32) {
-    set(handle, "WdfDeviceInitSetIoType", |settings| settings.io_type = io_type);
+    set(handle, "WdfDeviceInitSetIoType", |settings| {
+        settings.io_type = io_type;
+    });
 }
 
 /// `WdfDeviceInitSetExclusive`.
 pub(crate) fn init_set_exclusive(_: Globals, handle: InitHandle, exclusive: u8) {
-    set(handle, "WdfDeviceInitSetExclusive", |settings| settings.exclusive = exclusive != 0);
+    set(handle, "WdfDeviceInitSetExclusive", |settings| {
+        settings.exclusive = exclusive != 0;
+    });
 }
 
 /// `WdfDeviceInitSetPowerNotPageable`.
 pub(crate) fn init_set_power_not_pageable(_: Globals, handle: InitHandle) {
-    set(handle, "WdfDeviceInitSetPowerNotPageable", |settings| settings.power_pageable = false);
+    set(handle, "WdfDeviceInitSetPowerNotPageable", |settings| {
+        settings.power_pageable = false;
+    });
 }
 
 /// `WdfDeviceInitSetPowerPageable`.
 pub(crate) fn init_set_power_pageable(_: Globals, handle: InitHandle) {
-    set(handle, "WdfDeviceInitSetPowerPageable", |settings| settings.power_pageable = true);
+    set(handle, "WdfDeviceInitSetPowerPageable", |settings| {
+        settings.power_pageable = true;
+    });
 }
 
 /// `WdfDeviceInitSetDeviceType`.
 pub(crate) fn init_set_device_type(_: Globals, handle: InitHandle, device_type: u32) {
-    set(handle, "WdfDeviceInitSetDeviceType", |settings| settings.device_type = device_type);
+    set(handle, "WdfDeviceInitSetDeviceType", |settings| {
+        settings.device_type = device_type;
+    });
 }
 
 /// `WdfDeviceInitAssignName`.
@@ -215,7 +266,11 @@ pub(crate) fn init_set_device_type(_: Globals, handle: InitHandle, device_type: 
 /// `STATUS_INVALID_PARAMETER` for a name that does not start with a backslash.
 pub(crate) fn init_assign_name(_: Globals, handle: InitHandle, name: *const UnicodeString) -> i32 {
     let function = "WdfDeviceInitAssignName";
-    let name = if name.is_null() { Vec::new() } else { peek_unicode(name) };
+    let name = if name.is_null() {
+        Vec::new()
+    } else {
+        peek_unicode(name)
+    };
     if name.first().is_some_and(|unit| *unit != u16::from(b'\\')) {
         return STATUS_INVALID_PARAMETER;
     }
@@ -224,7 +279,12 @@ pub(crate) fn init_assign_name(_: Globals, handle: InitHandle, name: *const Unic
 }
 
 /// `WdfDeviceInitSetCharacteristics`.
-pub(crate) fn init_set_characteristics(_: Globals, handle: InitHandle, characteristics: u32, or_in: u8) {
+pub(crate) fn init_set_characteristics(
+    _: Globals,
+    handle: InitHandle,
+    characteristics: u32,
+    or_in: u8,
+) {
     set(handle, "WdfDeviceInitSetCharacteristics", |settings| {
         if or_in == 0 {
             settings.characteristics = characteristics;
@@ -239,7 +299,10 @@ fn kept_attributes(from: *const ObjectAttributes, function: &'static str) -> Att
     match object::attributes(from, Allow::NoParent, true) {
         Ok(attributes) => attributes,
         Err(status) => kernel(|k| {
-            let message = format!("{function} was given object attributes that are refused with {:#010x}", status.cast_unsigned());
+            let message = format!(
+                "{function} was given object attributes that are refused with {:#010x}",
+                status.cast_unsigned()
+            );
             super::verifier_break(k, message)
         }),
     }
@@ -265,14 +328,20 @@ pub(crate) fn init_set_file_object_config(
 }
 
 /// `WdfDeviceInitSetRequestAttributes`. Kept; no request reaches the device in the simulation.
-pub(crate) fn init_set_request_attributes(_: Globals, handle: InitHandle, from: *const ObjectAttributes) {
+pub(crate) fn init_set_request_attributes(
+    _: Globals,
+    handle: InitHandle,
+    from: *const ObjectAttributes,
+) {
     let function = "WdfDeviceInitSetRequestAttributes";
     kernel(|k| {
         init(k, handle, function);
     });
     required(from, function, "RequestAttributes");
     let attributes = kept_attributes(from, function);
-    set(handle, function, |settings| settings.request_attributes = attributes);
+    set(handle, function, |settings| {
+        settings.request_attributes = attributes;
+    });
 }
 
 /// `WdfFdoInitSetFilter`: a filter does not own the power policy.
@@ -293,7 +362,12 @@ pub(crate) fn fdo_init_wdm_get_physical_device(_: Globals, handle: InitHandle) -
 ///
 /// # Errors
 /// Those of the attributes; the parent may not be given.
-pub(crate) fn create(_: Globals, init_at: *mut InitHandle, from: *const ObjectAttributes, out: *mut Handle) -> i32 {
+pub(crate) fn create(
+    _: Globals,
+    init_at: *mut InitHandle,
+    from: *const ObjectAttributes,
+    out: *mut Handle,
+) -> i32 {
     let function = "WdfDeviceCreate";
     kernel(|k| crate::ke::irql::passive(k, function));
     required(init_at, function, "DeviceInit");
@@ -306,8 +380,12 @@ pub(crate) fn create(_: Globals, init_at: *mut InitHandle, from: *const ObjectAt
     let created = object::attributes(from, Allow::NoParent, true).and_then(|attributes| {
         kernel(|k| {
             let init = init(k, handle, function);
-            let (slot, instance, physical, settings) =
-                (init.driver, init.instance.clone(), init.physical, init.settings.clone());
+            let (slot, instance, physical, settings) = (
+                init.driver,
+                init.instance.clone(),
+                init.physical,
+                init.settings.clone(),
+            );
             let driver_object = super::driver::bound(k, slot).object;
             let own = device_object(k, driver_object, format!("FDO of {instance}"));
             let device = Device {
@@ -320,8 +398,13 @@ pub(crate) fn create(_: Globals, init_at: *mut InitHandle, from: *const ObjectAt
                 stoppable: true,
                 lock_irql: 0,
             };
-            let created =
-                object::create(k, slot, Some(object::driver_handle(slot)), &attributes, Data::Device(Box::new(device)))?;
+            let created = object::create(
+                k,
+                slot,
+                Some(object::driver_handle(slot)),
+                &attributes,
+                Data::Device(Box::new(device)),
+            )?;
             self::init(k, handle, function).created = Some(created);
             Ok(created)
         })
@@ -375,12 +458,22 @@ pub(crate) fn set_device_state(_: Globals, handle: Handle, from: *const DeviceSt
 
 /// `WdfDeviceGetDevicePnpState`.
 pub(crate) fn get_pnp_state(_: Globals, handle: Handle) -> i32 {
-    kernel(|k| object::device(k, handle, "WdfDeviceGetDevicePnpState").pnp.state().pnp_state())
+    kernel(|k| {
+        object::device(k, handle, "WdfDeviceGetDevicePnpState")
+            .pnp
+            .state()
+            .pnp_state()
+    })
 }
 
 /// `WdfDeviceGetDevicePowerState`.
 pub(crate) fn get_power_state(_: Globals, handle: Handle) -> i32 {
-    kernel(|k| object::device(k, handle, "WdfDeviceGetDevicePowerState").pnp.state().power_state())
+    kernel(|k| {
+        object::device(k, handle, "WdfDeviceGetDevicePowerState")
+            .pnp
+            .state()
+            .power_state()
+    })
 }
 
 /// `WdfDeviceGetSystemPowerAction`: `PowerActionNone` but during a system power change.
@@ -388,10 +481,15 @@ pub(crate) fn get_system_power_action(_: Globals, handle: Handle) -> i32 {
     const POWER_ACTION_NONE: i32 = 0;
     const POWER_ACTION_SLEEP: i32 = 2;
     const POWER_ACTION_SHUTDOWN: i32 = 4;
-    kernel(|k| match object::device(k, handle, "WdfDeviceGetSystemPowerAction").pnp.state() {
-        State::Sleeping => POWER_ACTION_SLEEP,
-        State::ShuttingDown => POWER_ACTION_SHUTDOWN,
-        _ => POWER_ACTION_NONE,
+    kernel(|k| {
+        match object::device(k, handle, "WdfDeviceGetSystemPowerAction")
+            .pnp
+            .state()
+        {
+            State::Sleeping => POWER_ACTION_SLEEP,
+            State::ShuttingDown => POWER_ACTION_SHUTDOWN,
+            _ => POWER_ACTION_NONE,
+        }
     })
 }
 
@@ -404,7 +502,12 @@ pub(crate) fn set_failed(_: Globals, handle: Handle, action: u32) {
         crate::ke::irql::at_most_dispatch(k, function);
         if !(1..=2).contains(&action) {
             object::device(k, handle, function);
-            super::verifier_break(k, format!("{function} was given FailedAction {action}; it is 1 (restart) or 2 (no restart)"));
+            super::verifier_break(
+                k,
+                format!(
+                    "{function} was given FailedAction {action}; it is 1 (restart) or 2 (no restart)"
+                ),
+            );
         }
         let device = object::device(k, handle, function);
         device.state[FAILED] = TRUE;
@@ -414,17 +517,27 @@ pub(crate) fn set_failed(_: Globals, handle: Handle, action: u32) {
 
 /// `WdfDeviceGetCharacteristics`.
 pub(crate) fn get_characteristics(_: Globals, handle: Handle) -> u32 {
-    kernel(|k| object::device(k, handle, "WdfDeviceGetCharacteristics").settings.characteristics)
+    kernel(|k| {
+        object::device(k, handle, "WdfDeviceGetCharacteristics")
+            .settings
+            .characteristics
+    })
 }
 
 /// `WdfDeviceSetCharacteristics`.
 pub(crate) fn set_characteristics(_: Globals, handle: Handle, characteristics: u32) {
-    kernel(|k| object::device(k, handle, "WdfDeviceSetCharacteristics").settings.characteristics = characteristics);
+    kernel(|k| {
+        object::device(k, handle, "WdfDeviceSetCharacteristics")
+            .settings
+            .characteristics = characteristics;
+    });
 }
 
 /// `WdfDeviceSetStaticStopRemove`.
 pub(crate) fn set_static_stop_remove(_: Globals, handle: Handle, stoppable: u8) {
-    kernel(|k| object::device(k, handle, "WdfDeviceSetStaticStopRemove").stoppable = stoppable != 0);
+    kernel(|k| {
+        object::device(k, handle, "WdfDeviceSetStaticStopRemove").stoppable = stoppable != 0;
+    });
 }
 
 /// `WdfDeviceGetDefaultQueue`: no queue can be created yet, so there is none.
@@ -486,18 +599,21 @@ fn open_key_of(
     poke(out, std::ptr::null_mut());
     if kind & PLUGPLAY_REGKEY_DEVICE == 0 {
         kernel(|k| {
-            let stop = crate::bugcheck::Stop::not_simulated(k, "WdfDeviceOpenRegistryKey for another key than the hardware key");
+            let stop = crate::bugcheck::Stop::not_simulated(
+                k,
+                "WdfDeviceOpenRegistryKey for another key than the hardware key",
+            );
             k.stop(stop)
         });
     }
-    let path = format!(r"\Registry\Machine\SYSTEM\CurrentControlSet\Enum\{instance}\Device Parameters");
+    let path =
+        format!(r"\Registry\Machine\SYSTEM\CurrentControlSet\Enum\{instance}\Device Parameters");
     let created = object::attributes(from, Allow::Parent, false).and_then(|attributes| {
         kernel(|k| {
-            let id = k
-                .zw
-                .registry
-                .create(RegString::from(path), Volatility::Persistent)
-                .map_err(|error| crate::zw::status(&error))?;
+            let id =
+                k.zw.registry
+                    .create(RegString::from(path), Volatility::Persistent)
+                    .map_err(|error| crate::zw::status(&error))?;
             registry::create_object(k, g, &attributes, id, access, function)
         })
     });
@@ -520,7 +636,11 @@ fn expect_resource_list(list: Handle, function: &'static str) {
     kernel(|k| {
         if !matches!(object::any(k, list, function).data, Data::ResourceList) {
             let name = k.name_of(list as usize).unwrap_or("an object").to_owned();
-            object::invalid(k, list, format!("{function} was given {name}, which is no WDFCMRESLIST"));
+            object::invalid(
+                k,
+                list,
+                format!("{function} was given {name}, which is no WDFCMRESLIST"),
+            );
         }
     });
 }

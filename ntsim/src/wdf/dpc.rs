@@ -11,7 +11,8 @@ use super::lock::{self, Serial};
 use super::object::{self, Allow, Data, Handle};
 use super::raw::{CallbackConfig, ObjectAttributes};
 use super::{
-    Globals, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, required,
+    Globals, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
+    required,
 };
 
 /// What the framework keeps of a DPC.
@@ -34,7 +35,12 @@ impl Dpc {
 ///
 /// # Errors
 /// As [`super::work_item::create`].
-pub(crate) fn create(g: Globals, config: *const CallbackConfig, from: *const ObjectAttributes, out: *mut Handle) -> i32 {
+pub(crate) fn create(
+    g: Globals,
+    config: *const CallbackConfig,
+    from: *const ObjectAttributes,
+    out: *mut Handle,
+) -> i32 {
     let function = "WdfDpcCreate";
     kernel(|k| crate::ke::irql::at_most_dispatch(k, function));
     required(out, function, "Dpc");
@@ -54,7 +60,18 @@ pub(crate) fn create(g: Globals, config: *const CallbackConfig, from: *const Obj
                 return Err(STATUS_INVALID_DEVICE_REQUEST);
             }
             let serial = lock::effective(k, parent, config.automatic_serialization != 0, false)?;
-            object::create(k, slot, Some(parent), &attributes, Data::Dpc(Dpc { evt: config.evt, serial, queued: false, running: 0 }))
+            object::create(
+                k,
+                slot,
+                Some(parent),
+                &attributes,
+                Data::Dpc(Dpc {
+                    evt: config.evt,
+                    serial,
+                    queued: false,
+                    running: 0,
+                }),
+            )
         })
     });
     object::give(out, created)
@@ -77,7 +94,11 @@ pub(crate) fn enqueue(_: Globals, handle: Handle) -> u8 {
     kernel(|k| {
         object::dpc(k, handle, "WdfDpcEnqueue");
         let name = k.name_of(handle as usize).unwrap_or("WDFDPC").to_owned();
-        let queued = k.queue_dpc(kernel::Dpc { key: handle as usize, name, run: Box::new(move || run(handle)) });
+        let queued = k.queue_dpc(kernel::Dpc {
+            key: handle as usize,
+            name,
+            run: Box::new(move || run(handle)),
+        });
         dpc(k, handle).queued |= queued;
         u8::from(queued)
     })
@@ -91,7 +112,9 @@ fn run(handle: Handle) {
         dpc.running += 1;
         (dpc.evt, dpc.serial)
     });
-    lock::with(serial, || callback::<()>("EvtDpcFunc", evt, &[param("Dpc", &handle)]));
+    lock::with(serial, || {
+        callback::<()>("EvtDpcFunc", evt, &[param("Dpc", &handle)]);
+    });
     kernel(|k| {
         dpc(k, handle).running -= 1;
         super::wake(k);
@@ -128,6 +151,8 @@ pub(crate) fn dispose(handle: Handle) {
 pub(crate) fn get_parent_object(_: Globals, handle: Handle) -> Handle {
     kernel(|k| {
         object::dpc(k, handle, "WdfDpcGetParentObject");
-        object::get(k, handle).parent.unwrap_or(std::ptr::null_mut())
+        object::get(k, handle)
+            .parent
+            .unwrap_or(std::ptr::null_mut())
     })
 }

@@ -4,6 +4,7 @@
 
 use crate::abi::{callback, param};
 use crate::access::{UnicodeString, peek, peek_unicode, poke};
+use crate::bugcheck::BugCheck;
 use crate::io::DriverObject;
 use crate::kernel::Kernel;
 use crate::registry::{RegString, Volatility};
@@ -12,8 +13,8 @@ use crate::trap::kernel;
 use super::object::{self, Allow, Data, Handle};
 use super::raw::{DriverConfig, DriverGlobals, ObjectAttributes, VersionAvailableParams};
 use super::{
-    Globals, STATUS_DRIVER_INTERNAL_ERROR, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_PARAMETER, memory, registry,
-    required,
+    Globals, STATUS_DRIVER_INTERNAL_ERROR, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_PARAMETER,
+    memory, registry, required,
 };
 
 /// A driver that is bound to the framework.
@@ -32,7 +33,14 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(globals: usize, object: usize, registry_path: String) -> Self {
-        Self { globals, object, registry_path, path_memory: 0, evt_device_add: 0, evt_unload: 0 }
+        Self {
+            globals,
+            object,
+            registry_path,
+            path_memory: 0,
+            evt_device_add: 0,
+            evt_unload: 0,
+        }
     }
 
     /// The service's name.
@@ -43,16 +51,26 @@ impl Driver {
 
 /// The place of the driver whose globals these are.
 pub(crate) fn slot_of(k: &Kernel, globals: Globals) -> Option<usize> {
-    k.wdf.drivers.iter().position(|driver| driver.as_ref().is_some_and(|driver| driver.globals == globals.0))
+    k.wdf.drivers.iter().position(|driver| {
+        driver
+            .as_ref()
+            .is_some_and(|driver| driver.globals == globals.0)
+    })
 }
 
 /// The place of the driver with this driver object.
 pub(crate) fn slot_of_object(k: &Kernel, object: usize) -> Option<usize> {
-    k.wdf.drivers.iter().position(|driver| driver.as_ref().is_some_and(|driver| driver.object == object))
+    k.wdf.drivers.iter().position(|driver| {
+        driver
+            .as_ref()
+            .is_some_and(|driver| driver.object == object)
+    })
 }
 
 pub(crate) fn bound(k: &mut Kernel, slot: usize) -> &mut Driver {
-    k.wdf.drivers[slot].as_mut().expect("a driver is bound while it has objects")
+    k.wdf.drivers[slot]
+        .as_mut()
+        .expect("a driver is bound while it has objects")
 }
 
 /// `WdfDriverInitNoDispatchOverride`.
@@ -96,7 +114,11 @@ pub(crate) fn create(
     };
     let created = kernel(|k| {
         let Some(slot) = slot_of(k, g) else {
-            object::invalid(k, std::ptr::null_mut(), format!("{function} was given driver globals that the framework did not make"))
+            object::invalid(
+                k,
+                std::ptr::null_mut(),
+                format!("{function} was given driver globals that the framework did not make"),
+            )
         };
         if k.wdf.objects.contains_key(&object::driver_handle(slot)) {
             return Err(STATUS_DRIVER_INTERNAL_ERROR);
@@ -124,10 +146,15 @@ pub(crate) fn create(
         }
         poke(globals, record);
     }
-    if config.init_flags & NO_DISPATCH_OVERRIDE == 0 && (config.init_flags & NON_PNP_DRIVER == 0 || config.evt_unload != 0) {
+    if config.init_flags & NO_DISPATCH_OVERRIDE == 0
+        && (config.init_flags & NON_PNP_DRIVER == 0 || config.evt_unload != 0)
+    {
         let mut record = peek(driver_object);
-        record.driver_unload =
-            if image { unload_for_images as *const () as usize } else { unload_for_hosts as *const () as usize };
+        record.driver_unload = if image {
+            unload_for_images as *const () as usize
+        } else {
+            unload_for_hosts as *const () as usize
+        };
         poke(driver_object, record);
     }
     if !out.is_null() {
@@ -217,7 +244,15 @@ pub(crate) fn open_parameters_registry_key(
     from: *const ObjectAttributes,
     out: *mut Handle,
 ) -> i32 {
-    open(g, handle, access, from, out, "Parameters", "WdfDriverOpenParametersRegistryKey")
+    open(
+        g,
+        handle,
+        access,
+        from,
+        out,
+        "Parameters",
+        "WdfDriverOpenParametersRegistryKey",
+    )
 }
 
 /// `WdfDriverOpenPersistentStateRegistryKey`. Needs `PASSIVE_LEVEL`.
@@ -231,7 +266,15 @@ pub(crate) fn open_persistent_state_registry_key(
     from: *const ObjectAttributes,
     out: *mut Handle,
 ) -> i32 {
-    open(g, handle, access, from, out, "PersistentState", "WdfDriverOpenPersistentStateRegistryKey")
+    open(
+        g,
+        handle,
+        access,
+        from,
+        out,
+        "PersistentState",
+        "WdfDriverOpenPersistentStateRegistryKey",
+    )
 }
 
 fn open(
@@ -255,7 +298,8 @@ fn open(
             let path = format!("{}\\{subkey}", bound(k, slot).registry_path);
             let always = subkey == "PersistentState";
             let opened = if always || access & KEY_WRITE_RIGHTS != 0 {
-                k.zw.registry.create(RegString::from(path), Volatility::Persistent)
+                k.zw.registry
+                    .create(RegString::from(path), Volatility::Persistent)
             } else {
                 k.zw.registry.open(RegString::from(path))
             };
@@ -273,11 +317,19 @@ pub(crate) fn retrieve_version_string(_: Globals, handle: Handle, string: Handle
         crate::ke::irql::passive(k, function);
         driver_slot(k, handle, function);
     });
-    memory::assign_string(string, "Kernel Mode Driver Framework version 1.33 (ntsim)", function)
+    memory::assign_string(
+        string,
+        "Kernel Mode Driver Framework version 1.33 (ntsim)",
+        function,
+    )
 }
 
 /// `WdfDriverIsVersionAvailable`. Needs `PASSIVE_LEVEL`.
-pub(crate) fn is_version_available(_: Globals, handle: Handle, params: *const VersionAvailableParams) -> u8 {
+pub(crate) fn is_version_available(
+    _: Globals,
+    handle: Handle,
+    params: *const VersionAvailableParams,
+) -> u8 {
     let function = "WdfDriverIsVersionAvailable";
     kernel(|k| {
         crate::ke::irql::passive(k, function);
@@ -287,9 +339,28 @@ pub(crate) fn is_version_available(_: Globals, handle: Handle, params: *const Ve
     let params = peek(params);
     if params.size as usize != size_of::<VersionAvailableParams>() {
         kernel(|k| {
-            let message = format!("{function} was given a record of {} bytes; it has 12", params.size);
+            let message = format!(
+                "{function} was given a record of {} bytes; it has 12",
+                params.size
+            );
             super::verifier_break(k, message)
         });
     }
     u8::from(params.major == 1 && params.minor <= 33)
+}
+
+/// `WdfVerifierDbgBreakPoint`.
+pub(crate) fn verifier_dbg_break_point(_: Globals) {
+    kernel(|k| super::verifier_break(k, "the driver called WdfVerifierDbgBreakPoint".to_owned()));
+}
+
+/// `WdfVerifierKeBugCheck`.
+pub(crate) fn verifier_ke_bug_check(_: Globals, code: u32, a: u64, b: u64, c: u64, d: u64) {
+    kernel(|k| {
+        k.bug_check(BugCheck::new(
+            code,
+            [a, b, c, d],
+            "the driver called WdfVerifierKeBugCheck",
+        ))
+    });
 }

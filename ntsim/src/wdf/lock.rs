@@ -10,7 +10,9 @@ use crate::trap::kernel;
 
 use super::object::{self, Allow, Data, EXECUTION_PASSIVE, Handle, SCOPE_NONE};
 use super::raw::ObjectAttributes;
-use super::{Globals, STATUS_SUCCESS, STATUS_TIMEOUT, STATUS_WDF_INCOMPATIBLE_EXECUTION_LEVEL, required};
+use super::{
+    Globals, STATUS_SUCCESS, STATUS_TIMEOUT, STATUS_WDF_INCOMPATIBLE_EXECUTION_LEVEL, required,
+};
 
 /// What the framework keeps of a spin lock.
 #[derive(Default)]
@@ -43,11 +45,18 @@ pub(crate) enum Serial {
 ///
 /// # Errors
 /// `STATUS_WDF_INCOMPATIBLE_EXECUTION_LEVEL` if it does not.
-pub(crate) fn effective(k: &mut Kernel, parent: Handle, automatic: bool, passive: bool) -> Result<Serial, i32> {
+pub(crate) fn effective(
+    k: &mut Kernel,
+    parent: Handle,
+    automatic: bool,
+    passive: bool,
+) -> Result<Serial, i32> {
     if !automatic {
         return Ok(Serial::None);
     }
-    let Some(device) = object::device_of(k, parent) else { return Ok(Serial::None) };
+    let Some(device) = object::device_of(k, parent) else {
+        return Ok(Serial::None);
+    };
     let scoped = object::get(k, device);
     if scoped.scope == SCOPE_NONE {
         return Ok(Serial::None);
@@ -124,8 +133,15 @@ pub(crate) fn object_acquire(_: Globals, handle: Handle) {
             crate::ke::irql::passive(k, function);
             let me = k.running();
             if k.wdf.object_locks.get(&handle) == Some(&me) {
-                let name = k.name_of(handle as usize).unwrap_or("the device").to_owned();
-                recursive(k, handle, format!("{function} was called on {name}, whose lock the caller holds"));
+                let name = k
+                    .name_of(handle as usize)
+                    .unwrap_or("the device")
+                    .to_owned();
+                recursive(
+                    k,
+                    handle,
+                    format!("{function} was called on {name}, whose lock the caller holds"),
+                );
             }
         } else {
             crate::ke::irql::at_most_dispatch(k, function);
@@ -148,8 +164,15 @@ pub(crate) fn object_release(_: Globals, handle: Handle) {
         if object::get(k, handle).execution == EXECUTION_PASSIVE {
             let me = k.running();
             if k.wdf.object_locks.get(&handle) != Some(&me) {
-                let name = k.name_of(handle as usize).unwrap_or("the device").to_owned();
-                lock_error(k, handle, format!("{function} was called on {name}, whose lock the caller does not hold"));
+                let name = k
+                    .name_of(handle as usize)
+                    .unwrap_or("the device")
+                    .to_owned();
+                lock_error(
+                    k,
+                    handle,
+                    format!("{function} was called on {name}, whose lock the caller does not hold"),
+                );
             }
             release_passive(k, handle);
         } else {
@@ -164,10 +187,24 @@ fn recursive(k: &mut Kernel, handle: Handle, message: String) -> ! {
 
 /// `WdfSpinLockCreate`. Callable at `<= DISPATCH_LEVEL`.
 pub(crate) fn spin_create(g: Globals, from: *const ObjectAttributes, out: *mut Handle) -> i32 {
-    create(g, from, out, Data::SpinLock(SpinLock::default()), "WdfSpinLockCreate", "SpinLock")
+    create(
+        g,
+        from,
+        out,
+        Data::SpinLock(SpinLock::default()),
+        "WdfSpinLockCreate",
+        "SpinLock",
+    )
 }
 
-fn create(g: Globals, from: *const ObjectAttributes, out: *mut Handle, data: Data, function: &str, what: &str) -> i32 {
+fn create(
+    g: Globals,
+    from: *const ObjectAttributes,
+    out: *mut Handle,
+    data: Data,
+    function: &str,
+    what: &str,
+) -> i32 {
     required(out, function, what);
     poke(out, std::ptr::null_mut());
     let created = object::attributes(from, Allow::Parent, false).and_then(|attributes| {
@@ -189,7 +226,11 @@ pub(crate) fn spin_acquire(_: Globals, handle: Handle) {
         let me = k.running();
         if k.ke.spin_locks.get(&(handle as usize)) == Some(&me) {
             let name = k.name_of(handle as usize).unwrap_or("the lock").to_owned();
-            recursive(k, handle, format!("{function} was called on {name}, which the caller holds"));
+            recursive(
+                k,
+                handle,
+                format!("{function} was called on {name}, which the caller holds"),
+            );
         }
     });
     let old = acquire_dispatch(handle as usize);
@@ -204,7 +245,11 @@ pub(crate) fn spin_release(_: Globals, handle: Handle) {
         let me = k.running();
         if k.ke.spin_locks.get(&(handle as usize)) != Some(&me) {
             let name = k.name_of(handle as usize).unwrap_or("the lock").to_owned();
-            lock_error(k, handle, format!("{function} was called on {name}, which the caller does not hold"));
+            lock_error(
+                k,
+                handle,
+                format!("{function} was called on {name}, which the caller does not hold"),
+            );
         }
         release_dispatch(k, handle as usize, old, function);
     });
@@ -212,7 +257,14 @@ pub(crate) fn spin_release(_: Globals, handle: Handle) {
 
 /// `WdfWaitLockCreate`.
 pub(crate) fn wait_create(g: Globals, from: *const ObjectAttributes, out: *mut Handle) -> i32 {
-    create(g, from, out, Data::WaitLock(WaitLock::default()), "WdfWaitLockCreate", "Lock")
+    create(
+        g,
+        from,
+        out,
+        Data::WaitLock(WaitLock::default()),
+        "WdfWaitLockCreate",
+        "Lock",
+    )
 }
 
 /// `WdfWaitLockAcquire`. Needs `PASSIVE_LEVEL`, except with a time-out of 0.
@@ -229,7 +281,11 @@ pub(crate) fn wait_acquire(_: Globals, handle: Handle, timeout: *const i64) -> i
         let me = k.running();
         if object::wait_lock(k, handle, function).owner == Some(me) {
             let name = k.name_of(handle as usize).unwrap_or("the lock").to_owned();
-            recursive(k, handle, format!("{function} was called on {name}, which the caller holds"));
+            recursive(
+                k,
+                handle,
+                format!("{function} was called on {name}, which the caller holds"),
+            );
         }
         timeout.map(|timeout| k.due_time(timeout))
     });
@@ -242,7 +298,9 @@ pub(crate) fn wait_acquire(_: Globals, handle: Handle, timeout: *const i64) -> i
             lock.owner = Some(me);
             return true;
         }
-        let Some(deadline) = deadline else { return false };
+        let Some(deadline) = deadline else {
+            return false;
+        };
         if timeout == Some(0) || timer.is_some_and(|_| k.now >= deadline) {
             status = STATUS_TIMEOUT;
             return true;
@@ -266,7 +324,11 @@ pub(crate) fn wait_release(_: Globals, handle: Handle) {
         let lock = object::wait_lock(k, handle, function);
         if lock.owner != Some(me) {
             let name = k.name_of(handle as usize).unwrap_or("the lock").to_owned();
-            lock_error(k, handle, format!("{function} was called on {name}, which the caller does not hold"));
+            lock_error(
+                k,
+                handle,
+                format!("{function} was called on {name}, which the caller does not hold"),
+            );
         }
         lock.owner = None;
         super::wake(k);

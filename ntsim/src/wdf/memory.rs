@@ -119,7 +119,12 @@ fn allocate(
         if address == 0 {
             return Err(STATUS_INSUFFICIENT_RESOURCES);
         }
-        let memory = Memory { address, size, owned: true, paged };
+        let memory = Memory {
+            address,
+            size,
+            owned: true,
+            paged,
+        };
         let handle = object::create(k, slot, Some(parent), attributes, Data::Memory(memory))
             .inspect_err(|_| crate::ex::pool::free(k, address, None))?;
         Ok((handle, address))
@@ -158,7 +163,12 @@ pub(crate) fn create_preallocated(
         kernel(|k| {
             crate::ke::irql::at_most_dispatch(k, function);
             let (slot, parent) = object::parent_or_driver(k, g, &attributes, function);
-            let memory = Memory { address: buffer as usize, size, owned: false, paged: false };
+            let memory = Memory {
+                address: buffer as usize,
+                size,
+                owned: false,
+                paged: false,
+            };
             object::create(k, slot, Some(parent), &attributes, Data::Memory(memory))
         })
     });
@@ -194,7 +204,12 @@ pub(crate) fn assign_buffer(_: Globals, handle: Handle, buffer: *mut u8, size: u
 }
 
 /// The part of the buffer that a copy is about, or `STATUS_BUFFER_TOO_SMALL`.
-fn part(handle: Handle, offset: usize, length: usize, function: &'static str) -> Result<usize, i32> {
+fn part(
+    handle: Handle,
+    offset: usize,
+    length: usize,
+    function: &'static str,
+) -> Result<usize, i32> {
     let (address, size) = kernel(|k| object::memory(k, handle, function).buffer());
     if length == 0 {
         return Err(STATUS_INVALID_PARAMETER);
@@ -206,7 +221,13 @@ fn part(handle: Handle, offset: usize, length: usize, function: &'static str) ->
 }
 
 /// `WdfMemoryCopyToBuffer`.
-pub(crate) fn copy_to_buffer(_: Globals, handle: Handle, offset: usize, buffer: *mut u8, length: usize) -> i32 {
+pub(crate) fn copy_to_buffer(
+    _: Globals,
+    handle: Handle,
+    offset: usize,
+    buffer: *mut u8,
+    length: usize,
+) -> i32 {
     let function = "WdfMemoryCopyToBuffer";
     required(buffer, function, "Buffer");
     match part(handle, offset, length, function) {
@@ -219,7 +240,13 @@ pub(crate) fn copy_to_buffer(_: Globals, handle: Handle, offset: usize, buffer: 
 }
 
 /// `WdfMemoryCopyFromBuffer`.
-pub(crate) fn copy_from_buffer(_: Globals, handle: Handle, offset: usize, buffer: *const u8, length: usize) -> i32 {
+pub(crate) fn copy_from_buffer(
+    _: Globals,
+    handle: Handle,
+    offset: usize,
+    buffer: *const u8,
+    length: usize,
+) -> i32 {
     let function = "WdfMemoryCopyFromBuffer";
     required(buffer, function, "Buffer");
     match part(handle, offset, length, function) {
@@ -244,7 +271,11 @@ pub(crate) fn string_create(
     kernel(|k| crate::ke::irql::passive(k, function));
     required(out, function, "String");
     poke(out, std::ptr::null_mut());
-    let units = if text.is_null() { Vec::new() } else { peek_unicode(text) };
+    let units = if text.is_null() {
+        Vec::new()
+    } else {
+        peek_unicode(text)
+    };
     let created = object::attributes(from, Allow::Parent, false)
         .and_then(|attributes| create_string(g, &attributes, &units, function));
     object::give(out, created)
@@ -259,7 +290,10 @@ pub(crate) fn create_string(
 ) -> Result<Handle, i32> {
     kernel(|k| {
         let (slot, parent) = object::parent_or_driver(k, g, attributes, function);
-        let text = Text { units: units.to_vec(), address: 0 };
+        let text = Text {
+            units: units.to_vec(),
+            address: 0,
+        };
         object::create(k, slot, Some(parent), attributes, Data::String(text))
     })
 }
@@ -278,8 +312,12 @@ pub(crate) fn string_get_unicode_string(_: Globals, handle: Handle, out: *mut Un
         if address != 0 {
             return (address, units);
         }
-        let name = format!("{}.Buffer", k.name_of(handle as usize).unwrap_or("WDFSTRING"));
-        let address = object::allocate_memory(k, bytes, name).expect("the host has memory for a string");
+        let name = format!(
+            "{}.Buffer",
+            k.name_of(handle as usize).unwrap_or("WDFSTRING")
+        );
+        let address =
+            object::allocate_memory(k, bytes, name).expect("the host has memory for a string");
         object::string(k, handle, function).address = address;
         (address, units)
     });
@@ -287,14 +325,27 @@ pub(crate) fn string_get_unicode_string(_: Globals, handle: Handle, out: *mut Un
         poke((address + index * 2) as *mut u16, *unit);
     }
     let length = u16::try_from(units.len() * 2).unwrap_or(u16::MAX - 1);
-    poke(out, UnicodeString { length, maximum_length: length.saturating_add(2), buffer: address as *mut u16 });
+    poke(
+        out,
+        UnicodeString {
+            length,
+            maximum_length: length.saturating_add(2),
+            buffer: address as *mut u16,
+        },
+    );
 }
 
 /// Gives a `WDFSTRING` another text.
 pub(crate) fn assign_string_units(handle: Handle, units: &[u16], function: &'static str) -> i32 {
     kernel(|k| {
         let text = object::string(k, handle, function);
-        let old = std::mem::replace(text, Text { units: units.to_vec(), address: 0 });
+        let old = std::mem::replace(
+            text,
+            Text {
+                units: units.to_vec(),
+                address: 0,
+            },
+        );
         old.free(k);
     });
     STATUS_SUCCESS
@@ -309,7 +360,11 @@ pub(crate) fn assign_string(handle: Handle, text: &str, function: &'static str) 
 // ---- collections ------------------------------------------------------
 
 /// `WdfCollectionCreate`. Callable at `<= DISPATCH_LEVEL`.
-pub(crate) fn collection_create(g: Globals, from: *const ObjectAttributes, out: *mut Handle) -> i32 {
+pub(crate) fn collection_create(
+    g: Globals,
+    from: *const ObjectAttributes,
+    out: *mut Handle,
+) -> i32 {
     let function = "WdfCollectionCreate";
     required(out, function, "Collection");
     poke(out, std::ptr::null_mut());
@@ -317,7 +372,13 @@ pub(crate) fn collection_create(g: Globals, from: *const ObjectAttributes, out: 
         kernel(|k| {
             crate::ke::irql::at_most_dispatch(k, function);
             let (slot, parent) = object::parent_or_driver(k, g, &attributes, function);
-            object::create(k, slot, Some(parent), &attributes, Data::Collection(Vec::new()))
+            object::create(
+                k,
+                slot,
+                Some(parent),
+                &attributes,
+                Data::Collection(Vec::new()),
+            )
         })
     });
     object::give(out, created)
@@ -377,13 +438,23 @@ fn release_removed(removed: Option<Handle>, handle: Handle, function: &'static s
     match removed {
         Some(item) => object::release(item),
         None => kernel(|k| {
-            let name = k.name_of(handle as usize).unwrap_or("the collection").to_owned();
-            super::verifier_break(k, format!("{function} was asked for an item that {name} does not have"))
+            let name = k
+                .name_of(handle as usize)
+                .unwrap_or("the collection")
+                .to_owned();
+            super::verifier_break(
+                k,
+                format!("{function} was asked for an item that {name} does not have"),
+            )
         }),
     }
 }
 
-fn item(handle: Handle, function: &'static str, which: impl FnOnce(&[Handle]) -> Option<Handle>) -> Handle {
+fn item(
+    handle: Handle,
+    function: &'static str,
+    which: impl FnOnce(&[Handle]) -> Option<Handle>,
+) -> Handle {
     kernel(|k| {
         crate::ke::irql::at_most_dispatch(k, function);
         which(object::collection(k, handle, function)).unwrap_or(std::ptr::null_mut())
@@ -392,15 +463,21 @@ fn item(handle: Handle, function: &'static str, which: impl FnOnce(&[Handle]) ->
 
 /// `WdfCollectionGetItem`: NULL beyond the end.
 pub(crate) fn collection_get_item(_: Globals, handle: Handle, index: u32) -> Handle {
-    item(handle, "WdfCollectionGetItem", |items| items.get(index as usize).copied())
+    item(handle, "WdfCollectionGetItem", |items| {
+        items.get(index as usize).copied()
+    })
 }
 
 /// `WdfCollectionGetFirstItem`: NULL if it is empty.
 pub(crate) fn collection_get_first_item(_: Globals, handle: Handle) -> Handle {
-    item(handle, "WdfCollectionGetFirstItem", |items| items.first().copied())
+    item(handle, "WdfCollectionGetFirstItem", |items| {
+        items.first().copied()
+    })
 }
 
 /// `WdfCollectionGetLastItem`: NULL if it is empty.
 pub(crate) fn collection_get_last_item(_: Globals, handle: Handle) -> Handle {
-    item(handle, "WdfCollectionGetLastItem", |items| items.last().copied())
+    item(handle, "WdfCollectionGetLastItem", |items| {
+        items.last().copied()
+    })
 }

@@ -38,8 +38,9 @@ use super::raw::{ContextTypeInfo, ObjectAttributes};
 use super::{
     Globals, STATUS_DELETE_PENDING, STATUS_INFO_LENGTH_MISMATCH, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_OBJECT_NAME_EXISTS, STATUS_SUCCESS, STATUS_WDF_EXECUTION_LEVEL_INVALID,
-    STATUS_WDF_OBJECT_ATTRIBUTES_INVALID, STATUS_WDF_PARENT_ASSIGNMENT_NOT_ALLOWED, STATUS_WDF_PARENT_NOT_SPECIFIED,
-    STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, device, dpc, lock, memory, registry, required, timer, work_item,
+    STATUS_WDF_OBJECT_ATTRIBUTES_INVALID, STATUS_WDF_PARENT_ASSIGNMENT_NOT_ALLOWED,
+    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, device, dpc, lock,
+    memory, registry, required, timer, work_item,
 };
 
 /// What a handle points at, if it pointed at anything.
@@ -204,9 +205,17 @@ pub(crate) enum Allow {
 /// Reads and checks attributes, in the driver's context.
 ///
 /// The checks and their statuses are those of `FxValidateObjectAttributes`.
-pub(crate) fn attributes(from: *const ObjectAttributes, allow: Allow, levels: bool) -> Result<Attributes, i32> {
+pub(crate) fn attributes(
+    from: *const ObjectAttributes,
+    allow: Allow,
+    levels: bool,
+) -> Result<Attributes, i32> {
     if from.is_null() {
-        return if allow == Allow::ParentRequired { Err(STATUS_WDF_PARENT_NOT_SPECIFIED) } else { Ok(Attributes::default()) };
+        return if allow == Allow::ParentRequired {
+            Err(STATUS_WDF_PARENT_NOT_SPECIFIED)
+        } else {
+            Ok(Attributes::default())
+        };
     }
     let raw = peek(from);
     if raw.size as usize != size_of::<ObjectAttributes>() {
@@ -248,25 +257,43 @@ pub(crate) fn attributes(from: *const ObjectAttributes, allow: Allow, levels: bo
 
 fn context_spec(raw: &ObjectAttributes) -> Result<Option<ContextSpec>, i32> {
     if raw.context_type.is_null() {
-        return if raw.context_size_override == 0 { Ok(None) } else { Err(STATUS_WDF_OBJECT_ATTRIBUTES_INVALID) };
+        return if raw.context_size_override == 0 {
+            Ok(None)
+        } else {
+            Err(STATUS_WDF_OBJECT_ATTRIBUTES_INVALID)
+        };
     }
     let info = peek(raw.context_type);
     if info.size as usize != size_of::<ContextTypeInfo>() {
         return Err(STATUS_INFO_LENGTH_MISMATCH);
     }
-    if info.name.is_null() || (raw.context_size_override != 0 && raw.context_size_override < info.context_size) {
+    if info.name.is_null()
+        || (raw.context_size_override != 0 && raw.context_size_override < info.context_size)
+    {
         return Err(STATUS_WDF_OBJECT_ATTRIBUTES_INVALID);
     }
-    let size = if raw.context_size_override == 0 { info.context_size } else { raw.context_size_override };
+    let size = if raw.context_size_override == 0 {
+        info.context_size
+    } else {
+        raw.context_size_override
+    };
     let name = String::from_utf8_lossy(&peek_c_str(info.name)).into_owned();
-    Ok(Some(ContextSpec { key: unique_type(&info), size, name }))
+    Ok(Some(ContextSpec {
+        key: unique_type(&info),
+        size,
+        name,
+    }))
 }
 
 fn unique_type(info: &ContextTypeInfo) -> usize {
     if info.evt_get_unique_type == 0 {
         return info.unique_type as usize;
     }
-    let unique: *mut u8 = callback("EvtDriverGetUniqueContextType", info.evt_get_unique_type, &[]);
+    let unique: *mut u8 = callback(
+        "EvtDriverGetUniqueContextType",
+        info.evt_get_unique_type,
+        &[],
+    );
     unique as usize
 }
 
@@ -290,7 +317,11 @@ pub(crate) fn create(
     };
     let (mut execution, mut scope) = (EXECUTION_DISPATCH, SCOPE_NONE);
     if let Some(parent) = parent {
-        let parent = k.wdf.objects.get_mut(&parent).expect("the caller looked the parent up");
+        let parent = k
+            .wdf
+            .objects
+            .get_mut(&parent)
+            .expect("the caller looked the parent up");
         if parent.is_deleted() {
             return Err(STATUS_DELETE_PENDING);
         }
@@ -338,9 +369,17 @@ fn add_context(k: &mut Kernel, handle: Handle, attributes: &Attributes) -> Resul
         Some(spec) => {
             // An empty context is one still: its address tells it apart.
             let size = spec.size.max(1);
-            let block = k.wdf.memory.allocate(size, FRAMEWORK_TAG, Fill::Zero).ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
+            let block = k
+                .wdf
+                .memory
+                .allocate(size, FRAMEWORK_TAG, Fill::Zero)
+                .ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
             let address = block.as_ptr() as usize;
-            let name = format!("{}.{}", k.name_of(handle as usize).unwrap_or("object"), spec.name);
+            let name = format!(
+                "{}.{}",
+                k.name_of(handle as usize).unwrap_or("object"),
+                spec.name
+            );
             k.name_as(address, name);
             k.wdf.contexts.insert(address, handle);
             (spec.key, size, address)
@@ -360,7 +399,10 @@ fn add_context(k: &mut Kernel, handle: Handle, attributes: &Attributes) -> Resul
 
 /// The object of a handle that the framework itself keeps.
 pub(crate) fn get(k: &mut Kernel, handle: Handle) -> &mut Object {
-    k.wdf.objects.get_mut(&handle).expect("an object is in the table until its last reference is dropped")
+    k.wdf
+        .objects
+        .get_mut(&handle)
+        .expect("an object is in the table until its last reference is dropped")
 }
 
 /// The object of a handle that the driver gave, whatever its type.
@@ -424,13 +466,16 @@ typed! {
 pub(crate) fn caller(k: &mut Kernel, globals: Globals, function: &str) -> (usize, Handle) {
     let slot = super::driver::slot_of(k, globals);
     match slot {
-        Some(slot) if k.wdf.objects.contains_key(&driver_handle(slot)) => (slot, driver_handle(slot)),
+        Some(slot) if k.wdf.objects.contains_key(&driver_handle(slot)) => {
+            (slot, driver_handle(slot))
+        }
         Some(_) => {
             let message = format!("{function} was called before WdfDriverCreate");
             invalid(k, std::ptr::null_mut(), message)
         }
         None => {
-            let message = format!("{function} was given driver globals that the framework did not make");
+            let message =
+                format!("{function} was given driver globals that the framework did not make");
             invalid(k, std::ptr::null_mut(), message)
         }
     }
@@ -526,8 +571,14 @@ pub(crate) fn flush_deferred_deletions() {
 }
 
 fn subtree_needs_passive(k: &Kernel, handle: Handle) -> bool {
-    let Some(object) = k.wdf.objects.get(&handle) else { return false };
-    object.data.needs_passive() || object.children.iter().any(|child| subtree_needs_passive(k, *child))
+    let Some(object) = k.wdf.objects.get(&handle) else {
+        return false;
+    };
+    object.data.needs_passive()
+        || object
+            .children
+            .iter()
+            .any(|child| subtree_needs_passive(k, *child))
 }
 
 /// Disposes the children, then the object itself.
@@ -541,24 +592,13 @@ fn dispose(handle: Handle) {
             dispose(child);
         }
     }
-    enum Kind {
-        Timer,
-        WorkItem,
-        Dpc,
-        Other,
-    }
-    let kind = kernel(|k| match get(k, handle).data {
-        Data::Timer(_) => Kind::Timer,
-        Data::WorkItem(_) => Kind::WorkItem,
-        Data::Dpc(_) => Kind::Dpc,
-        _ => Kind::Other,
+    let stop: fn(Handle) = kernel(|k| match get(k, handle).data {
+        Data::Timer(_) => timer::dispose,
+        Data::WorkItem(_) => work_item::dispose,
+        Data::Dpc(_) => dpc::dispose,
+        _ => drop,
     });
-    match kind {
-        Kind::Timer => timer::dispose(handle),
-        Kind::WorkItem => work_item::dispose(handle),
-        Kind::Dpc => dpc::dispose(handle),
-        Kind::Other => {}
-    }
+    stop(handle);
     clean_up(handle);
     kernel(|k| get(k, handle).life = Life::Disposed);
 }
@@ -662,7 +702,10 @@ fn destroy(handle: Handle) {
 
 /// Memory of the framework's own that the driver may look at; zeroed.
 pub(crate) fn allocate_memory(k: &mut Kernel, size: usize, name: String) -> Option<usize> {
-    let block = k.wdf.memory.allocate(size.max(1), FRAMEWORK_TAG, Fill::Zero)?;
+    let block = k
+        .wdf
+        .memory
+        .allocate(size.max(1), FRAMEWORK_TAG, Fill::Zero)?;
     let address = block.as_ptr() as usize;
     k.name_as(address, name);
     Some(address)
@@ -672,16 +715,25 @@ pub(crate) fn allocate_memory(k: &mut Kernel, size: usize, name: String) -> Opti
 pub(crate) fn free_memory(k: &mut Kernel, address: usize, size: usize) {
     crate::ke::dispatcher::memory_freed(k, address, size);
     k.unname(address);
-    let block = std::ptr::NonNull::new(address as *mut u8).expect("memory of the framework is not at NULL");
+    let block =
+        std::ptr::NonNull::new(address as *mut u8).expect("memory of the framework is not at NULL");
     if let Err(error) = k.wdf.memory.free(block) {
-        k.bug_check(BugCheck::new(0xC1, [address as u64, 0, 0, 0x23], error.to_string()));
+        k.bug_check(BugCheck::new(
+            0xC1,
+            [address as u64, 0, 0, 0x23],
+            error.to_string(),
+        ));
     }
 }
 
 // ---- functions of the table ------------------------------------------
 
 /// `WdfObjectGetTypedContextWorker`: the context of that type, or NULL.
-pub(crate) fn get_typed_context(_: Globals, handle: Handle, info: *const ContextTypeInfo) -> *mut u8 {
+pub(crate) fn get_typed_context(
+    _: Globals,
+    handle: Handle,
+    info: *const ContextTypeInfo,
+) -> *mut u8 {
     required(info, "WdfObjectGetTypedContextWorker", "TypeInfo");
     let key = unique_type(&peek(info));
     kernel(|k| {
@@ -697,7 +749,12 @@ pub(crate) fn get_typed_context(_: Globals, handle: Handle, info: *const Context
 ///
 /// `STATUS_OBJECT_NAME_EXISTS` if the object has a context of the type already;
 /// its address is given then, too.
-pub(crate) fn allocate_context(_: Globals, handle: Handle, from: *const ObjectAttributes, out: *mut *mut u8) -> i32 {
+pub(crate) fn allocate_context(
+    _: Globals,
+    handle: Handle,
+    from: *const ObjectAttributes,
+    out: *mut *mut u8,
+) -> i32 {
     let function = "WdfObjectAllocateContext";
     required(from, function, "ContextAttributes");
     kernel(|k| {
@@ -707,13 +764,19 @@ pub(crate) fn allocate_context(_: Globals, handle: Handle, from: *const ObjectAt
         Ok(attributes) => attributes,
         Err(status) => return status,
     };
-    let Some(spec) = attributes.context.clone() else { return STATUS_WDF_OBJECT_ATTRIBUTES_INVALID };
+    let Some(spec) = attributes.context.clone() else {
+        return STATUS_WDF_OBJECT_ATTRIBUTES_INVALID;
+    };
     let (status, address) = kernel(|k| {
         let object = get(k, handle);
         if object.is_deleted() {
             return (STATUS_DELETE_PENDING, None);
         }
-        if let Some(context) = object.contexts.iter().find(|context| context.key == spec.key && context.address != 0) {
+        if let Some(context) = object
+            .contexts
+            .iter()
+            .find(|context| context.key == spec.key && context.address != 0)
+        {
             return (STATUS_OBJECT_NAME_EXISTS, Some(context.address));
         }
         match add_context(k, handle, &attributes) {
@@ -737,18 +800,31 @@ pub(crate) fn context_get_object(_: Globals, context: *mut u8) -> Handle {
         None => invalid(
             k,
             context.cast(),
-            "WdfObjectContextGetObject was given an address that is not the start of a context".to_owned(),
+            "WdfObjectContextGetObject was given an address that is not the start of a context"
+                .to_owned(),
         ),
     })
 }
 
 /// `WdfObjectReferenceActual`.
-pub(crate) fn reference_actual(_: Globals, handle: Handle, _tag: *const u8, _line: i32, _file: *const u8) {
+pub(crate) fn reference_actual(
+    _: Globals,
+    handle: Handle,
+    _tag: *const u8,
+    _line: i32,
+    _file: *const u8,
+) {
     kernel(|k| any(k, handle, "WdfObjectReference").references += 1);
 }
 
 /// `WdfObjectDereferenceActual`.
-pub(crate) fn dereference_actual(_: Globals, handle: Handle, _tag: *const u8, _line: i32, _file: *const u8) {
+pub(crate) fn dereference_actual(
+    _: Globals,
+    handle: Handle,
+    _tag: *const u8,
+    _line: i32,
+    _file: *const u8,
+) {
     kernel(|k| {
         let object = any(k, handle, "WdfObjectDereference");
         if object.references == 1 && !object.is_deleted() {
@@ -756,7 +832,9 @@ pub(crate) fn dereference_actual(_: Globals, handle: Handle, _tag: *const u8, _l
             k.bug_check(BugCheck::wdf(
                 0x7,
                 [handle as u64, 1, 0],
-                format!("WdfObjectDereference drops the last reference to {name}, which was not deleted"),
+                format!(
+                    "WdfObjectDereference drops the last reference to {name}, which was not deleted"
+                ),
             ));
         }
     });

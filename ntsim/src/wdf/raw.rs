@@ -32,14 +32,6 @@ pub(crate) struct ContextTypeInfo {
     pub(crate) evt_get_unique_type: usize,
 }
 
-/// `WDF_CUSTOM_TYPE_CONTEXT`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct CustomTypeContext {
-    pub(crate) size: u32,
-    pub(crate) data: usize,
-}
-
 /// `WDF_DRIVER_GLOBALS`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -167,16 +159,28 @@ mod tests {
     #[test]
     fn every_record_has_the_size_that_drivers_use() {
         let json: serde_json::Value =
-            serde_json::from_str(include_str!("../../../openwdk/abi/kmdf-1.33.json")).expect("the file is JSON");
+            serde_json::from_str(include_str!("../../../openwdk/abi/kmdf-1.33.json"))
+                .expect("the file is JSON");
         for (name, size) in [
             ("_WDF_OBJECT_ATTRIBUTES", size_of::<ObjectAttributes>()),
-            ("_WDF_OBJECT_CONTEXT_TYPE_INFO", size_of::<ContextTypeInfo>()),
-            ("_WDF_CUSTOM_TYPE_CONTEXT", size_of::<CustomTypeContext>()),
+            (
+                "_WDF_OBJECT_CONTEXT_TYPE_INFO",
+                size_of::<ContextTypeInfo>(),
+            ),
             ("_WDF_DRIVER_GLOBALS", size_of::<DriverGlobals>()),
             ("_WDF_DRIVER_CONFIG", size_of::<DriverConfig>()),
-            ("_WDF_DRIVER_VERSION_AVAILABLE_PARAMS", size_of::<VersionAvailableParams>()),
-            ("_WDF_PNPPOWER_EVENT_CALLBACKS", size_of::<PnpPowerCallbacks>()),
-            ("_WDF_POWER_POLICY_EVENT_CALLBACKS", size_of::<PowerPolicyCallbacks>()),
+            (
+                "_WDF_DRIVER_VERSION_AVAILABLE_PARAMS",
+                size_of::<VersionAvailableParams>(),
+            ),
+            (
+                "_WDF_PNPPOWER_EVENT_CALLBACKS",
+                size_of::<PnpPowerCallbacks>(),
+            ),
+            (
+                "_WDF_POWER_POLICY_EVENT_CALLBACKS",
+                size_of::<PowerPolicyCallbacks>(),
+            ),
             ("_WDF_FILEOBJECT_CONFIG", size_of::<FileObjectConfig>()),
             ("_WDF_DEVICE_STATE", size_of::<DeviceState>()),
             ("_WDF_TIMER_CONFIG", size_of::<TimerConfig>()),
@@ -191,36 +195,82 @@ mod tests {
     #[test]
     fn fields_are_where_drivers_put_them() {
         let json: serde_json::Value =
-            serde_json::from_str(include_str!("../../../openwdk/abi/kmdf-1.33.json")).expect("the file is JSON");
+            serde_json::from_str(include_str!("../../../openwdk/abi/kmdf-1.33.json"))
+                .expect("the file is JSON");
         for (record, field, offset) in [
-            ("_WDF_OBJECT_ATTRIBUTES", "ParentObject", std::mem::offset_of!(ObjectAttributes, parent)),
-            ("_WDF_OBJECT_ATTRIBUTES", "ContextTypeInfo", std::mem::offset_of!(ObjectAttributes, context_type)),
-            ("_WDF_OBJECT_CONTEXT_TYPE_INFO", "UniqueType", std::mem::offset_of!(ContextTypeInfo, unique_type)),
-            ("_WDF_DRIVER_GLOBALS", "DisplaceDriverUnload", std::mem::offset_of!(DriverGlobals, displace_driver_unload)),
-            ("_WDF_DRIVER_CONFIG", "DriverPoolTag", std::mem::offset_of!(DriverConfig, pool_tag)),
-            ("_WDF_TIMER_CONFIG", "AutomaticSerialization", std::mem::offset_of!(TimerConfig, automatic_serialization)),
-            ("_WDF_TIMER_CONFIG", "TolerableDelay", std::mem::offset_of!(TimerConfig, tolerable_delay)),
-            ("_WDF_TIMER_CONFIG", "UseHighResolutionTimer", std::mem::offset_of!(TimerConfig, use_high_resolution_timer)),
-            ("_WDF_PNPPOWER_EVENT_CALLBACKS", "EvtDeviceD0Exit", std::mem::offset_of!(PnpPowerCallbacks, d0_exit)),
+            (
+                "_WDF_OBJECT_ATTRIBUTES",
+                "ParentObject",
+                std::mem::offset_of!(ObjectAttributes, parent),
+            ),
+            (
+                "_WDF_OBJECT_ATTRIBUTES",
+                "ContextTypeInfo",
+                std::mem::offset_of!(ObjectAttributes, context_type),
+            ),
+            (
+                "_WDF_OBJECT_CONTEXT_TYPE_INFO",
+                "UniqueType",
+                std::mem::offset_of!(ContextTypeInfo, unique_type),
+            ),
+            (
+                "_WDF_DRIVER_GLOBALS",
+                "DisplaceDriverUnload",
+                std::mem::offset_of!(DriverGlobals, displace_driver_unload),
+            ),
+            (
+                "_WDF_DRIVER_CONFIG",
+                "DriverPoolTag",
+                std::mem::offset_of!(DriverConfig, pool_tag),
+            ),
+            (
+                "_WDF_TIMER_CONFIG",
+                "AutomaticSerialization",
+                std::mem::offset_of!(TimerConfig, automatic_serialization),
+            ),
+            (
+                "_WDF_TIMER_CONFIG",
+                "TolerableDelay",
+                std::mem::offset_of!(TimerConfig, tolerable_delay),
+            ),
+            (
+                "_WDF_TIMER_CONFIG",
+                "UseHighResolutionTimer",
+                std::mem::offset_of!(TimerConfig, use_high_resolution_timer),
+            ),
+            (
+                "_WDF_PNPPOWER_EVENT_CALLBACKS",
+                "EvtDeviceD0Exit",
+                std::mem::offset_of!(PnpPowerCallbacks, d0_exit),
+            ),
             (
                 "_WDF_PNPPOWER_EVENT_CALLBACKS",
                 "EvtDeviceSelfManagedIoInit",
                 std::mem::offset_of!(PnpPowerCallbacks, self_managed_io_init),
             ),
-            ("_WDF_PNPPOWER_EVENT_CALLBACKS", "EvtDeviceQueryStop", std::mem::offset_of!(PnpPowerCallbacks, query_stop)),
+            (
+                "_WDF_PNPPOWER_EVENT_CALLBACKS",
+                "EvtDeviceQueryStop",
+                std::mem::offset_of!(PnpPowerCallbacks, query_stop),
+            ),
         ] {
-            assert_eq!(json["structs"][record]["fields"][field]["offset"], offset, "{record}.{field}");
+            assert_eq!(
+                json["structs"][record]["fields"][field]["offset"], offset,
+                "{record}.{field}"
+            );
         }
     }
 
     #[test]
     fn the_table_has_the_functions_of_kmdf_at_their_indexes() {
         let json: serde_json::Value =
-            serde_json::from_str(include_str!("../../../openwdk/abi/kmdf-1.33.json")).expect("the file is JSON");
+            serde_json::from_str(include_str!("../../../openwdk/abi/kmdf-1.33.json"))
+                .expect("the file is JSON");
         let functions = json["functions"].as_object().expect("an object");
         assert_eq!(functions.len(), super::super::NAMES.len());
         for (name, function) in functions {
-            let index = usize::try_from(function["index"].as_u64().expect("a number")).expect("small");
+            let index =
+                usize::try_from(function["index"].as_u64().expect("a number")).expect("small");
             assert_eq!(super::super::NAMES[index], name);
         }
     }

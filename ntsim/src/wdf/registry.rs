@@ -7,7 +7,9 @@
 
 use crate::access::{UnicodeString, peek, peek_bytes, peek_unicode, poke, poke_bytes};
 use crate::kernel::Kernel;
-use crate::registry::{Disposition, KeyId, REG_EXPAND_SZ, REG_MULTI_SZ, REG_SZ, RegString, Value, Volatility};
+use crate::registry::{
+    Disposition, KeyId, REG_EXPAND_SZ, REG_MULTI_SZ, REG_SZ, RegString, Value, Volatility,
+};
 use crate::trap::kernel;
 
 use super::memory;
@@ -61,14 +63,27 @@ pub(crate) fn create_object(
     function: &str,
 ) -> Result<Handle, i32> {
     let (slot, parent) = object::parent_or_driver(k, g, attributes, function);
-    object::create(k, slot, Some(parent), attributes, Data::Key(Key { id, access: rights(access) }))
+    object::create(
+        k,
+        slot,
+        Some(parent),
+        attributes,
+        Data::Key(Key {
+            id,
+            access: rights(access),
+        }),
+    )
 }
 
 /// The key of a handle, if it was opened with the right that is needed.
 fn key(k: &mut Kernel, handle: Handle, need: u32, function: &'static str) -> Result<KeyId, i32> {
     crate::ke::irql::passive(k, function);
     let key = object::key(k, handle, function);
-    if key.access & need == need { Ok(key.id) } else { Err(STATUS_ACCESS_DENIED) }
+    if key.access & need == need {
+        Ok(key.id)
+    } else {
+        Err(STATUS_ACCESS_DENIED)
+    }
 }
 
 fn name(from: *const UnicodeString, function: &'static str, parameter: &str) -> RegString {
@@ -81,9 +96,18 @@ fn failed(error: &crate::registry::RegistryError) -> i32 {
 }
 
 /// Where a path starts: at the parent, or at the registry's root if there is none.
-fn base(k: &mut Kernel, parent: Handle, need: u32, function: &'static str) -> Result<Option<KeyId>, i32> {
+fn base(
+    k: &mut Kernel,
+    parent: Handle,
+    need: u32,
+    function: &'static str,
+) -> Result<Option<KeyId>, i32> {
     crate::ke::irql::passive(k, function);
-    if parent.is_null() { Ok(None) } else { key(k, parent, need, function).map(Some) }
+    if parent.is_null() {
+        Ok(None)
+    } else {
+        key(k, parent, need, function).map(Some)
+    }
 }
 
 /// `WdfRegistryOpenKey`.
@@ -119,6 +143,7 @@ pub(crate) fn open_key(
 ///
 /// # Errors
 /// `STATUS_ACCESS_DENIED` if the parent was not opened for it; those of the attributes.
+#[expect(clippy::too_many_arguments, reason = "the framework's own signature")]
 pub(crate) fn create_key(
     g: Globals,
     parent: Handle,
@@ -134,25 +159,38 @@ pub(crate) fn create_key(
     required(out, function, "Key");
     let path = name(path, function, "KeyName");
     poke(out, std::ptr::null_mut());
-    let volatility = if options & REG_OPTION_VOLATILE == 0 { Volatility::Persistent } else { Volatility::Volatile };
+    let volatility = if options & REG_OPTION_VOLATILE == 0 {
+        Volatility::Persistent
+    } else {
+        Volatility::Volatile
+    };
     let created = object::attributes(from, Allow::Parent, false).and_then(|attributes| {
         kernel(|k| {
-            let (id, made) = match base(k, parent, KEY_CREATE_SUB_KEY, function)? {
-                Some(parent) => k.zw.registry.create_at(parent, path, volatility),
-                None => {
-                    let made = if k.zw.registry.open(&path).is_ok() { Disposition::Opened } else { Disposition::Created };
-                    k.zw.registry.create(path, volatility).map(|id| (id, made))
-                }
+            let (id, made) = if let Some(parent) = base(k, parent, KEY_CREATE_SUB_KEY, function)? {
+                k.zw.registry.create_at(parent, path, volatility)
+            } else {
+                let made = if k.zw.registry.open(&path).is_ok() {
+                    Disposition::Opened
+                } else {
+                    Disposition::Created
+                };
+                k.zw.registry.create(path, volatility).map(|id| (id, made))
             }
             .map_err(|error| failed(&error))?;
-            Ok((create_object(k, g, &attributes, id, access, function)?, made))
+            Ok((
+                create_object(k, g, &attributes, id, access, function)?,
+                made,
+            ))
         })
     });
     if let Ok((_, made)) = &created
         && !disposition.is_null()
     {
         // REG_CREATED_NEW_KEY, REG_OPENED_EXISTING_KEY.
-        poke(disposition, if *made == Disposition::Created { 1 } else { 2 });
+        poke(
+            disposition,
+            if *made == Disposition::Created { 1 } else { 2 },
+        );
     }
     object::give(out, created.map(|(handle, _)| handle))
 }
@@ -186,18 +224,28 @@ pub(crate) fn remove_value(_: Globals, handle: Handle, value: *const UnicodeStri
     let function = "WdfRegistryRemoveValue";
     let value = name(value, function, "ValueName");
     kernel(|k| {
-        let removed = key(k, handle, KEY_SET_VALUE, function)
-            .and_then(|id| k.zw.registry.delete_value(id, value).map_err(|error| failed(&error)));
+        let removed = key(k, handle, KEY_SET_VALUE, function).and_then(|id| {
+            k.zw.registry
+                .delete_value(id, value)
+                .map_err(|error| failed(&error))
+        });
         removed.map_or_else(|status| status, |_| STATUS_SUCCESS)
     })
 }
 
 /// Reads a value.
-fn query(handle: Handle, value: *const UnicodeString, function: &'static str) -> Result<Value, i32> {
+fn query(
+    handle: Handle,
+    value: *const UnicodeString,
+    function: &'static str,
+) -> Result<Value, i32> {
     let value = name(value, function, "ValueName");
     kernel(|k| {
         let id = key(k, handle, KEY_QUERY_VALUE, function)?;
-        k.zw.registry.value(id, value).cloned().map_err(|error| failed(&error))
+        k.zw.registry
+            .value(id, value)
+            .cloned()
+            .map_err(|error| failed(&error))
     })
 }
 
@@ -282,11 +330,15 @@ pub(crate) fn query_unicode_string(
     byte_length: *mut u16,
     out: *mut UnicodeString,
 ) -> i32 {
-    let units = match query(handle, value_name, "WdfRegistryQueryUnicodeString").and_then(|value| text(&value)) {
+    let units = match query(handle, value_name, "WdfRegistryQueryUnicodeString")
+        .and_then(|value| text(&value))
+    {
         Ok(text) => text.units().to_vec(),
         Err(status) => return status,
     };
-    let Ok(bytes) = u16::try_from(units.len() * 2) else { return STATUS_INVALID_DEVICE_REQUEST };
+    let Ok(bytes) = u16::try_from(units.len() * 2) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
     let needed = bytes.saturating_add(2);
     if !byte_length.is_null() {
         poke(byte_length, needed);
@@ -304,12 +356,23 @@ pub(crate) fn query_unicode_string(
     if string.maximum_length >= needed {
         poke(string.buffer.wrapping_add(units.len()), 0);
     }
-    poke(out, UnicodeString { length: bytes, ..string });
+    poke(
+        out,
+        UnicodeString {
+            length: bytes,
+            ..string
+        },
+    );
     STATUS_SUCCESS
 }
 
 /// `WdfRegistryQueryString`, for values of type `REG_SZ`.
-pub(crate) fn query_string(_: Globals, handle: Handle, value_name: *const UnicodeString, string: Handle) -> i32 {
+pub(crate) fn query_string(
+    _: Globals,
+    handle: Handle,
+    value_name: *const UnicodeString,
+    string: Handle,
+) -> i32 {
     let function = "WdfRegistryQueryString";
     match query(handle, value_name, function).and_then(|value| text(&value)) {
         Ok(text) => memory::assign_string_units(string, text.units(), function),
@@ -330,7 +393,11 @@ pub(crate) fn query_multi_string(
         object::collection(k, collection, function);
     });
     let result = query(handle, value_name, function).and_then(|value| {
-        let strings = if value.kind == REG_MULTI_SZ { value.as_multi_sz() } else { None };
+        let strings = if value.kind == REG_MULTI_SZ {
+            value.as_multi_sz()
+        } else {
+            None
+        };
         let strings = strings.ok_or(STATUS_OBJECT_TYPE_MISMATCH)?;
         let mut attributes = object::attributes(from, Allow::Parent, false)?;
         // The strings live as long as the collection, unless the driver says otherwise.
@@ -349,7 +416,12 @@ pub(crate) fn query_multi_string(
 /// # Errors
 /// `STATUS_OBJECT_NAME_NOT_FOUND`, `STATUS_OBJECT_TYPE_MISMATCH`,
 /// `STATUS_BUFFER_OVERFLOW` for a value of more than four bytes.
-pub(crate) fn query_ulong(_: Globals, handle: Handle, value_name: *const UnicodeString, out: *mut u32) -> i32 {
+pub(crate) fn query_ulong(
+    _: Globals,
+    handle: Handle,
+    value_name: *const UnicodeString,
+    out: *mut u32,
+) -> i32 {
     let function = "WdfRegistryQueryULong";
     required(out, function, "Value");
     match query(handle, value_name, function) {
@@ -366,11 +438,19 @@ pub(crate) fn query_ulong(_: Globals, handle: Handle, value_name: *const Unicode
 }
 
 /// Writes a value.
-fn assign(handle: Handle, value_name: *const UnicodeString, value: Value, function: &'static str) -> i32 {
+fn assign(
+    handle: Handle,
+    value_name: *const UnicodeString,
+    value: Value,
+    function: &'static str,
+) -> i32 {
     let value_name = name(value_name, function, "ValueName");
     kernel(|k| {
-        let assigned = key(k, handle, KEY_SET_VALUE, function)
-            .and_then(|id| k.zw.registry.set_value(id, value_name, value).map_err(|error| failed(&error)));
+        let assigned = key(k, handle, KEY_SET_VALUE, function).and_then(|id| {
+            k.zw.registry
+                .set_value(id, value_name, value)
+                .map_err(|error| failed(&error))
+        });
         assigned.map_or_else(|status| status, |()| STATUS_SUCCESS)
     })
 }
@@ -386,7 +466,12 @@ pub(crate) fn assign_value(
 ) -> i32 {
     let function = "WdfRegistryAssignValue";
     required(data, function, "Value");
-    assign(handle, value_name, Value::new(kind, peek_bytes(data, length as usize)), function)
+    assign(
+        handle,
+        value_name,
+        Value::new(kind, peek_bytes(data, length as usize)),
+        function,
+    )
 }
 
 /// `WdfRegistryAssignMemory`.
@@ -404,7 +489,11 @@ pub(crate) fn assign_memory(
         (0, size)
     } else {
         let offsets = peek(offsets);
-        let length = if offsets.buffer_length == 0 { size.saturating_sub(offsets.buffer_offset) } else { offsets.buffer_length };
+        let length = if offsets.buffer_length == 0 {
+            size.saturating_sub(offsets.buffer_offset)
+        } else {
+            offsets.buffer_length
+        };
         (offsets.buffer_offset, length)
     };
     if start.checked_add(length).is_none_or(|end| end > size) {
@@ -427,13 +516,33 @@ pub(crate) fn assign_unicode_string(
 }
 
 /// `WdfRegistryAssignString`.
-pub(crate) fn assign_string(_: Globals, handle: Handle, value_name: *const UnicodeString, string: Handle) -> i32 {
+pub(crate) fn assign_string(
+    _: Globals,
+    handle: Handle,
+    value_name: *const UnicodeString,
+    string: Handle,
+) -> i32 {
     let function = "WdfRegistryAssignString";
     let units = kernel(|k| object::string(k, string, function).units().to_vec());
-    assign(handle, value_name, Value::sz(RegString::from(units)), function)
+    assign(
+        handle,
+        value_name,
+        Value::sz(RegString::from(units)),
+        function,
+    )
 }
 
 /// `WdfRegistryAssignULong`.
-pub(crate) fn assign_ulong(_: Globals, handle: Handle, value_name: *const UnicodeString, value: u32) -> i32 {
-    assign(handle, value_name, Value::dword(value), "WdfRegistryAssignULong")
+pub(crate) fn assign_ulong(
+    _: Globals,
+    handle: Handle,
+    value_name: *const UnicodeString,
+    value: u32,
+) -> i32 {
+    assign(
+        handle,
+        value_name,
+        Value::dword(value),
+        "WdfRegistryAssignULong",
+    )
 }

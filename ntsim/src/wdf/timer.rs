@@ -44,11 +44,17 @@ pub(crate) struct Timer {
     /// Callbacks that run: a passive one-shot timer that its own callback starts
     /// again can have two.
     running: Vec<ContextId>,
-    /// Somebody waits in `WdfTimerStop`.
-    stopping: bool,
-    /// It was started while somebody waited in `WdfTimerStop`.
-    start_aborted: bool,
+    stopping: Stopping,
     running_down: bool,
+}
+
+/// Whether somebody waits in `WdfTimerStop`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    Yes,
+    /// Yes, and the timer was started meanwhile, which did nothing.
+    StartAborted,
 }
 
 /// Sizes of `WDF_TIMER_CONFIG` before KMDF 1.9 and 1.13.
@@ -77,13 +83,20 @@ fn read_config(config: *const TimerConfig) -> Option<TimerConfig> {
 /// timer), `STATUS_NOT_SUPPORTED` (periodic at passive level),
 /// `STATUS_WDF_PARENT_NOT_SPECIFIED`, `STATUS_INVALID_DEVICE_REQUEST` (no device
 /// above it), `STATUS_WDF_INCOMPATIBLE_EXECUTION_LEVEL`.
-pub(crate) fn create(g: Globals, config: *const TimerConfig, from: *const ObjectAttributes, out: *mut Handle) -> i32 {
+pub(crate) fn create(
+    g: Globals,
+    config: *const TimerConfig,
+    from: *const ObjectAttributes,
+    out: *mut Handle,
+) -> i32 {
     let function = "WdfTimerCreate";
     kernel(|k| crate::ke::irql::at_most_dispatch(k, function));
     required(out, function, "Timer");
     required(config, function, "Config");
     poke(out, std::ptr::null_mut());
-    let Some(config) = read_config(config) else { return STATUS_INFO_LENGTH_MISMATCH };
+    let Some(config) = read_config(config) else {
+        return STATUS_INFO_LENGTH_MISMATCH;
+    };
     let created = object::attributes(from, Allow::ParentRequired, true).and_then(|attributes| {
         let high_resolution = config.use_high_resolution_timer != 0;
         if config.evt_timer == 0
@@ -105,14 +118,17 @@ pub(crate) fn create(g: Globals, config: *const TimerConfig, from: *const Object
             let timer = Timer {
                 evt: config.evt_timer,
                 period: u64::from(config.period) * MILLISECOND,
-                granularity: if high_resolution { MILLISECOND } else { CLOCK_TICK },
+                granularity: if high_resolution {
+                    MILLISECOND
+                } else {
+                    CLOCK_TICK
+                },
                 passive,
                 serial,
                 armed: None,
                 enqueued: false,
                 running: Vec::new(),
-                stopping: false,
-                start_aborted: false,
+                stopping: Stopping::No,
                 running_down: false,
             };
             object::create(k, slot, Some(parent), &attributes, Data::Timer(timer))
@@ -133,10 +149,13 @@ pub(crate) fn start(_: Globals, handle: Handle, due: i64) -> u8 {
         let timer = object::timer(k, handle, "WdfTimerStart");
         if timer.running_down {
             let name = k.name_of(handle as usize).unwrap_or("the timer").to_owned();
-            super::verifier_break(k, format!("WdfTimerStart was called on {name} while it is being deleted"));
+            super::verifier_break(
+                k,
+                format!("WdfTimerStart was called on {name} while it is being deleted"),
+            );
         }
-        if timer.stopping {
-            timer.start_aborted = true;
+        if timer.stopping != Stopping::No {
+            timer.stopping = Stopping::StartAborted;
             return 0;
         }
         let was_armed = disarm(k, handle);
@@ -153,7 +172,11 @@ pub(crate) fn start(_: Globals, handle: Handle, due: i64) -> u8 {
 
 fn arm(k: &mut Kernel, handle: Handle, at: u64) {
     let granularity = timer(k, handle).granularity;
-    let key = k.insert_timer_with_period(at, granularity, Expiry::Host(Box::new(move |k| expire(k, handle))));
+    let key = k.insert_timer_with_period(
+        at,
+        granularity,
+        Expiry::Host(Box::new(move |k| expire(k, handle))),
+    );
     timer(k, handle).armed = Some(key);
 }
 
@@ -181,7 +204,11 @@ fn expire(k: &mut Kernel, handle: Handle) {
         crate::ex::queue_work(k, Box::new(move || run(handle)));
     } else {
         let name = k.name_of(handle as usize).unwrap_or("WDFTIMER").to_owned();
-        k.queue_dpc(Dpc { key: handle as usize, name, run: Box::new(move || run(handle)) });
+        k.queue_dpc(Dpc {
+            key: handle as usize,
+            name,
+            run: Box::new(move || run(handle)),
+        });
     }
 }
 
@@ -195,7 +222,9 @@ fn run(handle: Handle) {
         timer.running.push(me);
         (timer.evt, timer.serial)
     });
-    lock::with(serial, || callback::<()>("EvtTimerFunc", evt, &[param("Timer", &handle)]));
+    lock::with(serial, || {
+        callback::<()>("EvtTimerFunc", evt, &[param("Timer", &handle)]);
+    });
     kernel(|k| {
         let me = k.running();
         timer(k, handle).running.retain(|context| *context != me);
@@ -222,13 +251,18 @@ pub(crate) fn stop(_: Globals, handle: Handle, wait: u8) -> u8 {
             let name = k.name_of(handle as usize).unwrap_or("the timer").to_owned();
             super::verifier_break(
                 k,
-                format!("WdfTimerStop with Wait was called on {name} by its own callback, for whose end it would wait"),
+                format!(
+                    "WdfTimerStop with Wait was called on {name} by its own callback, for whose end it would wait"
+                ),
             );
         }
         crate::ke::irql::passive(k, "WdfTimerStop with Wait");
-        if timer(k, handle).stopping {
+        if timer(k, handle).stopping != Stopping::No {
             let name = k.name_of(handle as usize).unwrap_or("the timer").to_owned();
-            super::verifier_break(k, format!("WdfTimerStop was called on {name} while another thread stops it"));
+            super::verifier_break(
+                k,
+                format!("WdfTimerStop was called on {name} while another thread stops it"),
+            );
         }
     });
     u8::from(stop_and_wait(handle))
@@ -238,8 +272,7 @@ pub(crate) fn stop(_: Globals, handle: Handle, wait: u8) -> u8 {
 fn stop_and_wait(handle: Handle) -> bool {
     let armed = kernel(|k| {
         let timer = timer(k, handle);
-        timer.stopping = true;
-        timer.start_aborted = false;
+        timer.stopping = Stopping::Yes;
         disarm(k, handle)
     });
     super::wait_until(|k| {
@@ -247,9 +280,9 @@ fn stop_and_wait(handle: Handle) -> bool {
         !timer.enqueued && timer.running.is_empty()
     });
     kernel(|k| {
-        let timer = timer(k, handle);
-        timer.stopping = false;
-        armed || std::mem::take(&mut timer.start_aborted)
+        let stopping = std::mem::replace(&mut timer(k, handle).stopping, Stopping::No);
+        super::wake(k);
+        armed || stopping == Stopping::StartAborted
     })
 }
 
@@ -263,12 +296,14 @@ pub(crate) fn dispose(handle: Handle) {
             let name = k.name_of(handle as usize).unwrap_or("the timer").to_owned();
             super::verifier_break(
                 k,
-                format!("{name} is deleted by its own callback at PASSIVE_LEVEL, for whose end the deletion would wait"),
+                format!(
+                    "{name} is deleted by its own callback at PASSIVE_LEVEL, for whose end the deletion would wait"
+                ),
             );
         }
     });
     // Somebody else may be in WdfTimerStop; its wait ends with this one's condition.
-    super::wait_until(|k| !timer(k, handle).stopping);
+    super::wait_until(|k| timer(k, handle).stopping == Stopping::No);
     stop_and_wait(handle);
 }
 
@@ -276,6 +311,8 @@ pub(crate) fn dispose(handle: Handle) {
 pub(crate) fn get_parent_object(_: Globals, handle: Handle) -> Handle {
     kernel(|k| {
         object::timer(k, handle, "WdfTimerGetParentObject");
-        object::get(k, handle).parent.unwrap_or(std::ptr::null_mut())
+        object::get(k, handle)
+            .parent
+            .unwrap_or(std::ptr::null_mut())
     })
 }

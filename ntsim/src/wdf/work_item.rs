@@ -16,7 +16,8 @@ use super::lock::{self, Serial};
 use super::object::{self, Allow, Data, Handle};
 use super::raw::{CallbackConfig, ObjectAttributes};
 use super::{
-    Globals, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, required,
+    Globals, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
+    required,
 };
 
 /// What the framework keeps of a work item.
@@ -40,7 +41,12 @@ impl WorkItem {
 /// `STATUS_INFO_LENGTH_MISMATCH`, `STATUS_INVALID_PARAMETER` (no callback),
 /// `STATUS_WDF_PARENT_NOT_SPECIFIED`, `STATUS_INVALID_DEVICE_REQUEST` (no device
 /// above it), `STATUS_WDF_INCOMPATIBLE_EXECUTION_LEVEL`.
-pub(crate) fn create(g: Globals, config: *const CallbackConfig, from: *const ObjectAttributes, out: *mut Handle) -> i32 {
+pub(crate) fn create(
+    g: Globals,
+    config: *const CallbackConfig,
+    from: *const ObjectAttributes,
+    out: *mut Handle,
+) -> i32 {
     let function = "WdfWorkItemCreate";
     kernel(|k| crate::ke::irql::at_most_dispatch(k, function));
     required(out, function, "WorkItem");
@@ -60,7 +66,13 @@ pub(crate) fn create(g: Globals, config: *const CallbackConfig, from: *const Obj
                 return Err(STATUS_INVALID_DEVICE_REQUEST);
             }
             let serial = lock::effective(k, parent, config.automatic_serialization != 0, true)?;
-            let item = WorkItem { evt: config.evt, serial, enqueued: false, running: Vec::new(), running_down: false };
+            let item = WorkItem {
+                evt: config.evt,
+                serial,
+                enqueued: false,
+                running: Vec::new(),
+                running_down: false,
+            };
             object::create(k, slot, Some(parent), &attributes, Data::WorkItem(item))
         })
     });
@@ -80,8 +92,14 @@ pub(crate) fn enqueue(_: Globals, handle: Handle) {
             return;
         }
         if item.running_down {
-            let name = k.name_of(handle as usize).unwrap_or("the work item").to_owned();
-            super::verifier_break(k, format!("WdfWorkItemEnqueue was called on {name} while it is being deleted"));
+            let name = k
+                .name_of(handle as usize)
+                .unwrap_or("the work item")
+                .to_owned();
+            super::verifier_break(
+                k,
+                format!("WdfWorkItemEnqueue was called on {name} while it is being deleted"),
+            );
         }
         item.enqueued = true;
         object::reference(k, handle);
@@ -98,7 +116,9 @@ fn run(handle: Handle) {
         item.running.push(me);
         (item.evt, item.serial)
     });
-    lock::with(serial, || callback::<()>("EvtWorkItem", evt, &[param("WorkItem", &handle)]));
+    lock::with(serial, || {
+        callback::<()>("EvtWorkItem", evt, &[param("WorkItem", &handle)]);
+    });
     kernel(|k| {
         let me = k.running();
         item(k, handle).running.retain(|context| *context != me);
@@ -115,10 +135,15 @@ pub(crate) fn flush(_: Globals, handle: Handle) {
         crate::ke::irql::passive(k, function);
         let me = k.running();
         if object::work_item(k, handle, function).running.contains(&me) {
-            let name = k.name_of(handle as usize).unwrap_or("the work item").to_owned();
+            let name = k
+                .name_of(handle as usize)
+                .unwrap_or("the work item")
+                .to_owned();
             super::verifier_break(
                 k,
-                format!("{function} was called on {name} by its own callback, for whose end it would wait"),
+                format!(
+                    "{function} was called on {name} by its own callback, for whose end it would wait"
+                ),
             );
         }
     });
@@ -142,6 +167,8 @@ pub(crate) fn dispose(handle: Handle) {
 pub(crate) fn get_parent_object(_: Globals, handle: Handle) -> Handle {
     kernel(|k| {
         object::work_item(k, handle, "WdfWorkItemGetParentObject");
-        object::get(k, handle).parent.unwrap_or(std::ptr::null_mut())
+        object::get(k, handle)
+            .parent
+            .unwrap_or(std::ptr::null_mut())
     })
 }
