@@ -1515,3 +1515,28 @@ fn one_seed_gives_one_trace() {
     };
     assert_eq!(run(3), run(3));
 }
+
+#[test]
+fn removal_amid_timers_and_work_items_ends_well_under_every_schedule() {
+    for seed in 0..64 {
+        let mut bench = Bench::with_seed(seed)
+            .after_create(|device| {
+                start_timer(passive_timer(device.cast()), 10);
+                let at_dispatch = create_timer(timer_config(20), below(device.cast()));
+                start_timer(at_dispatch.expect("the configuration is right"), 10);
+                enqueue(create_work_item(device));
+                0
+            })
+            .on("WorkItem", |_| delay(15))
+            .on("Timer", |_| {});
+        bench.start();
+        bench
+            .machine
+            .run_for(Duration::from_millis(seed))
+            .unwrap_or_else(|stop| panic!("seed {seed}: {stop}"));
+        bench
+            .machine
+            .surprise_remove(&bench.device)
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
