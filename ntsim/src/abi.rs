@@ -30,7 +30,7 @@ macro_rules! word_for_integers {
     ($($ty:ty),*) => {$(
         impl Word for $ty {
             #[expect(clippy::allow_attributes, reason = "one macro for all widths")]
-            #[allow(clippy::cast_sign_loss, clippy::cast_lossless, reason = "a register holds the bits, whatever the sign")]
+            #[allow(clippy::cast_sign_loss, clippy::cast_lossless, clippy::cast_possible_truncation, reason = "a register holds the bits, whatever the sign")]
             fn to_word(self) -> usize {
                 self as usize
             }
@@ -88,7 +88,11 @@ pub(crate) struct Param<'a> {
 
 /// Names an argument of a callback.
 pub(crate) fn param<'a, T: Word>(label: &'static str, value: &'a T) -> Param<'a> {
-    Param { label, word: value.to_word(), shown: value }
+    Param {
+        label,
+        word: value.to_word(),
+        shown: value,
+    }
 }
 
 /// Calls the driver's `routine`, which is documented as `name`, from the
@@ -158,11 +162,19 @@ fn returned(
 /// Calls `routine` with eight register-sized arguments; callees take as many
 /// as they declare.
 fn invoke(abi: Abi, routine: usize, words: &[usize; 8]) -> usize {
-    type HostRoutine =
-        unsafe extern "C-unwind" fn(usize, usize, usize, usize, usize, usize, usize, usize) -> usize;
+    type HostRoutine = unsafe extern "C-unwind" fn(
+        usize,
+        usize,
+        usize,
+        usize,
+        usize,
+        usize,
+        usize,
+        usize,
+    ) -> usize;
     type ImageRoutine =
         unsafe extern "win64" fn(usize, usize, usize, usize, usize, usize, usize, usize) -> usize;
-    let [a, b, c, d, e, f, g, h] = *words;
+    let [w0, w1, w2, w3, w4, w5, w6, w7] = *words;
     match abi {
         Abi::Host => {
             // SAFETY: the driver registered this address as a function; both
@@ -170,13 +182,13 @@ fn invoke(abi: Abi, routine: usize, words: &[usize; 8]) -> usize {
             let routine = unsafe { std::mem::transmute::<usize, HostRoutine>(routine) };
             // SAFETY: the arguments are those that the callback's documentation
             // gives; an address that is no code faults inside the simulation.
-            unsafe { routine(a, b, c, d, e, f, g, h) }
+            unsafe { routine(w0, w1, w2, w3, w4, w5, w6, w7) }
         }
         Abi::Image => {
             // SAFETY: as above, for code of a loaded image.
             let routine = unsafe { std::mem::transmute::<usize, ImageRoutine>(routine) };
             // SAFETY: as above.
-            unsafe { routine(a, b, c, d, e, f, g, h) }
+            unsafe { routine(w0, w1, w2, w3, w4, w5, w6, w7) }
         }
     }
 }

@@ -41,7 +41,10 @@ pub(crate) fn poke_bytes(to: *mut u8, bytes: &[u8]) {
 
 /// Reads the text of a C string, at most 4096 bytes of it.
 pub(crate) fn peek_c_str(from: *const u8) -> Vec<u8> {
-    (0..4096).map(|index| peek(from.wrapping_add(index))).take_while(|byte| *byte != 0).collect()
+    (0..4096)
+        .map(|index| peek(from.wrapping_add(index)))
+        .take_while(|byte| *byte != 0)
+        .collect()
 }
 
 /// An address, handle or other pointer-sized token: the trace shows its name.

@@ -73,21 +73,38 @@ pub const RUST_PANIC: u32 = u32::from_be_bytes(*b"RPNC");
 impl BugCheck {
     /// A bug check with its code, parameters and the sentence that explains it.
     pub(crate) fn new(code: u32, parameters: [u64; 4], message: impl Into<String>) -> Self {
-        Self { code, parameters, message: message.into(), backtrace: Vec::new() }
+        Self {
+            code,
+            parameters,
+            message: message.into(),
+            backtrace: Vec::new(),
+        }
     }
 
     /// Driver Verifier's `DRIVER_VERIFIER_DETECTED_VIOLATION`.
     pub(crate) fn verifier(rule: u64, parameters: [u64; 3], message: impl Into<String>) -> Self {
-        Self::new(0xC4, [rule, parameters[0], parameters[1], parameters[2]], message)
+        Self::new(
+            0xC4,
+            [rule, parameters[0], parameters[1], parameters[2]],
+            message,
+        )
     }
 
     /// KMDF's `WDF_VIOLATION`.
     pub(crate) fn wdf(rule: u64, parameters: [u64; 3], message: impl Into<String>) -> Self {
-        Self::new(0x10D, [rule, parameters[0], parameters[1], parameters[2]], message)
+        Self::new(
+            0x10D,
+            [rule, parameters[0], parameters[1], parameters[2]],
+            message,
+        )
     }
 
     pub(crate) fn rust_panic(message: &str) -> Self {
-        Self::new(RUST_PANIC, [0; 4], format!("the driver panicked: {message}"))
+        Self::new(
+            RUST_PANIC,
+            [0; 4],
+            format!("the driver panicked: {message}"),
+        )
     }
 
     /// What Windows makes of a processor exception in kernel mode.
@@ -96,7 +113,11 @@ impl BugCheck {
         let rip = fault.registers.rip;
         let exception = |status: u64| {
             // A system thread has a handler of last resort; a DPC has not.
-            let code = if k.running_thread().is_some() { 0x7E } else { 0x1E };
+            let code = if k.running_thread().is_some() {
+                0x7E
+            } else {
+                0x1E
+            };
             (code, [status, rip, 0, 0])
         };
         let mut message = format!("the driver faulted: {fault}");
@@ -107,7 +128,9 @@ impl BugCheck {
                     Access::Write => 1,
                     Access::Execute => 8,
                 };
-                let block = usize::try_from(address).ok().and_then(|address| k.ex.pool.blocks.describe(address));
+                let block = usize::try_from(address)
+                    .ok()
+                    .and_then(|address| k.ex.pool.blocks.describe(address));
                 if let Some(block) = &block {
                     message = format!("the driver {access} {block}");
                 }
@@ -121,17 +144,22 @@ impl BugCheck {
             }
             FaultKind::Breakpoint | FaultKind::DebugService => exception(0x8000_0003),
             FaultKind::PrivilegedInstruction => exception(0xC000_0096),
-            FaultKind::IllegalInstruction => exception(0xC000_001D),
             FaultKind::Divide => exception(0xC000_0094),
             FaultKind::FloatingPoint => exception(0xC000_0090),
             FaultKind::Assertion => exception(0xC000_0420),
             FaultKind::Misaligned { .. } => exception(0x8000_0002),
             FaultKind::StackOverflow { address } => (0x7F, [8, address, 0, rip]),
             FaultKind::FastFail { code } => (0x139, [code, 0, 0, 0]),
+            // An illegal instruction, and what has no status of its own.
             _ => exception(0xC000_001D),
         };
         let backtrace = k.locate(&fault.backtrace(&k.io.loaded_images()));
-        Self { code, parameters, message, backtrace }
+        Self {
+            code,
+            parameters,
+            message,
+            backtrace,
+        }
     }
 }
 
@@ -187,12 +215,22 @@ impl Stop {
         let (context, irql, calls) = match k.current {
             Some(id) => {
                 let context = k.context(id);
-                let calls = k.open_calls(id).map(|(name, args)| format!("{name}({args})")).collect();
+                let calls = k
+                    .open_calls(id)
+                    .map(|(name, args)| format!("{name}({args})"))
+                    .collect();
                 (context.name.clone(), context.irql, calls)
             }
             None => ("machine".to_owned(), 0, Vec::new()),
         };
-        let last = k.trace.iter().rev().take(LAST_LINES).rev().map(ToString::to_string).collect();
+        let last = k
+            .trace
+            .iter()
+            .rev()
+            .take(LAST_LINES)
+            .rev()
+            .map(ToString::to_string)
+            .collect();
         Self {
             kind,
             name: name.to_owned(),
@@ -209,7 +247,9 @@ impl Stop {
 
     /// Where the call into the kernel that is being served was made.
     fn backtrace_of_current_call(k: &Kernel) -> Vec<String> {
-        let Some(registers) = k.current.map(|id| k.context(id).called_from) else { return Vec::new() };
+        let Some(registers) = k.current.map(|id| k.context(id).called_from) else {
+            return Vec::new();
+        };
         if registers.rip == 0 {
             return Vec::new();
         }
@@ -217,7 +257,10 @@ impl Stop {
     }
 
     pub(crate) fn bug_check(k: &Kernel, check: BugCheck) -> Self {
-        let kind = StopKind::BugCheck { code: check.code, parameters: check.parameters };
+        let kind = StopKind::BugCheck {
+            code: check.code,
+            parameters: check.parameters,
+        };
         let mut stop = Self::here(k, kind, bug_check_name(check.code), check.message);
         if !check.backtrace.is_empty() {
             stop.backtrace = check.backtrace;
@@ -260,13 +303,26 @@ impl Stop {
 impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.kind {
-            StopKind::BugCheck { code, parameters: [a, b, c, d] } => {
-                writeln!(f, "bug check {code:#X} {} ({a:#x}, {b:#x}, {c:#x}, {d:#x})", self.name)?;
+            StopKind::BugCheck {
+                code,
+                parameters: [first, second, third, fourth],
+            } => {
+                writeln!(
+                    f,
+                    "bug check {code:#X} {} ({first:#x}, {second:#x}, {third:#x}, {fourth:#x})",
+                    self.name
+                )?;
             }
             _ => writeln!(f, "{}", self.name)?,
         }
         writeln!(f, "  {}", self.message)?;
-        writeln!(f, "  at {} in {} at IRQL {}", crate::trace::Stamp(self.time), self.context, self.irql)?;
+        writeln!(
+            f,
+            "  at {} in {} at IRQL {}",
+            crate::trace::Stamp(self.time),
+            self.context,
+            self.irql
+        )?;
         let mut list = |title: &str, items: &[String]| -> std::fmt::Result {
             if !items.is_empty() {
                 writeln!(f, "  {title}:")?;

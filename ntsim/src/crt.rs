@@ -20,7 +20,10 @@ unsafe extern "win64" fn memset(to: *mut u8, value: i32, length: usize) -> *mut 
 
 unsafe extern "win64" fn memcmp(a: *const u8, b: *const u8, length: usize) -> i32 {
     for index in 0..length {
-        let (a, b) = (crate::access::peek(a.wrapping_add(index)), crate::access::peek(b.wrapping_add(index)));
+        let (a, b) = (
+            crate::access::peek(a.wrapping_add(index)),
+            crate::access::peek(b.wrapping_add(index)),
+        );
         if a != b {
             return i32::from(a) - i32::from(b);
         }
@@ -29,7 +32,11 @@ unsafe extern "win64" fn memcmp(a: *const u8, b: *const u8, length: usize) -> i3
 }
 
 unsafe extern "win64" fn strlen(text: *const u8) -> usize {
-    (0..).find(|index| crate::access::peek(text.wrapping_add(*index)) == 0).unwrap_or(0)
+    let mut length = 0;
+    while crate::access::peek(text.wrapping_add(length)) != 0 {
+        length += 1;
+    }
+    length
 }
 
 macro_rules! crt {

@@ -28,7 +28,7 @@ pub(crate) struct State {
     uuids: u64,
     work: VecDeque<Job>,
     /// Numbers of worker threads that are busy.
-    busy: BTreeSet<u32>,
+    busy: BTreeSet<usize>,
 }
 
 /// How many work items run at once; more wait in the queue.
@@ -47,7 +47,9 @@ pub(crate) fn has_work(k: &Kernel) -> bool {
 pub(crate) fn dispatch_work(k: &mut Kernel) {
     while has_work(k) {
         let job = k.ex.work.pop_front().expect("checked");
-        let number = (1..).find(|number| !k.ex.busy.contains(number)).expect("fewer than WORKERS are busy");
+        let number = (1..=WORKERS)
+            .find(|number| !k.ex.busy.contains(number))
+            .expect("a worker is idle");
         k.ex.busy.insert(number);
         thread::spawn(
             k,

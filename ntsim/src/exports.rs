@@ -39,13 +39,13 @@ pub(crate) fn find(dll: &str, name: &str) -> Option<Export> {
     all().find(|export| export.name == name && export.dll.eq_ignore_ascii_case(dll))
 }
 
-/// The DLL that has `name`, whichever it is.
-pub(crate) fn home_of(name: &str) -> Option<&'static str> {
-    all().find(|export| export.name == name).map(|export| export.dll)
-}
-
 pub(crate) fn all() -> impl Iterator<Item = Export> {
-    NTOSKRNL.iter().chain(HAL).chain(WDFLDR).chain(crate::crt::EXPORTS).copied()
+    NTOSKRNL
+        .iter()
+        .chain(HAL)
+        .chain(WDFLDR)
+        .chain(crate::crt::EXPORTS)
+        .copied()
 }
 
 /// Expands to a call of `trap::call` around the implementation.
@@ -273,8 +273,8 @@ exports! { NTOSKRNL, "ntoskrnl.exe", ntoskrnl;
 
     KeBugCheckEx(BugCheckCode: u32, P1: Addr, P2: Addr, P3: Addr, P4: Addr) = rtl::ke_bug_check_ex;
     KeBugCheck(BugCheckCode: u32) = rtl::ke_bug_check;
-    DbgPrint(Format: *const u8, a: Slot, b: Slot, c: Slot, d: Slot, e: Slot, f: Slot, g: Slot, h: Slot) -> i32 = rtl::dbg_print;
-    DbgPrintEx(ComponentId: u32, Level: u32, Format: *const u8, a: Slot, b: Slot, c: Slot, d: Slot, e: Slot, f: Slot, g: Slot) -> i32
+    DbgPrint(Format: *const u8, a0: Slot, a1: Slot, a2: Slot, a3: Slot, a4: Slot, a5: Slot, a6: Slot, a7: Slot) -> i32 = rtl::dbg_print;
+    DbgPrintEx(ComponentId: u32, Level: u32, Format: *const u8, a0: Slot, a1: Slot, a2: Slot, a3: Slot, a4: Slot, a5: Slot, a6: Slot) -> i32
         = rtl::dbg_print_ex;
     RtlInitUnicodeString(DestinationString: *mut UnicodeString, SourceString: *const u16) = rtl::rtl_init_unicode_string;
     RtlCompareUnicodeString(String1: *const UnicodeString, String2: *const UnicodeString, CaseInSensitive: u8) -> i32 = rtl::rtl_compare_unicode_string;
@@ -340,21 +340,35 @@ mod tests {
     fn definition(file: &str) -> (String, Vec<String>) {
         let path = format!("{}/../openwdk/lib/{file}", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let mut words = text
-            .lines()
-            .filter_map(|line| line.split(';').next()?.split_whitespace().next().map(|first| (line, first)));
-        let (library, _) = words.find(|(_, first)| *first == "LIBRARY").expect("a LIBRARY line");
-        let module = library.split_whitespace().nth(1).expect("the module's name").to_ascii_lowercase();
+        let mut words = text.lines().filter_map(|line| {
+            line.split(';')
+                .next()?
+                .split_whitespace()
+                .next()
+                .map(|first| (line, first))
+        });
+        let (library, _) = words
+            .find(|(_, first)| *first == "LIBRARY")
+            .expect("a LIBRARY line");
+        let module = library
+            .split_whitespace()
+            .nth(1)
+            .expect("the module's name")
+            .to_ascii_lowercase();
         (module, words.map(|(_, name)| name.to_owned()).collect())
     }
 
     #[test]
     fn every_row_is_in_the_import_library_of_its_module() {
-        let libraries: BTreeMap<_, _> = ["ntoskrnl.def", "hal.def", "WdfLdr.def"].map(definition).into();
+        let libraries: BTreeMap<_, _> = ["ntoskrnl.def", "hal.def", "WdfLdr.def"]
+            .map(definition)
+            .into();
         let strays: Vec<_> = all()
             .filter(|export| !INLINE_IN_HEADERS.contains(&export.name))
             .filter(|export| {
-                !libraries[&export.dll.to_ascii_lowercase()].iter().any(|name| name == export.name)
+                !libraries[&export.dll.to_ascii_lowercase()]
+                    .iter()
+                    .any(|name| name == export.name)
             })
             .map(|export| format!("{}!{}", export.dll, export.name))
             .collect();

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use crate::abi::{Abi, callback, param};
 use crate::access::{UnicodeString, peek};
-use crate::image::{Loaded, Unloaded};
 use crate::image::symbols::Symbols;
+use crate::image::{Loaded, Unloaded};
 use crate::kernel::Kernel;
 use crate::memory::{Fill, GuardedPool};
 use crate::ob::Handles;
@@ -101,7 +101,10 @@ impl State {
 
     /// The driver of `service`, if it is loaded.
     pub(crate) fn loaded(&self, service: &str) -> Option<DriverId> {
-        let position = self.drivers.iter().position(|driver| driver.loaded && driver.name.eq_ignore_ascii_case(service));
+        let position = self
+            .drivers
+            .iter()
+            .position(|driver| driver.loaded && driver.name.eq_ignore_ascii_case(service));
         position.map(DriverId)
     }
 
@@ -115,7 +118,10 @@ impl State {
 
     /// The images that are loaded now.
     pub(crate) fn loaded_images(&self) -> Vec<&Loaded> {
-        self.drivers.iter().filter_map(|driver| driver.image.as_ref()).collect()
+        self.drivers
+            .iter()
+            .filter_map(|driver| driver.image.as_ref())
+            .collect()
     }
 
     /// The same with their symbols, where a PDB lies beside the image.
@@ -156,17 +162,31 @@ pub(crate) fn system_string(k: &mut Kernel, text: &str) -> usize {
     let string = system_memory(k, size_of::<UnicodeString>());
     crate::access::poke(
         string as *mut UnicodeString,
-        UnicodeString { length, maximum_length: length + 2, buffer: buffer as *mut u16 },
+        UnicodeString {
+            length,
+            maximum_length: length + 2,
+            buffer: buffer as *mut u16,
+        },
     );
     string
 }
 
 /// Enters a driver in the table: makes its driver object and registry path.
-pub(crate) fn create_driver(k: &mut Kernel, service: &str, entry: Entry, image: Option<(Loaded, PathBuf)>) -> DriverId {
+pub(crate) fn create_driver(
+    k: &mut Kernel,
+    service: &str,
+    entry: Entry,
+    image: Option<(Loaded, PathBuf)>,
+) -> DriverId {
     let (image, image_path) = image.unzip();
     let object = system_memory(k, size_of::<DriverObject>());
-    let registry_path = system_string(k, &format!(r"\Registry\Machine\System\CurrentControlSet\Services\{service}"));
-    let name = crate::access::peek(system_string(k, &format!(r"\Driver\{service}")) as *const UnicodeString);
+    let registry_path = system_string(
+        k,
+        &format!(r"\Registry\Machine\System\CurrentControlSet\Services\{service}"),
+    );
+    let name = crate::access::peek(
+        system_string(k, &format!(r"\Driver\{service}")) as *const UnicodeString
+    );
     // DRIVER_EXTENSION: DriverObject, AddDevice, Count, ServiceKeyName.
     let extension = system_memory(k, 0x50);
     crate::access::poke(extension as *mut usize, object);
@@ -195,7 +215,15 @@ pub(crate) fn create_driver(k: &mut Kernel, service: &str, entry: Entry, image: 
     if let Some(image) = &image {
         k.io.images.push(image.addresses());
     }
-    k.io.drivers.push(Driver { name: service.to_owned(), object, registry_path, loaded: false, image, image_path, entry });
+    k.io.drivers.push(Driver {
+        name: service.to_owned(),
+        object,
+        registry_path,
+        loaded: false,
+        image,
+        image_path,
+        entry,
+    });
     DriverId(k.io.drivers.len() - 1)
 }
 
@@ -203,7 +231,11 @@ pub(crate) fn create_driver(k: &mut Kernel, service: &str, entry: Entry, image: 
 pub(crate) fn start_driver(id: DriverId) -> i32 {
     let (object, path, entry) = kernel(|k| {
         let driver = k.io.driver(id);
-        (driver.object as *mut DriverObject, driver.registry_path as *mut UnicodeString, driver.entry)
+        (
+            driver.object as *mut DriverObject,
+            driver.registry_path as *mut UnicodeString,
+            driver.entry,
+        )
     });
     let status = match entry {
         Entry::Image(address) => callback::<i32>(
@@ -228,7 +260,9 @@ pub(crate) fn unload_driver(id: DriverId) -> bool {
         return false;
     }
     match kernel(|k| k.io.driver(id).entry) {
-        Entry::Image(_) => callback::<()>("DriverUnload", unload, &[param("DriverObject", &object)]),
+        Entry::Image(_) => {
+            callback::<()>("DriverUnload", unload, &[param("DriverObject", &object)]);
+        }
         Entry::Host(_) => crate::wdf::bind::host_driver_unload(object, unload),
     }
     kernel(|k| k.io.drivers[id.0].loaded = false);

@@ -49,7 +49,11 @@ pub(crate) struct State {
 /// Looks after what a context leaves behind when its function returns.
 pub(crate) fn context_ends(k: &mut Kernel, id: ContextId, irql: u8) {
     let is_thread = k.context(id).thread.is_some();
-    let expected = if is_thread { PASSIVE_LEVEL } else { DISPATCH_LEVEL };
+    let expected = if is_thread {
+        PASSIVE_LEVEL
+    } else {
+        DISPATCH_LEVEL
+    };
     if irql != expected {
         let name = k.context(id).name.clone();
         k.bug_check(BugCheck::new(
@@ -58,13 +62,21 @@ pub(crate) fn context_ends(k: &mut Kernel, id: ContextId, irql: u8) {
             format!("{name} returned at IRQL {irql} instead of {expected}"),
         ));
     }
-    let spin_lock = k.ke.spin_locks.iter().filter(|(_, holder)| **holder == id).map(|(lock, _)| *lock).min();
+    let spin_lock =
+        k.ke.spin_locks
+            .iter()
+            .filter(|(_, holder)| **holder == id)
+            .map(|(lock, _)| *lock)
+            .min();
     if let Some(lock) = spin_lock.or_else(|| crate::ex::shared_lock::held_by(k, id)) {
         let name = k.context(id).name.clone();
         k.bug_check(BugCheck::verifier(
             0x32,
             [lock as u64, 0, 0],
-            format!("{name} returned while it holds {}", k.name_of(lock).unwrap_or("a lock")),
+            format!(
+                "{name} returned while it holds {}",
+                k.name_of(lock).unwrap_or("a lock")
+            ),
         ));
     }
     if let Some(thread) = k.context(id).thread {

@@ -26,8 +26,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;
 
-use corosensei::stack::DefaultStack;
 use corosensei::Coroutine;
+use corosensei::stack::DefaultStack;
 
 use crate::bugcheck::{BugCheck, Stop};
 use crate::fault::{self, Registers, Resumed};
@@ -141,7 +141,10 @@ impl Settings {
     /// uses more than it will in the driver.)
     #[must_use]
     pub fn for_images() -> Self {
-        Self { stack_size: 24 * 1024, ..Self::default() }
+        Self {
+            stack_size: 24 * 1024,
+            ..Self::default()
+        }
     }
 }
 
@@ -242,11 +245,18 @@ impl Kernel {
     // ---- contexts ----------------------------------------------------
 
     /// Starts a context that runs `job`. A thread when `thread` is given.
-    pub(crate) fn spawn(&mut self, name: String, irql: u8, thread: Option<ThreadId>, job: Job) -> ContextId {
+    pub(crate) fn spawn(
+        &mut self,
+        name: String,
+        irql: u8,
+        thread: Option<ThreadId>,
+        job: Job,
+    ) -> ContextId {
         self.next_context += 1;
         let id = ContextId(self.next_context);
         let stack = self.idle_stacks.pop().unwrap_or_else(|| {
-            DefaultStack::new(self.settings.stack_size).expect("the host has memory for one more stack")
+            DefaultStack::new(self.settings.stack_size)
+                .expect("the host has memory for one more stack")
         });
         let co = Coroutine::with_stack(stack, move |yielder: &ContextYielder, ()| {
             trap::set_yielder(yielder);
@@ -277,7 +287,9 @@ impl Kernel {
     }
 
     pub(crate) fn context_mut(&mut self, id: ContextId) -> &mut Context {
-        self.contexts.get_mut(&id).expect("a context is in the table until it ends")
+        self.contexts
+            .get_mut(&id)
+            .expect("a context is in the table until it ends")
     }
 
     pub(crate) fn contexts(&self) -> impl Iterator<Item = (ContextId, &Context)> {
@@ -294,7 +306,8 @@ impl Kernel {
     }
 
     pub(crate) fn irql(&self) -> u8 {
-        self.current.map_or(PASSIVE_LEVEL, |id| self.contexts[&id].irql)
+        self.current
+            .map_or(PASSIVE_LEVEL, |id| self.contexts[&id].irql)
     }
 
     pub(crate) fn set_irql(&mut self, irql: u8) {
@@ -347,10 +360,21 @@ impl Kernel {
     }
 
     /// Queues `expiry` for the first multiple of `granularity` at or after `due`.
-    pub(crate) fn insert_timer_with_period(&mut self, due: u64, granularity: u64, expiry: Expiry) -> TimerKey {
+    pub(crate) fn insert_timer_with_period(
+        &mut self,
+        due: u64,
+        granularity: u64,
+        expiry: Expiry,
+    ) -> TimerKey {
         self.serial += 1;
-        let due = due.max(self.now).checked_next_multiple_of(granularity).unwrap_or(u64::MAX);
-        let key = TimerKey { due, serial: self.serial };
+        let due = due
+            .max(self.now)
+            .checked_next_multiple_of(granularity)
+            .unwrap_or(u64::MAX);
+        let key = TimerKey {
+            due,
+            serial: self.serial,
+        };
         self.timers.insert(key, expiry);
         key
     }
@@ -399,13 +423,21 @@ impl Kernel {
 
     /// Whether a DPC is queued or runs.
     pub(crate) fn has_dpcs(&self) -> bool {
-        !self.dpcs.is_empty() || self.contexts.values().any(|c| c.thread.is_none() && c.co.is_some())
+        !self.dpcs.is_empty()
+            || self
+                .contexts
+                .values()
+                .any(|c| c.thread.is_none() && c.co.is_some())
     }
 
     // ---- running -----------------------------------------------------
 
     fn ready(&self) -> Vec<ContextId> {
-        let holders = self.contexts.values().filter(|c| c.irql >= DISPATCH_LEVEL).count();
+        let holders = self
+            .contexts
+            .values()
+            .filter(|c| c.irql >= DISPATCH_LEVEL)
+            .count();
         let full = holders >= self.settings.processors as usize;
         self.contexts
             .iter()
@@ -428,12 +460,20 @@ impl Kernel {
                 crate::ex::dispatch_work(k);
             })?;
             let ready = self.ready();
-            let holders = self.contexts.values().filter(|c| c.irql >= DISPATCH_LEVEL).count();
-            let dpc_can_start = !self.dpcs.is_empty() && holders < self.settings.processors as usize;
+            let holders = self
+                .contexts
+                .values()
+                .filter(|c| c.irql >= DISPATCH_LEVEL)
+                .count();
+            let dpc_can_start =
+                !self.dpcs.is_empty() && holders < self.settings.processors as usize;
             match self.scheduler.choose(&ready, dpc_can_start) {
                 Choice::Context(id) => self.step(id)?,
                 Choice::Dpc => {
-                    let dpc = self.dpcs.pop_front().expect("the scheduler was told that there is one");
+                    let dpc = self
+                        .dpcs
+                        .pop_front()
+                        .expect("the scheduler was told that there is one");
                     let id = self.spawn(dpc.name, DISPATCH_LEVEL, None, dpc.run);
                     self.step(id)?;
                 }
@@ -475,7 +515,11 @@ impl Kernel {
 
     /// Lets one context run to its next preemption point, block or end.
     fn step(&mut self, id: ContextId) -> Result<(), Box<Stop>> {
-        let mut co = self.context_mut(id).co.take().expect("a ready context is not running");
+        let mut co = self
+            .context_mut(id)
+            .co
+            .take()
+            .expect("a ready context is not running");
         self.current = Some(id);
         let outcome = loop {
             let resumed = fault::resume(&mut co, ());
@@ -534,7 +578,9 @@ impl Kernel {
                 crate::ke::context_ends(k, id, irql);
                 k.contexts.remove(&id);
             }),
-            Exit::Panicked(message) => self.guarded(|k| k.bug_check(BugCheck::rust_panic(&message))),
+            Exit::Panicked(message) => {
+                self.guarded(|k| k.bug_check(BugCheck::rust_panic(&message)))
+            }
             Exit::Faulted(fault) => self.guarded(|k| {
                 let check = BugCheck::from_fault(k, &fault);
                 k.bug_check(check)
@@ -562,6 +608,10 @@ impl Kernel {
 
     /// Ends the simulation: leaves the trap that is being served, and the
     /// context that made it is never resumed.
+    #[expect(
+        clippy::unused_self,
+        reason = "only who has the kernel, inside a trap, may end it"
+    )]
     pub(crate) fn stop(&mut self, stop: Stop) -> ! {
         std::panic::resume_unwind(Box::new(Stopping(Box::new(stop))))
     }
@@ -570,11 +620,18 @@ impl Kernel {
     /// below the driver is left out.
     pub(crate) fn locate(&self, addresses: &[u64]) -> Vec<String> {
         let images: Vec<_> = self.io.images_with_symbols();
-        let borrowed: Vec<_> = images.iter().map(|(loaded, symbols)| (*loaded, symbols.as_ref())).collect();
+        let borrowed: Vec<_> = images
+            .iter()
+            .map(|(loaded, symbols)| (*loaded, symbols.as_ref()))
+            .collect();
         crate::image::symbols::locate(addresses, &borrowed)
             .iter()
             .map(ToString::to_string)
-            .filter(|line| !["ntsim::trap::", "ntsim::abi::", "corosensei::"].iter().any(|own| line.contains(own)))
+            .filter(|line| {
+                !["ntsim::trap::", "ntsim::abi::", "corosensei::"]
+                    .iter()
+                    .any(|own| line.contains(own))
+            })
             .collect()
     }
 
@@ -584,7 +641,9 @@ impl Kernel {
     pub(crate) fn name(&mut self, address: usize, kind: &'static str) {
         let count = self.names.counts.entry(kind).or_insert(0);
         *count += 1;
-        self.names.by_address.insert(address, format!("{kind}#{count}"));
+        self.names
+            .by_address
+            .insert(address, format!("{kind}#{count}"));
     }
 
     /// Gives the thing at `address` this very name.
@@ -621,7 +680,13 @@ impl Kernel {
             }
             None => ("machine".to_owned(), PASSIVE_LEVEL, 0),
         };
-        self.trace.push(Line { time: self.boot_offset + self.now, who, irql, depth, what });
+        self.trace.push(Line {
+            time: self.boot_offset + self.now,
+            who,
+            irql,
+            depth,
+            what,
+        });
     }
 
     /// Writes `what`, after the entries of the calls that the context is in.
@@ -650,7 +715,12 @@ impl Kernel {
     }
 
     /// Notes the call whose body is about to run. Part of [`trap::call`].
-    pub(crate) fn enter_call(&mut self, name: &'static str, args: &[(&'static str, &dyn Arg)], from: Registers) {
+    pub(crate) fn enter_call(
+        &mut self,
+        name: &'static str,
+        args: &[(&'static str, &dyn Arg)],
+        from: Registers,
+    ) {
         let id = self.running();
         self.context_mut(id).called_from = from;
         self.calls_at_this_time += 1;
@@ -670,7 +740,11 @@ impl Kernel {
             }
             let _ = write!(text, "{name}={shown}");
         }
-        self.context_mut(id).calls.push(OpenCall { name, args: text, told: false });
+        self.context_mut(id).calls.push(OpenCall {
+            name,
+            args: text,
+            told: false,
+        });
     }
 
     /// Traces the call that returns. Part of [`trap::call`].
@@ -678,18 +752,30 @@ impl Kernel {
         let mut text = String::new();
         result.show(self, &mut text);
         let id = self.running();
-        let Some(call) = self.context_mut(id).calls.pop() else { return };
+        let Some(call) = self.context_mut(id).calls.pop() else {
+            return;
+        };
         if call.told {
             self.context_mut(id).depth -= 1;
-            self.push_line(Event::Return { name: call.name, result: text });
+            self.push_line(Event::Return {
+                name: call.name,
+                result: text,
+            });
         } else {
-            self.push_line(Event::Call { name: call.name, args: call.args, result: text });
+            self.push_line(Event::Call {
+                name: call.name,
+                args: call.args,
+                result: text,
+            });
         }
     }
 
     /// The calls that the context is in, outermost first.
     pub(crate) fn open_calls(&self, id: ContextId) -> impl Iterator<Item = (&'static str, &str)> {
-        self.contexts[&id].calls.iter().map(|call| (call.name, call.args.as_str()))
+        self.contexts[&id]
+            .calls
+            .iter()
+            .map(|call| (call.name, call.args.as_str()))
     }
 }
 

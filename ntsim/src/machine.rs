@@ -32,6 +32,7 @@ use crate::exports;
 use crate::image::{Image, ImageError, Loaded};
 use crate::inf::DriverPackage;
 use crate::io::{self, DriverId, Entry};
+use crate::ke::dispatcher::ThreadId;
 use crate::ke::thread;
 use crate::kernel::{Kernel, Ran, SECOND, Settings};
 use crate::memory::tag_name;
@@ -119,7 +120,10 @@ impl Machine {
     /// The same, with every choice decided by `seed`.
     #[must_use]
     pub fn with_seed(seed: u64) -> Self {
-        Self::new(Settings { seed, ..Settings::default() })
+        Self::new(Settings {
+            seed,
+            ..Settings::default()
+        })
     }
 
     /// Boots the machine of a folder. No device is started yet.
@@ -127,7 +131,12 @@ impl Machine {
     pub fn boot(dir: MachineDir, settings: Settings) -> Self {
         let mut k = Box::new(Kernel::new(settings));
         k.zw.registry = dir.registry().clone();
-        Self { k, dir, linked: BTreeMap::new(), running: BTreeMap::new() }
+        Self {
+            k,
+            dir,
+            linked: BTreeMap::new(),
+            running: BTreeMap::new(),
+        }
     }
 
     /// Virtual time since the first boot.
@@ -164,6 +173,9 @@ impl Machine {
     ///
     /// # Errors
     /// The bug check or other stop that ended the simulation.
+    ///
+    /// # Panics
+    /// Never: a thread that has ended has left its value.
     pub fn run_thread<R: 'static>(
         &mut self,
         name: &str,
@@ -178,9 +190,36 @@ impl Machine {
         let thread = thread::spawn(&mut self.k, name.to_owned(), true, job);
         let ran = self.k.run(&mut |k| k.threads[&thread].exited)?;
         match ran {
-            Ran::Until => Ok(slot.borrow_mut().take().expect("the thread returned its value")),
+            Ran::Until => Ok(slot
+                .borrow_mut()
+                .take()
+                .expect("the thread returned its value")),
             Ran::Idle => Err(Box::new(Stop::deadlock(&self.k, name))),
         }
+    }
+
+    /// Alerts the thread of this name, as its owner could: an alertable wait of
+    /// it ends with `STATUS_ALERTED`, the current one or the next. Tells whether
+    /// it was waiting so; `None` if there is no such thread.
+    pub fn alert_thread(&mut self, name: &str) -> Option<bool> {
+        let thread = self.thread(name)?;
+        Some(crate::ke::wait::alert(&mut self.k, thread))
+    }
+
+    /// Queues a user APC to the thread of this name: an alertable wait in user
+    /// mode ends with `STATUS_USER_APC`, the current one or the next. Tells
+    /// whether it was waiting so; `None` if there is no such thread.
+    pub fn queue_user_apc(&mut self, name: &str) -> Option<bool> {
+        let thread = self.thread(name)?;
+        Some(crate::ke::wait::user_apc(&mut self.k, thread))
+    }
+
+    fn thread(&self, name: &str) -> Option<ThreadId> {
+        self.k
+            .threads
+            .iter()
+            .find(|(_, thread)| thread.name == name && !thread.exited)
+            .map(|(id, _)| *id)
     }
 
     /// Lets virtual time pass, running what there is to run.
@@ -190,7 +229,8 @@ impl Machine {
     pub fn run_for(&mut self, time: Duration) -> std::result::Result<(), Box<Stop>> {
         let units = u64::try_from(time.as_nanos() / 100).unwrap_or(u64::MAX);
         let end = self.k.now.saturating_add(units);
-        self.k.run(&mut |k| !k.is_busy() && k.next_timer().is_none_or(|due| due > end))?;
+        self.k
+            .run(&mut |k| !k.is_busy() && k.next_timer().is_none_or(|due| due > end))?;
         let left = end.saturating_sub(self.k.now);
         self.k.advance(left);
         Ok(())
@@ -214,7 +254,11 @@ impl Machine {
     ///
     /// # Errors
     /// [`Error::Store`]; the machine is as it was.
-    pub fn install_package(&mut self, package: &DriverPackage, source: PackageSource<'_>) -> Result<Installed> {
+    pub fn install_package(
+        &mut self,
+        package: &DriverPackage,
+        source: PackageSource<'_>,
+    ) -> Result<Installed> {
         self.change_dir(|dir| dir.install_from(package, source))
     }
 
@@ -229,7 +273,10 @@ impl Machine {
     }
 
     /// Changes the folder and the running system's registry alike.
-    fn change_dir<R>(&mut self, change: impl FnOnce(&mut MachineDir) -> Result<R, StoreError>) -> Result<R> {
+    fn change_dir<R>(
+        &mut self,
+        change: impl FnOnce(&mut MachineDir) -> Result<R, StoreError>,
+    ) -> Result<R> {
         *self.dir.registry_mut() = self.k.zw.registry.clone();
         let result = change(&mut self.dir);
         self.k.zw.registry = self.dir.registry().clone();
@@ -253,7 +300,11 @@ impl Machine {
     pub fn start_device(&mut self, device: &str) -> Result<()> {
         if let Some(running) = self.running.get(device) {
             let state = if running.asleep { "asleep" } else { "working" };
-            return Err(Error::State { device: device.to_owned(), state, problem: "it is started already" });
+            return Err(Error::State {
+                device: device.to_owned(),
+                state,
+                problem: "it is started already",
+            });
         }
         *self.dir.registry_mut() = self.k.zw.registry.clone();
         let described = self.dir.device(device)?;
@@ -272,15 +323,28 @@ impl Machine {
             Ok(added) => added,
             Err(status) => {
                 self.unload_if_unused(driver)?;
-                return Err(Error::Driver { what: format!("EvtDriverDeviceAdd for {device}"), status: status.cast_unsigned() });
+                return Err(Error::Driver {
+                    what: format!("EvtDriverDeviceAdd for {device}"),
+                    status: status.cast_unsigned(),
+                });
             }
         };
         if let Err(status) = self.pnp(move || pnp::start(added))? {
             self.pnp(move || pnp::remove(added))?;
             self.unload_if_unused(driver)?;
-            return Err(Error::Driver { what: format!("starting {device}"), status: status.cast_unsigned() });
+            return Err(Error::Driver {
+                what: format!("starting {device}"),
+                status: status.cast_unsigned(),
+            });
         }
-        self.running.insert(device.to_owned(), Running { driver, device: added, asleep: false });
+        self.running.insert(
+            device.to_owned(),
+            Running {
+                driver,
+                device: added,
+                asleep: false,
+            },
+        );
         Ok(())
     }
 
@@ -291,7 +355,10 @@ impl Machine {
     pub fn start_devices(&mut self) -> Result<()> {
         *self.dir.registry_mut() = self.k.zw.registry.clone();
         let devices = self.dir.devices()?;
-        for device in devices.into_iter().filter(|device| device.service.is_some()) {
+        for device in devices
+            .into_iter()
+            .filter(|device| device.service.is_some())
+        {
             if !self.running.contains_key(&device.instance_id) {
                 self.start_device(&device.instance_id)?;
             }
@@ -314,8 +381,10 @@ impl Machine {
         self.note(format!("device {device} goes to D3"));
         let id = running.device;
         let result = self.pnp(move || pnp::power_down(id, PowerState::D3))?;
-        self.running.entry(device.to_owned()).and_modify(|running| running.asleep = true);
-        self.check_status(result, || format!("powering down {device}"))
+        self.running
+            .entry(device.to_owned())
+            .and_modify(|running| running.asleep = true);
+        check_status(result, || format!("powering down {device}"))
     }
 
     /// Brings a sleeping device back to D0.
@@ -327,8 +396,10 @@ impl Machine {
         self.note(format!("device {device} returns to D0"));
         let id = running.device;
         let result = self.pnp(move || pnp::power_up(id))?;
-        self.running.entry(device.to_owned()).and_modify(|running| running.asleep = false);
-        self.check_status(result, || format!("powering up {device}"))
+        self.running
+            .entry(device.to_owned())
+            .and_modify(|running| running.asleep = false);
+        check_status(result, || format!("powering up {device}"))
     }
 
     /// Removes a device in good order, as Device Manager's "Disable" does.
@@ -341,7 +412,7 @@ impl Machine {
         self.note(format!("device {device} is removed"));
         let id = running.device;
         let asked = self.pnp(move || pnp::query_remove(id))?;
-        self.check_status(asked, || format!("asking to remove {device}"))?;
+        check_status(asked, || format!("asking to remove {device}"))?;
         self.pnp(move || pnp::remove(id))?;
         self.running.remove(device);
         self.unload_if_unused(running.driver)
@@ -371,7 +442,12 @@ impl Machine {
     /// [`Error::Stop`], [`Error::Store`].
     pub fn reboot(&mut self) -> Result<()> {
         self.note("the machine shuts down".to_owned());
-        let working: Vec<_> = self.running.values().filter(|running| !running.asleep).map(|running| running.device).collect();
+        let working: Vec<_> = self
+            .running
+            .values()
+            .filter(|running| !running.asleep)
+            .map(|running| running.device)
+            .collect();
         for id in working.into_iter().rev() {
             // A driver cannot hold up a shutdown: its status does not matter.
             let _ = self.pnp(move || pnp::power_down(id, PowerState::D3Final))?;
@@ -393,16 +469,15 @@ impl Machine {
         Ok(self.run_thread("PnP", job)?)
     }
 
-    fn check_status(&self, result: Result<(), i32>, what: impl FnOnce() -> String) -> Result<()> {
-        result.map_err(|status| Error::Driver { what: what(), status: status.cast_unsigned() })
-    }
-
     fn expect_any(&self, device: &str, problem: &'static str) -> Result<Running> {
-        self.running.get(device).copied().ok_or_else(|| Error::State {
-            device: device.to_owned(),
-            state: "not started",
-            problem,
-        })
+        self.running
+            .get(device)
+            .copied()
+            .ok_or_else(|| Error::State {
+                device: device.to_owned(),
+                state: "not started",
+                problem,
+            })
     }
 
     fn expect_running(&self, device: &str, asleep: bool, problem: &'static str) -> Result<Running> {
@@ -411,7 +486,11 @@ impl Machine {
             return Ok(running);
         }
         let state = if running.asleep { "asleep" } else { "working" };
-        Err(Error::State { device: device.to_owned(), state, problem })
+        Err(Error::State {
+            device: device.to_owned(),
+            state,
+            problem,
+        })
     }
 
     /// The driver of `service`, loaded.
@@ -419,24 +498,32 @@ impl Machine {
         if let Some(id) = self.k.io.loaded(service) {
             return Ok(id);
         }
-        let (entry, image) = match self.linked.get(&service.to_lowercase()) {
-            Some(entry) => (Entry::Host(*entry as usize), None),
-            None => {
-                let file = self.dir.service_image(service)?;
-                let image = load_image(&file.name, &file.bytes)?;
-                (Entry::Image(image.entry()), Some((image, file.path.unwrap_or_default())))
-            }
+        let (entry, image) = if let Some(entry) = self.linked.get(&service.to_lowercase()) {
+            (Entry::Host(*entry as usize), None)
+        } else {
+            let file = self.dir.service_image(service)?;
+            let image = load_image(&file.name, &file.bytes)?;
+            (
+                Entry::Image(image.entry()),
+                Some((image, file.path.unwrap_or_default())),
+            )
         };
         self.note(format!("driver {service} is loaded"));
         let id = io::create_driver(&mut self.k, service, entry, image);
         let status = self.pnp(move || io::start_driver(id))?;
-        self.check_status(if status < 0 { Err(status) } else { Ok(()) }, || format!("DriverEntry of {service}"))?;
+        check_status(if status < 0 { Err(status) } else { Ok(()) }, || {
+            format!("DriverEntry of {service}")
+        })?;
         Ok(id)
     }
 
     /// Unloads the driver when no device of it is left.
     fn unload_if_unused(&mut self, driver: DriverId) -> Result<()> {
-        if self.running.values().any(|running| running.driver == driver) {
+        if self
+            .running
+            .values()
+            .any(|running| running.driver == driver)
+        {
             return Ok(());
         }
         let name = self.k.io.driver(driver).name.clone();
@@ -454,6 +541,14 @@ impl Machine {
     }
 }
 
+/// A failing status as an error that says what failed.
+fn check_status(result: Result<(), i32>, what: impl FnOnce() -> String) -> Result<()> {
+    result.map_err(|status| Error::Driver {
+        what: what(),
+        status: status.cast_unsigned(),
+    })
+}
+
 /// Checks an image: that it is a driver for this machine, and that the
 /// simulator has everything it imports.
 ///
@@ -466,7 +561,9 @@ pub fn check_image(name: &str, bytes: &[u8]) -> Result<(), ImageError> {
 /// Reads and maps an image whose imports the simulator has.
 pub(crate) fn load_image(name: &str, bytes: &[u8]) -> Result<Loaded, ImageError> {
     let image = Image::parse(name, bytes)?;
-    Loaded::load(&image, &mut |dll, import| exports::find(dll, import).map(|export| export.image))
+    Loaded::load(&image, &mut |dll, import| {
+        exports::find(dll, import).map(|export| export.image)
+    })
 }
 
 /// Stops the machine if an unloaded driver left something behind.
@@ -474,36 +571,69 @@ pub(crate) fn load_image(name: &str, bytes: &[u8]) -> Result<Loaded, ImageError>
 /// Driver Verifier does the same for pool (0xC4/0x62); threads and timers of an
 /// unloaded driver are what 0xCE and 0xC7 are about.
 fn check_left_behind(k: &mut Kernel, driver: &str) {
-    let threads: Vec<_> = k.threads.values().filter(|thread| !thread.system && !thread.exited).map(|thread| thread.name.clone()).collect();
+    let threads: Vec<_> = k
+        .threads
+        .values()
+        .filter(|thread| !thread.system && !thread.exited)
+        .map(|thread| thread.name.clone())
+        .collect();
     if !threads.is_empty() {
-        let message = format!("driver {driver} is unloaded while its {} still run(s)", threads.join(", "));
+        let message = format!(
+            "driver {driver} is unloaded while its {} still run(s)",
+            threads.join(", ")
+        );
         k.bug_check(BugCheck::new(0xCE, [0; 4], message));
     }
     if let Some(timer) = k.ke.set_timers.keys().next().copied() {
         let name = k.name_of(timer).unwrap_or("a timer").to_owned();
-        k.bug_check(BugCheck::new(0xC7, [0, timer as u64, 0, 0], format!("driver {driver} is unloaded while {name} is set")));
+        k.bug_check(BugCheck::new(
+            0xC7,
+            [0, timer as u64, 0, 0],
+            format!("driver {driver} is unloaded while {name} is set"),
+        ));
     }
     let objects = crate::wdf::leaks(k);
     if !objects.is_empty() {
-        let stop = Stop::leak(k, format!("driver {driver} is unloaded and leaves {}", objects.join(", ")));
+        let stop = Stop::leak(
+            k,
+            format!(
+                "driver {driver} is unloaded and leaves {}",
+                objects.join(", ")
+            ),
+        );
         k.stop(stop);
     }
     let handles = crate::ob::open_handles(k);
     if !handles.is_empty() {
-        let stop = Stop::leak(k, format!("driver {driver} is unloaded and leaves open {}", handles.join(", ")));
+        let stop = Stop::leak(
+            k,
+            format!(
+                "driver {driver} is unloaded and leaves open {}",
+                handles.join(", ")
+            ),
+        );
         k.stop(stop);
     }
-    let blocks: Vec<_> = k
-        .ex
-        .pool
-        .blocks
-        .live()
-        .map(|block| format!("#{} (tag '{}', {} bytes)", block.ordinal, tag_name(block.tag), block.size))
-        .collect();
+    let blocks: Vec<_> =
+        k.ex.pool
+            .blocks
+            .live()
+            .map(|block| {
+                format!(
+                    "#{} (tag '{}', {} bytes)",
+                    block.ordinal,
+                    tag_name(block.tag),
+                    block.size
+                )
+            })
+            .collect();
     if !blocks.is_empty() {
         let bytes = k.ex.pool.blocks.live_bytes() as u64;
         let count = blocks.len() as u64;
-        let message = format!("driver {driver} is unloaded and leaves pool block(s) {}", blocks.join(", "));
+        let message = format!(
+            "driver {driver} is unloaded and leaves pool block(s) {}",
+            blocks.join(", ")
+        );
         k.bug_check(BugCheck::verifier(0x62, [0, bytes, count], message));
     }
 }
@@ -514,5 +644,7 @@ fn check_left_behind(k: &mut Kernel, driver: &str) {
 /// If the simulation ends in a bug check or a deadlock; the report is the message.
 pub fn run<R: 'static>(body: impl FnOnce() -> R + 'static) -> R {
     let mut machine = Machine::default();
-    machine.run_thread("main", body).unwrap_or_else(|stop| panic!("{stop}"))
+    machine
+        .run_thread("main", body)
+        .unwrap_or_else(|stop| panic!("{stop}"))
 }

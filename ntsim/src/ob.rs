@@ -84,7 +84,10 @@ pub(crate) fn ob_reference_object_by_handle(
         crate::ke::irql::passive(k, "ObReferenceObjectByHandle");
         match look_up(k, handle) {
             Some(Handle::Thread(id)) => {
-                k.threads.get_mut(&id).expect("a thread stays in the table").references += 1;
+                k.threads
+                    .get_mut(&id)
+                    .expect("a thread stays in the table")
+                    .references += 1;
                 Ok(id.address())
             }
             Some(Handle::Key(_)) => Err(STATUS_OBJECT_TYPE_MISMATCH),
@@ -113,12 +116,16 @@ pub(crate) fn obf_dereference_object(Addr(object): Addr) -> isize {
 fn change_references(k: &mut Kernel, object: usize, by: i32) -> isize {
     let thread = ThreadId::from_address(object).and_then(|id| k.threads.get_mut(&id));
     let Some(thread) = thread else {
-        k.bug_check(BugCheck::new(0x18, [0, object as u64, 0, 0], "a reference was counted on something that is no object"))
+        k.bug_check(BugCheck::new(
+            0x18,
+            [0, object as u64, 0, 0],
+            "a reference was counted on something that is no object",
+        ))
     };
     match thread.references.checked_add_signed(by) {
         Some(references) => {
             thread.references = references;
-            references as isize
+            isize::try_from(references).expect("fewer than 2^32 references")
         }
         None => k.bug_check(BugCheck::new(
             0x18,

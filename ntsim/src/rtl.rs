@@ -12,16 +12,29 @@ use crate::trace::Event;
 use crate::trap::kernel;
 
 /// `KeBugCheckEx`: ends the simulation.
-pub(crate) fn ke_bug_check_ex(code: u32, Addr(p1): Addr, Addr(p2): Addr, Addr(p3): Addr, Addr(p4): Addr) {
+pub(crate) fn ke_bug_check_ex(
+    code: u32,
+    Addr(p1): Addr,
+    Addr(p2): Addr,
+    Addr(p3): Addr,
+    Addr(p4): Addr,
+) {
     let parameters = [p1, p2, p3, p4].map(|parameter| parameter as u64);
     let message = if code == RUST_PANIC {
         // wdk-panic hands over the panic's place: file name, its length, line, column.
-        let file = if p1 == 0 { Vec::new() } else { peek_bytes(p1 as *const u8, p2.min(512)) };
-        format!("the driver panicked at {}:{p3}:{p4}", String::from_utf8_lossy(&file))
+        let file = if p1 == 0 {
+            Vec::new()
+        } else {
+            peek_bytes(p1 as *const u8, p2.min(512))
+        };
+        format!(
+            "the driver panicked at {}:{p3}:{p4}",
+            String::from_utf8_lossy(&file)
+        )
     } else {
         "the driver called KeBugCheckEx".to_owned()
     };
-    kernel(|k| k.bug_check(BugCheck::new(code, parameters, message)))
+    kernel(|k| k.bug_check(BugCheck::new(code, parameters, message)));
 }
 
 /// `KeBugCheck`.
@@ -31,15 +44,45 @@ pub(crate) fn ke_bug_check(code: u32) {
 
 /// `DbgPrint`: the arguments are those of a variadic call, as many as its
 /// format asks for.
-#[expect(clippy::too_many_arguments, reason = "the registers and stack slots of a variadic call")]
-pub(crate) fn dbg_print(format: *const u8, a: Slot, b: Slot, c: Slot, d: Slot, e: Slot, f: Slot, g: Slot, h: Slot) -> i32 {
-    print(format, &[a, b, c, d, e, f, g, h].map(|Slot(word)| word))
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the registers and stack slots of a variadic call"
+)]
+pub(crate) fn dbg_print(
+    format: *const u8,
+    a0: Slot,
+    a1: Slot,
+    a2: Slot,
+    a3: Slot,
+    a4: Slot,
+    a5: Slot,
+    a6: Slot,
+    a7: Slot,
+) -> i32 {
+    print(
+        format,
+        &[a0, a1, a2, a3, a4, a5, a6, a7].map(|Slot(word)| word),
+    )
 }
 
 /// `DbgPrintEx`; every component and level is shown.
-#[expect(clippy::too_many_arguments, reason = "the registers and stack slots of a variadic call")]
-pub(crate) fn dbg_print_ex(_component: u32, _level: u32, format: *const u8, a: Slot, b: Slot, c: Slot, d: Slot, e: Slot, f: Slot, g: Slot) -> i32 {
-    print(format, &[a, b, c, d, e, f, g].map(|Slot(word)| word))
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the registers and stack slots of a variadic call"
+)]
+pub(crate) fn dbg_print_ex(
+    _component: u32,
+    _level: u32,
+    format: *const u8,
+    a0: Slot,
+    a1: Slot,
+    a2: Slot,
+    a3: Slot,
+    a4: Slot,
+    a5: Slot,
+    a6: Slot,
+) -> i32 {
+    print(format, &[a0, a1, a2, a3, a4, a5, a6].map(|Slot(word)| word))
 }
 
 fn print(format: *const u8, arguments: &[usize]) -> i32 {
@@ -86,7 +129,11 @@ fn format_message(format: &[u8], arguments: &[usize]) -> String {
         let precision = if rest.next_if_eq(&b'.').is_some() {
             let mut value = 0;
             while let Some(digit) = rest.next_if(|byte| byte.is_ascii_digit() || *byte == b'*') {
-                value = if digit == b'*' { arguments.next().unwrap_or(0) } else { value * 10 + usize::from(digit - b'0') };
+                value = if digit == b'*' {
+                    arguments.next().unwrap_or(0)
+                } else {
+                    value * 10 + usize::from(digit - b'0')
+                };
             }
             Some(value.min(4096))
         } else {
@@ -138,7 +185,11 @@ fn format_message(format: &[u8], arguments: &[usize]) -> String {
             other => vec![b'%', other],
         };
         let fill = vec![
-            if flags.contains(&b'0') && !flags.contains(&b'-') { b'0' } else { b' ' };
+            if flags.contains(&b'0') && !flags.contains(&b'-') {
+                b'0'
+            } else {
+                b' '
+            };
             width.saturating_sub(String::from_utf8_lossy(&text).chars().count())
         ];
         if flags.contains(&b'-') {
@@ -173,7 +224,11 @@ fn low(value: usize) -> u32 {
 }
 
 fn integer(value: usize, long: u32) -> u64 {
-    if long >= 2 { value as u64 } else { u64::from(low(value)) }
+    if long >= 2 {
+        value as u64
+    } else {
+        u64::from(low(value))
+    }
 }
 
 /// `RtlInitUnicodeString`.
@@ -181,11 +236,20 @@ pub(crate) fn rtl_init_unicode_string(to: *mut UnicodeString, from: *const u16) 
     let length = if from.is_null() {
         0
     } else {
-        (0..0x7FFE).take_while(|index| peek(from.wrapping_add(*index)) != 0).count()
+        (0..0x7FFE)
+            .take_while(|index| peek(from.wrapping_add(*index)) != 0)
+            .count()
     };
     let length = u16::try_from(length * 2).expect("at most 0xFFFC");
     let maximum_length = if from.is_null() { 0 } else { length + 2 };
-    poke(to, UnicodeString { length, maximum_length, buffer: from.cast_mut() });
+    poke(
+        to,
+        UnicodeString {
+            length,
+            maximum_length,
+            buffer: from.cast_mut(),
+        },
+    );
 }
 
 fn fold(units: &[u16], fold: bool) -> Vec<u16> {
@@ -206,19 +270,34 @@ fn fold(units: &[u16], fold: bool) -> Vec<u16> {
 }
 
 /// `RtlCompareUnicodeString`.
-pub(crate) fn rtl_compare_unicode_string(a: *const UnicodeString, b: *const UnicodeString, insensitive: u8) -> i32 {
-    let (a, b) = (fold(&peek_unicode(a), insensitive != 0), fold(&peek_unicode(b), insensitive != 0));
+pub(crate) fn rtl_compare_unicode_string(
+    a: *const UnicodeString,
+    b: *const UnicodeString,
+    insensitive: u8,
+) -> i32 {
+    let (a, b) = (
+        fold(&peek_unicode(a), insensitive != 0),
+        fold(&peek_unicode(b), insensitive != 0),
+    );
     a.cmp(&b) as i32
 }
 
 /// `RtlEqualUnicodeString`.
-pub(crate) fn rtl_equal_unicode_string(a: *const UnicodeString, b: *const UnicodeString, insensitive: u8) -> u8 {
+pub(crate) fn rtl_equal_unicode_string(
+    a: *const UnicodeString,
+    b: *const UnicodeString,
+    insensitive: u8,
+) -> u8 {
     u8::from(rtl_compare_unicode_string(a, b, insensitive) == 0)
 }
 
 /// `RtlCopyUnicodeString`: copies what fits.
 pub(crate) fn rtl_copy_unicode_string(to: *mut UnicodeString, from: *const UnicodeString) {
-    let source = if from.is_null() { Vec::new() } else { peek_unicode(from) };
+    let source = if from.is_null() {
+        Vec::new()
+    } else {
+        peek_unicode(from)
+    };
     let mut destination = peek(to);
     let room = usize::from(destination.maximum_length) / 2;
     let count = source.len().min(room);
@@ -273,12 +352,28 @@ pub(crate) fn rtl_get_version(info: *mut VersionInfo) -> i32 {
     kernel(|k| crate::ke::irql::passive(k, "RtlGetVersion"));
     let size = peek(info.cast::<u32>());
     let (plain, tail) = (size_of::<VersionInfo>(), size_of::<VersionInfoTail>());
-    let version = VersionInfo { size, major: 10, minor: 0, build: 22621, platform: 2, service_pack: [0; 128] };
+    let version = VersionInfo {
+        size,
+        major: 10,
+        minor: 0,
+        build: 22621,
+        platform: 2,
+        service_pack: [0; 128],
+    };
     if size as usize >= plain {
         poke(info, version);
     } else {
         // A caller that forgot the size gets the numbers, as on Windows.
-        poke(info.cast::<[u32; 5]>(), [size, version.major, version.minor, version.build, version.platform]);
+        poke(
+            info.cast::<[u32; 5]>(),
+            [
+                size,
+                version.major,
+                version.minor,
+                version.build,
+                version.platform,
+            ],
+        );
     }
     if size as usize == plain + tail {
         let workstation = VersionInfoTail {
@@ -296,8 +391,16 @@ pub(crate) fn rtl_get_version(info: *mut VersionInfo) -> i32 {
 /// `DbgBreakPoint`: nobody debugs a simulated machine.
 pub(crate) fn dbg_break_point() {
     kernel(|k| {
-        let code = if k.running_thread().is_some() { 0x7E } else { 0x1E };
-        k.bug_check(BugCheck::new(code, [0x8000_0003, 0, 0, 0], "the driver called DbgBreakPoint"))
+        let code = if k.running_thread().is_some() {
+            0x7E
+        } else {
+            0x1E
+        };
+        k.bug_check(BugCheck::new(
+            code,
+            [0x8000_0003, 0, 0, 0],
+            "the driver called DbgBreakPoint",
+        ))
     });
 }
 
@@ -312,7 +415,9 @@ pub(crate) fn mm_get_system_routine_address(name: *const UnicodeString) -> *cons
     let image = kernel(|k| k.calls_from_image());
     crate::exports::all()
         .find(|export| export.name == name && export.dll != "WDFLDR.SYS")
-        .map_or(std::ptr::null(), |export| if image { export.image } else { export.host })
+        .map_or(std::ptr::null(), |export| {
+            if image { export.image } else { export.host }
+        })
 }
 
 #[cfg(test)]
@@ -328,7 +433,11 @@ mod tests {
             (b"%08X|%-4d|%4d", &[0xBEEF, 1, 2], "0000BEEF|1   |   2"),
             (b"%lld", &[usize::MAX - 1], "-2"),
             (b"100%%", &[], "100%"),
-            ("Grüße, %s → %3d".as_bytes(), &[c"Jörg".as_ptr() as usize, 7], "Grüße, Jörg →   7"),
+            (
+                "Grüße, %s → %3d".as_bytes(),
+                &[c"Jörg".as_ptr() as usize, 7],
+                "Grüße, Jörg →   7",
+            ),
             ("%6s|".as_bytes(), &[c"äöü".as_ptr() as usize], "   äöü|"),
             (b"%.2s", &[text.as_ptr() as usize], "ab"),
             (b"%c%c", &[b'h' as usize, b'i' as usize], "hi"),

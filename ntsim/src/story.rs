@@ -70,7 +70,11 @@ pub fn whole_life() -> Vec<Step> {
 ///
 /// # Errors
 /// The first step's that fails; lines up to there have been told.
-pub fn play(machine: &mut Machine, steps: &[Step], tell: &mut dyn FnMut(&Line)) -> Result<(), Error> {
+pub fn play(
+    machine: &mut Machine,
+    steps: &[Step],
+    tell: &mut dyn FnMut(&Line),
+) -> Result<(), Error> {
     let mut told = machine.trace().len();
     for step in steps {
         let result = one(machine, step);
@@ -83,7 +87,10 @@ pub fn play(machine: &mut Machine, steps: &[Step], tell: &mut dyn FnMut(&Line)) 
 
 fn one(machine: &mut Machine, step: &Step) -> Result<(), Error> {
     let for_each = |machine: &mut Machine, act: fn(&mut Machine, &str) -> Result<(), Error>| {
-        machine.started_devices().iter().try_for_each(|device| act(machine, device))
+        machine
+            .started_devices()
+            .iter()
+            .try_for_each(|device| act(machine, device))
     };
     match step {
         Step::Start => machine.start_devices(),
@@ -102,7 +109,9 @@ fn one(machine: &mut Machine, step: &Step) -> Result<(), Error> {
 pub fn is_narrative(line: &Line) -> bool {
     match &line.what {
         Event::Machine(_) | Event::Print(_) => true,
-        Event::Callback { name, .. } => name.starts_with("EvtDevice") || name.starts_with("EvtDriver"),
+        Event::Callback { name, .. } => {
+            name.starts_with("EvtDevice") || name.starts_with("EvtDriver")
+        }
         Event::Call { .. } | Event::Enter { .. } | Event::Return { .. } => false,
     }
 }
@@ -116,7 +125,11 @@ pub fn narrate(line: &Line) -> String {
         Event::Machine(text) => format!("{stamp}  ▪ {text}"),
         Event::Print(text) => format!("{stamp}  │   {text}"),
         Event::Callback { name, args } => {
-            let args = args.split(", ").filter(|arg| !arg.starts_with("Device=")).collect::<Vec<_>>().join(", ");
+            let args = args
+                .split(", ")
+                .filter(|arg| !arg.starts_with("Device="))
+                .collect::<Vec<_>>()
+                .join(", ");
             format!("{stamp}  │ {name}({args})")
         }
         other => format!("{stamp}  │ {other}"),
@@ -158,7 +171,12 @@ pub struct Told {
 impl<'a> Outcome<'a> {
     /// Sums up a machine after `result`.
     #[must_use]
-    pub fn new(machine: &Machine, seed: u64, front_end: &'a str, result: &'a Result<(), Error>) -> Self {
+    pub fn new(
+        machine: &Machine,
+        seed: u64,
+        front_end: &'a str,
+        result: &'a Result<(), Error>,
+    ) -> Self {
         let story = machine
             .trace()
             .iter()
@@ -170,7 +188,12 @@ impl<'a> Outcome<'a> {
                     Event::Callback { name, args } => ("callback", format!("{name}({args})")),
                     other => ("other", other.to_string()),
                 };
-                Told { time: line.time, who: line.who.clone(), kind, text }
+                Told {
+                    time: line.time,
+                    who: line.who.clone(),
+                    kind,
+                    text,
+                }
             })
             .collect();
         let (stop, error) = match result {
@@ -179,6 +202,14 @@ impl<'a> Outcome<'a> {
             Err(error) => (None, Some(error.to_string())),
         };
         let virtual_time = u64::try_from(machine.now().as_nanos() / 100).unwrap_or(u64::MAX);
-        Self { seed, front_end, virtual_time, story, trace_lines: machine.trace().len(), stop, error }
+        Self {
+            seed,
+            front_end,
+            virtual_time,
+            story,
+            trace_lines: machine.trace().len(),
+            stop,
+            error,
+        }
     }
 }

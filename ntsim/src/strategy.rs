@@ -64,7 +64,9 @@ impl Scheduler {
             }
             Strategy::Random => {
                 let index = if options == 1 { 0 } else { self.below(options) };
-                ready.get(index).map_or(Choice::Dpc, |id| Choice::Context(*id))
+                ready
+                    .get(index)
+                    .map_or(Choice::Dpc, |id| Choice::Context(*id))
             }
         }
     }

@@ -69,7 +69,13 @@ pub enum Event {
 
 impl std::fmt::Display for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let tail = |result: &str| if result.is_empty() { String::new() } else { format!(" = {result}") };
+        let tail = |result: &str| {
+            if result.is_empty() {
+                String::new()
+            } else {
+                format!(" = {result}")
+            }
+        };
         match self {
             Self::Call { name, args, result } => write!(f, "{name}({args}){}", tail(result)),
             Self::Enter { name, args } => write!(f, "{name}({args}) ..."),

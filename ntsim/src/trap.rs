@@ -118,6 +118,10 @@ fn trap<R>(f: impl FnOnce(&mut Kernel) -> (R, Flow)) -> R {
         flow
     };
     let body: *mut (dyn FnMut(&mut Kernel) -> Flow + '_) = &raw mut body;
+    #[expect(
+        clippy::transmute_ptr_to_ptr,
+        reason = "a cast cannot lengthen a trait object's lifetime"
+    )]
     // SAFETY: only the lifetime changes. The scheduler uses the pointer before
     // it resumes this coroutine, so while `body` is alive on this stack; a
     // coroutine that is never resumed never has its request looked at again.
@@ -171,12 +175,23 @@ pub(crate) fn block<R>(
 ///
 /// While a panic unwinds through the driver its destructors may call; those
 /// calls run without preemption, so that unwinding cannot wander off.
-pub(crate) fn call<R: Arg>(name: &'static str, args: &[(&'static str, &dyn Arg)], body: impl FnOnce() -> R) -> R {
+pub(crate) fn call<R: Arg>(
+    name: &'static str,
+    args: &[(&'static str, &dyn Arg)],
+    body: impl FnOnce() -> R,
+) -> R {
     let unwinding = std::thread::panicking();
     let from = Registers::here();
     trap(|k| {
         k.enter_call(name, args, from);
-        ((), if unwinding { Flow::Continue } else { Flow::Preempt })
+        (
+            (),
+            if unwinding {
+                Flow::Continue
+            } else {
+                Flow::Preempt
+            },
+        )
     });
     let result = body();
     kernel(|k| k.leave_call(&result));

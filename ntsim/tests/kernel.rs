@@ -364,7 +364,7 @@ fn a_periodic_timer_is_signalled_every_period_until_it_is_cancelled() {
             KeSetTimerEx(timer, relative(SECOND), 500, std::ptr::null_mut()),
             0
         );
-        let times: Vec<_> = (0..3)
+        let periods: Vec<_> = (0..3)
             .map(|_| {
                 assert_eq!(wait(timer, None), 0);
                 KeQueryInterruptTime() / (SECOND / 2)
@@ -373,7 +373,7 @@ fn a_periodic_timer_is_signalled_every_period_until_it_is_cancelled() {
         assert_eq!(KeCancelTimer(timer), 1);
         assert_eq!(KeCancelTimer(timer), 0);
         assert_eq!(wait(timer, Some(2 * SECOND)), TIMEOUT);
-        times
+        periods
     });
     assert_eq!(ticks, [2, 3, 4]);
 }
@@ -433,7 +433,7 @@ fn a_spin_lock_excludes_under_every_schedule() {
 }
 
 /// Two threads that note the order in which they come by.
-fn interleaving(seed: u64) -> (String, String) {
+fn interleaving(seed: u64) -> (String, Vec<String>) {
     let mut machine = Machine::with_seed(seed);
     let order = machine
         .run_thread("main", || {
@@ -454,11 +454,7 @@ fn interleaving(seed: u64) -> (String, String) {
             order.take()
         })
         .unwrap_or_else(|stop| panic!("{stop}"));
-    let trace = machine
-        .trace()
-        .iter()
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let trace: Vec<_> = machine.trace().iter().map(ToString::to_string).collect();
     (order, trace)
 }
 
@@ -508,7 +504,9 @@ fn waiting_at_dispatch_level_is_a_bug_check_but_polling_is_not() {
 #[test]
 fn an_event_that_was_never_initialised_is_a_bug_check() {
     expect_bug_check(
-        &stop(|| drop(KeSetEvent(Object::boxed(), 0, 0))),
+        &stop(|| {
+            KeSetEvent(Object::boxed(), 0, 0);
+        }),
         0xC4,
         Some(0xE1),
     );
@@ -544,7 +542,9 @@ fn pool_is_zeroed_guarded_and_freed_once() {
         Some(0x0A),
     );
     expect_bug_check(
-        &stop(move || drop(ExAllocatePool2(NON_PAGED, 0, tag))),
+        &stop(move || {
+            ExAllocatePool2(NON_PAGED, 0, tag);
+        }),
         0xC4,
         Some(0),
     );
@@ -570,6 +570,7 @@ fn touching_freed_pool_ends_the_simulation_with_the_blocks_story() {
 fn freeing_memory_with_a_set_timer_in_it_is_a_bug_check() {
     let tag = u32::from_le_bytes(*b"Test");
     let stop = stop(move || {
+        #[expect(clippy::cast_ptr_alignment, reason = "pool is aligned to 16 bytes")]
         let timer = ExAllocatePool2(NON_PAGED, 64, tag).cast::<Object>();
         KeInitializeTimerEx(timer, 0);
         KeSetTimerEx(timer, relative(SECOND), 0, std::ptr::null_mut());
@@ -603,7 +604,9 @@ fn a_bug_check_of_the_driver_carries_its_code_and_parameters() {
 
 #[test]
 fn what_can_never_finish_is_a_deadlock_that_names_the_waiters() {
-    let stop = stop(|| drop(wait(event(0), None)));
+    let stop = stop(|| {
+        wait(event(0), None);
+    });
     assert_eq!(stop.kind, StopKind::Deadlock);
     assert!(
         stop.waiting
@@ -625,7 +628,6 @@ fn polling_without_waiting_is_a_livelock() {
                 KeGetCurrentIrql();
             }
         })
-        .map(|()| ())
         .expect_err("it never ends");
     assert_eq!(stop.kind, StopKind::Livelock);
 }
@@ -640,7 +642,13 @@ fn stalling_burns_time_and_a_thread_that_returns_at_raised_irql_is_caught() {
             "20 ms are one whole tick and a bit"
         );
     });
-    expect_bug_check(&stop(|| drop(KfRaiseIrql(2))), 0xC8, None);
+    expect_bug_check(
+        &stop(|| {
+            KfRaiseIrql(2);
+        }),
+        0xC8,
+        None,
+    );
 }
 
 #[test]
@@ -681,7 +689,9 @@ fn recurse(depth: u64) -> u64 {
 
 #[test]
 fn every_fault_of_the_driver_is_a_bug_check_and_the_process_lives() {
-    let cases: [(&str, fn(), u32, u64); 5] = [
+    /// What it is called, how it is made, the bug check and its first parameter.
+    type Case = (&'static str, fn(), u32, u64);
+    let cases: [Case; 5] = [
         (
             "a null pointer",
             // SAFETY: not sound, which is the point: the simulator must catch it.
@@ -710,7 +720,14 @@ fn every_fault_of_the_driver_is_a_bug_check_and_the_process_lives() {
             0x7E,
             0xC000_001D,
         ),
-        ("stack overflow", || drop(recurse(0)), 0x7F, 8),
+        (
+            "stack overflow",
+            || {
+                recurse(0);
+            },
+            0x7F,
+            8,
+        ),
     ];
     for (what, fault, code, first) in cases {
         let stop = stop(fault);
@@ -742,3 +759,41 @@ fn a_report_names_the_callers_of_the_failing_call() {
         "{stop}"
     );
 }
+
+#[test]
+fn an_alert_ends_an_alertable_wait_and_no_other() {
+    let wait_alertable = |alertable: u8| {
+        let mut machine = Machine::with_seed(1);
+        machine
+            .run_thread("main", move || {
+                start(move || {
+                    let status = KeWaitForSingleObject(
+                        event(0),
+                        0,
+                        0,
+                        alertable,
+                        &raw const SECOND_FROM_NOW,
+                    );
+                    KeBugCheckEx(0xDEAD, usize::try_from(status).unwrap(), 0, 0, 0);
+                });
+            })
+            .unwrap();
+        machine
+            .run_for(std::time::Duration::from_millis(100))
+            .unwrap();
+        assert_eq!(machine.alert_thread("nobody"), None);
+        let woke = machine.alert_thread("thread#1").unwrap();
+        let stop = machine
+            .run_for(std::time::Duration::from_secs(2))
+            .expect_err("it reports its status");
+        (woke, stop.kind)
+    };
+    let reported = |status| StopKind::BugCheck {
+        code: 0xDEAD,
+        parameters: [status, 0, 0, 0],
+    };
+    assert_eq!(wait_alertable(1), (true, reported(0x101)));
+    assert_eq!(wait_alertable(0), (false, reported(0x102)));
+}
+
+static SECOND_FROM_NOW: i64 = -10_000_000;

@@ -9,6 +9,10 @@
 )]
 #![allow(clippy::multiple_unsafe_ops_per_block, reason = "as above")]
 #![allow(clippy::missing_safety_doc, reason = "as above")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "sizes of structures and of short strings"
+)]
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -243,7 +247,8 @@ fn delay(milliseconds: i64) {
     let mut interval = ntsim_sys::LARGE_INTEGER {
         QuadPart: -milliseconds * 10_000,
     };
-    unsafe { ntsim_sys::ntddk::KeDelayExecutionThread(0, 0, &raw mut interval) };
+    let status = unsafe { ntsim_sys::ntddk::KeDelayExecutionThread(0, 0, &raw mut interval) };
+    assert_eq!(status, 0);
 }
 
 const INF: &str = r#"[Version]
@@ -1009,7 +1014,7 @@ fn stop_with_wait_waits_for_the_callback_that_runs() {
             assert!(
                 stop_timer(*stopped.borrow(), true),
                 "the start that was ignored counts as armed"
-            )
+            );
         });
     bench.start();
     bench.machine.run_for(Duration::from_millis(100)).unwrap();

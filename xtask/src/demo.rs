@@ -55,12 +55,16 @@ impl Demo {
                 // Ours, and made anew each time.
                 let folder = work.join("machine");
                 if folder.exists() {
-                    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+                    fs::remove_dir_all(&folder)
+                        .with_context(|| format!("cannot remove {}", folder.display()))?;
                 }
                 folder
             }
         };
-        let trace = self.trace.as_ref().map_or_else(|| work.join("trace.txt"), |file| here.join(file));
+        let trace = self
+            .trace
+            .as_ref()
+            .map_or_else(|| work.join("trace.txt"), |file| here.join(file));
 
         let mut story = vec!["--seed".to_owned(), self.seed.to_string()];
         if self.host {
@@ -72,7 +76,12 @@ impl Demo {
             let inf = built.inf.context("the package sensor has no .inx file")?;
             story.extend(["--inf".to_owned(), text(&inf)?]);
         }
-        story.extend(["--machine".to_owned(), text(&machine)?, "--trace".to_owned(), text(&trace)?]);
+        story.extend([
+            "--machine".to_owned(),
+            text(&machine)?,
+            "--trace".to_owned(),
+            text(&trace)?,
+        ]);
         if self.json {
             story.push("--json".to_owned());
         }
@@ -81,12 +90,16 @@ impl Demo {
             .args(&story)
             .status()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        Ok(status.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(u8::try_from(code).unwrap_or(1))))
+        Ok(status.code().map_or(ExitCode::FAILURE, |code| {
+            ExitCode::from(u8::try_from(code).unwrap_or(1))
+        }))
     }
 }
 
 fn text(path: &Path) -> Result<String> {
-    path.to_str().map(str::to_owned).with_context(|| format!("{}: not text", path.display()))
+    path.to_str()
+        .map(str::to_owned)
+        .with_context(|| format!("{}: not text", path.display()))
 }
 
 /// Builds the program that plays the sample's story, and tells where it is.
@@ -105,7 +118,10 @@ pub fn story_program(workspace: &Path) -> Result<PathBuf> {
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .find_map(|message| {
             let is_story = message["target"]["name"] == "story";
-            message["executable"].as_str().filter(|_| is_story).map(PathBuf::from)
+            message["executable"]
+                .as_str()
+                .filter(|_| is_story)
+                .map(PathBuf::from)
         })
         .context("cargo did not say where the example `story` is")
 }

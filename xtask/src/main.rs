@@ -71,7 +71,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match cli.command.execute() {
@@ -89,8 +93,16 @@ impl Command {
         match self {
             Self::Demo(demo) => return demo.execute(&workspace),
             Self::Test(test) => test.execute(&workspace)?,
-            Self::Build { package, debug, toolchain } => {
-                let profile = if debug { Profile::DriverDev } else { Profile::Driver };
+            Self::Build {
+                package,
+                debug,
+                toolchain,
+            } => {
+                let profile = if debug {
+                    Profile::DriverDev
+                } else {
+                    Profile::Driver
+                };
                 let tools = setup::ensure_image_toolchain(&workspace, toolchain.toolchain)?;
                 let built = image::build_driver(&workspace, &tools, &package, profile)?;
                 image::verify(&built.sys)?;
@@ -99,7 +111,10 @@ impl Command {
             Self::Codegen { check } => codegen::run(check).map_err(|message| anyhow!(message))?,
             Self::Setup { toolchain } => {
                 let tools = setup::ensure_image_toolchain(&workspace, toolchain.toolchain)?;
-                println!("driver images are built with the compiler of {}", tools.kind);
+                println!(
+                    "driver images are built with the compiler of {}",
+                    tools.kind
+                );
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -34,7 +34,10 @@ impl Test {
         };
         ensure_component(workspace, "rustfmt")?;
         ensure_component(workspace, "clippy")?;
-        run("checking the format", &mut cargo(&["fmt", "--all", "--check"]))?;
+        run(
+            "checking the format",
+            &mut cargo(&["fmt", "--all", "--check"]),
+        )?;
 
         let tools = setup::ensure_image_toolchain(workspace, self.toolchain.toolchain)?;
         setup::ensure_other_headers()?;
@@ -42,19 +45,46 @@ impl Test {
         codegen::run(true).map_err(anyhow::Error::msg)?;
         step.finish();
 
-        run("linting", &mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
+        run(
+            "linting",
+            &mut cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "--deny",
+                "warnings",
+            ]),
+        )?;
         no_unsafe(workspace)?;
         shown(&mut cargo(&["test", "--workspace"]))?;
 
         let built = image::build_driver(workspace, &tools, "sensor", Profile::Driver)?;
         let facts = image::verify(&built.sys)?;
-        let imports: Vec<_> = facts.imports.iter().map(|(module, names)| format!("{} from {module}", names.len())).collect();
+        let imports: Vec<_> = facts
+            .imports
+            .iter()
+            .map(|(module, names)| format!("{} from {module}", names.len()))
+            .collect();
         eprintln!("{}: imports {}", built.sys.display(), imports.join(", "));
         let inf = built.inf.context("the package sensor has no .inx file")?;
         // The tests of the image itself need one, so they are behind a feature.
-        shown(cargo(&["test", "--package=sensor", "--features=image", "--test=image"]).env("SENSOR_INF", &inf))?;
+        shown(
+            cargo(&[
+                "test",
+                "--package=sensor",
+                "--features=image",
+                "--test=image",
+            ])
+            .env("SENSOR_INF", &inf),
+        )?;
 
-        shown(Command::new(workspace.join("ntsim/fuzz/run")).current_dir(workspace).arg(FUZZ_RUNS))?;
+        shown(
+            Command::new(workspace.join("ntsim/fuzz/run"))
+                .current_dir(workspace)
+                .arg(FUZZ_RUNS),
+        )?;
         eprintln!("everything passed");
         Ok(())
     }
@@ -64,7 +94,9 @@ impl Test {
 fn shown(command: &mut Command) -> Result<()> {
     let text = crate::run::show(command);
     eprintln!("running {text}");
-    let status = command.status().with_context(|| format!("cannot start `{text}`"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{text}`"))?;
     if !status.success() {
         bail!("`{text}` failed ({status})");
     }
@@ -77,12 +109,18 @@ fn ensure_component(workspace: &Path, name: &str) -> Result<()> {
         "rustfmt" => "fmt",
         other => other,
     };
-    if ask(Command::new("cargo").current_dir(workspace).args([program, "--version"])).is_some() {
+    if ask(Command::new("cargo")
+        .current_dir(workspace)
+        .args([program, "--version"]))
+    .is_some()
+    {
         return Ok(());
     }
     run(
         &format!("adding the component {name}"),
-        Command::new("rustup").current_dir(workspace).args(["component", "add", name]),
+        Command::new("rustup")
+            .current_dir(workspace)
+            .args(["component", "add", name]),
     )
     .map(drop)
 }
@@ -91,7 +129,8 @@ fn ensure_component(workspace: &Path, name: &str) -> Result<()> {
 fn no_unsafe(workspace: &Path) -> Result<()> {
     for package in ["modules", "samples/sensor"] {
         let root = workspace.join(package).join("src/lib.rs");
-        let text = std::fs::read_to_string(&root).with_context(|| format!("cannot read {}", root.display()))?;
+        let text = std::fs::read_to_string(&root)
+            .with_context(|| format!("cannot read {}", root.display()))?;
         if !text.contains("#![forbid(unsafe_code)]") {
             bail!("{}: it must say #![forbid(unsafe_code)]", root.display());
         }

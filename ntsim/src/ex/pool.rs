@@ -39,8 +39,19 @@ pub(crate) fn ex_allocate_pool2(flags: u64, size: usize, tag: u32) -> Addr {
         if kinds.count_ones() != 1 || tag == 0 || flags & POOL_FLAG_RAISE_ON_FAILURE != 0 {
             return 0;
         }
-        let fill = if flags & POOL_FLAG_UNINITIALIZED == 0 { Fill::Zero } else { Fill::Uninitialised };
-        allocate(k, kinds == POOL_FLAG_PAGED, size, tag, fill, "ExAllocatePool2")
+        let fill = if flags & POOL_FLAG_UNINITIALIZED == 0 {
+            Fill::Zero
+        } else {
+            Fill::Uninitialised
+        };
+        allocate(
+            k,
+            kinds == POOL_FLAG_PAGED,
+            size,
+            tag,
+            fill,
+            "ExAllocatePool2",
+        )
     }))
 }
 
@@ -49,14 +60,34 @@ const PAGED_POOL: i32 = 1;
 
 /// `ExAllocatePoolWithTag`.
 pub(crate) fn ex_allocate_pool_with_tag(kind: i32, size: usize, tag: u32) -> Addr {
-    Addr(kernel(|k| allocate(k, kind & 1 == PAGED_POOL, size, tag, Fill::Uninitialised, "ExAllocatePoolWithTag")))
+    Addr(kernel(|k| {
+        allocate(
+            k,
+            kind & 1 == PAGED_POOL,
+            size,
+            tag,
+            Fill::Uninitialised,
+            "ExAllocatePoolWithTag",
+        )
+    }))
 }
 
 /// Allocates a block and names it; 0 when the pool is empty.
-pub(crate) fn allocate(k: &mut Kernel, paged: bool, size: usize, tag: u32, fill: Fill, function: &str) -> usize {
+pub(crate) fn allocate(
+    k: &mut Kernel,
+    paged: bool,
+    size: usize,
+    tag: u32,
+    fill: Fill,
+    function: &str,
+) -> usize {
     let irql = k.irql();
     if size == 0 {
-        k.bug_check(BugCheck::verifier(0x00, [u64::from(irql), u64::from(paged), 0], format!("{function} was asked for 0 bytes")));
+        k.bug_check(BugCheck::verifier(
+            0x00,
+            [u64::from(irql), u64::from(paged), 0],
+            format!("{function} was asked for 0 bytes"),
+        ));
     }
     let limit = if paged { APC_LEVEL } else { DISPATCH_LEVEL };
     if irql > limit {
@@ -65,7 +96,9 @@ pub(crate) fn allocate(k: &mut Kernel, paged: bool, size: usize, tag: u32, fill:
         k.bug_check(BugCheck::verifier(
             rule,
             [u64::from(irql), u64::from(paged), size as u64],
-            format!("{function} of {kind} pool was called at IRQL {irql}; it needs {limit} or below"),
+            format!(
+                "{function} of {kind} pool was called at IRQL {irql}; it needs {limit} or below"
+            ),
         ));
     }
     let pool = &mut k.ex.pool;
@@ -73,7 +106,9 @@ pub(crate) fn allocate(k: &mut Kernel, paged: bool, size: usize, tag: u32, fill:
     if pool.fail_at == Some(pool.attempts) {
         return 0;
     }
-    let Some(block) = pool.blocks.allocate(size, tag, fill) else { return 0 };
+    let Some(block) = pool.blocks.allocate(size, tag, fill) else {
+        return 0;
+    };
     let address = block.as_ptr() as usize;
     if paged {
         pool.paged.insert(address);
@@ -96,7 +131,11 @@ pub(crate) fn ex_free_pool_with_tag(Addr(address): Addr, tag: u32) {
 pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
     let irql = k.irql();
     let Some(block) = NonNull::new(address as *mut u8) else {
-        k.bug_check(BugCheck::new(0xC2, [0x46, 0, 0, 0], "ExFreePool was given NULL"))
+        k.bug_check(BugCheck::new(
+            0xC2,
+            [0x46, 0, 0, 0],
+            "ExFreePool was given NULL",
+        ))
     };
     let paged = k.ex.pool.paged.contains(&address);
     let limit = if paged { APC_LEVEL } else { DISPATCH_LEVEL };
@@ -128,14 +167,18 @@ pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
             k.ex.pool.paged.remove(&address);
             k.unname(address);
         }
-        Err(error @ FreeError::AlreadyFreed(_)) => {
-            k.bug_check(BugCheck::new(0xC2, [0x07, 0, 0, address as u64], error.to_string()))
-        }
-        Err(error @ (FreeError::NotTheStart(_) | FreeError::Unknown(_))) => {
-            k.bug_check(BugCheck::new(0xC2, [0x46, address as u64, 0, 0], error.to_string()))
-        }
-        Err(error @ FreeError::Damaged { .. }) => {
-            k.bug_check(BugCheck::new(0xC1, [address as u64, 0, 0, 0x23], error.to_string()))
-        }
+        Err(error @ FreeError::AlreadyFreed(_)) => k.bug_check(BugCheck::new(
+            0xC2,
+            [0x07, 0, 0, address as u64],
+            error.to_string(),
+        )),
+        Err(error @ (FreeError::NotTheStart(_) | FreeError::Unknown(_))) => k.bug_check(
+            BugCheck::new(0xC2, [0x46, address as u64, 0, 0], error.to_string()),
+        ),
+        Err(error @ FreeError::Damaged { .. }) => k.bug_check(BugCheck::new(
+            0xC1,
+            [address as u64, 0, 0, 0x23],
+            error.to_string(),
+        )),
     }
 }

@@ -48,11 +48,15 @@ impl ThreadId {
     pub(crate) fn from_address(address: usize) -> Option<Self> {
         let offset = address.checked_sub(THREAD_BASE)?;
         let id = u32::try_from(offset >> 12).ok()?;
-        (offset & 0xFFF == 0 && id != 0).then_some(Self(id))
+        (offset.is_multiple_of(0x1000) && id != 0).then_some(Self(id))
     }
 }
 
 /// A thread and what it waits for.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each stands for a flag of its own in KTHREAD"
+)]
 pub(crate) struct Thread {
     pub(crate) name: String,
     pub(crate) context: Option<ContextId>,
@@ -75,10 +79,23 @@ pub(crate) struct Thread {
 /// The state of a dispatcher object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Object {
-    Event { notification: bool, set: bool },
-    Semaphore { count: i32, limit: i32 },
-    Mutex { owner: Option<ThreadId>, depth: i32, abandoned: bool },
-    Timer { notification: bool, set: bool },
+    Event {
+        notification: bool,
+        set: bool,
+    },
+    Semaphore {
+        count: i32,
+        limit: i32,
+    },
+    Mutex {
+        owner: Option<ThreadId>,
+        depth: i32,
+        abandoned: bool,
+    },
+    Timer {
+        notification: bool,
+        set: bool,
+    },
 }
 
 impl Object {
@@ -97,10 +114,19 @@ impl Object {
             Self::Event { notification, set } => (u8::from(!notification), 24 / 4, i32::from(set)),
             Self::Mutex { .. } => (2, 56 / 4, 1),
             Self::Semaphore { count, .. } => (5, 32 / 4, count),
-            Self::Timer { notification, set } => (if notification { 8 } else { 9 }, 64 / 4, i32::from(set)),
+            Self::Timer { notification, set } => {
+                (if notification { 8 } else { 9 }, 64 / 4, i32::from(set))
+            }
         };
         let list = address + std::mem::offset_of!(Header, wait_list);
-        Header { kind, flags: 0, size, reserved: 0, signal_state, wait_list: [list, list] }
+        Header {
+            kind,
+            flags: 0,
+            size,
+            reserved: 0,
+            signal_state,
+            wait_list: [list, list],
+        }
     }
 }
 
@@ -133,7 +159,12 @@ pub(crate) fn get(k: &mut Kernel, address: usize, function: &str) -> Object {
 /// Memory with a set timer or a waiter in it may not be freed.
 pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
     let range = address..address + size;
-    if let Some(timer) = k.ke.set_timers.keys().copied().find(|timer| range.contains(timer)) {
+    if let Some(timer) =
+        k.ke.set_timers
+            .keys()
+            .copied()
+            .find(|timer| range.contains(timer))
+    {
         let name = k.name_of(timer).unwrap_or("a timer").to_owned();
         k.bug_check(BugCheck::verifier(
             0x15,
@@ -174,7 +205,10 @@ pub(crate) fn acquire(k: &mut Kernel, address: usize, thread: ThreadId) -> bool 
     if ThreadId::from_address(address).is_some() {
         return false;
     }
-    let object = k.ke.objects.get_mut(&address).expect("only signalled objects are acquired");
+    let object =
+        k.ke.objects
+            .get_mut(&address)
+            .expect("only signalled objects are acquired");
     match object {
         Object::Event { notification, set } | Object::Timer { notification, set } => {
             *set &= *notification;
@@ -184,7 +218,11 @@ pub(crate) fn acquire(k: &mut Kernel, address: usize, thread: ThreadId) -> bool 
             *count -= 1;
             false
         }
-        Object::Mutex { owner, depth, abandoned } => {
+        Object::Mutex {
+            owner,
+            depth,
+            abandoned,
+        } => {
             *owner = Some(thread);
             *depth += 1;
             std::mem::take(abandoned)
@@ -195,7 +233,8 @@ pub(crate) fn acquire(k: &mut Kernel, address: usize, thread: ThreadId) -> bool 
 /// A thread's function returned or it terminated itself.
 pub(crate) fn thread_exits(k: &mut Kernel, id: ThreadId) {
     let held = k.ke.objects.iter().find_map(|(address, object)| {
-        matches!(object, Object::Mutex { owner: Some(owner), .. } if *owner == id).then_some(*address)
+        matches!(object, Object::Mutex { owner: Some(owner), .. } if *owner == id)
+            .then_some(*address)
     });
     if let Some(mutex) = held {
         let name = k.name_of(mutex).unwrap_or("a mutex").to_owned();
@@ -216,12 +255,22 @@ pub(crate) fn thread_exits(k: &mut Kernel, id: ThreadId) {
         ));
     }
     if let Some(depth) = k.ke.guarded_regions.get(&id).copied() {
-        let message = format!("{} ends inside {depth} guarded region(s)", k.threads[&id].name);
-        k.bug_check(BugCheck::new(0x01, [0, 0, u64::from(depth) << 16, 0], message));
+        let message = format!(
+            "{} ends inside {depth} guarded region(s)",
+            k.threads[&id].name
+        );
+        k.bug_check(BugCheck::new(
+            0x01,
+            [0, 0, u64::from(depth) << 16, 0],
+            message,
+        ));
     }
     let thread = k.threads.get_mut(&id).expect("a thread stays in the table");
     if thread.critical_regions != 0 {
-        let message = format!("{} ends inside {} critical region(s)", thread.name, thread.critical_regions);
+        let message = format!(
+            "{} ends inside {} critical region(s)",
+            thread.name, thread.critical_regions
+        );
         let disable = u64::from(thread.critical_regions);
         k.bug_check(BugCheck::new(0x01, [0, 0, disable, 0], message));
     }

@@ -2,9 +2,9 @@
 
 //! DPCs: <https://learn.microsoft.com/windows-hardware/drivers/kernel/introduction-to-dpcs>
 
-use crate::kernel::{Dpc, Kernel};
 use crate::abi::param;
 use crate::access::{Addr, peek, poke};
+use crate::kernel::{Dpc, Kernel};
 use crate::trap::kernel;
 
 /// A DPC routine, as an address: its calling convention is the driver's.
@@ -63,7 +63,11 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(dpc: *mut KDpc) -> Option<Prepared> {
     (!dpc.is_null()).then(|| {
         let read = peek(dpc);
-        Prepared { address: dpc as usize, routine: read.routine, context: read.context }
+        Prepared {
+            address: dpc as usize,
+            routine: read.routine,
+            context: read.context,
+        }
     })
 }
 
@@ -111,22 +115,45 @@ pub(crate) fn ke_flush_queued_dpcs() {
 /// `KeSetImportanceDpc`. ntsim's queue is one, so it has no effect to see.
 pub(crate) fn ke_set_importance_dpc(dpc: *mut KDpc, importance: i32) {
     let importance = u8::try_from(importance).unwrap_or(1);
-    poke(dpc, KDpc { importance, ..peek(dpc) });
+    poke(
+        dpc,
+        KDpc {
+            importance,
+            ..peek(dpc)
+        },
+    );
 }
 
 /// `KeSetTargetProcessorDpc`. A DPC runs on whichever processor is free.
 pub(crate) fn ke_set_target_processor_dpc(dpc: *mut KDpc, number: i8) {
-    poke(dpc, KDpc { number: u16::from(number.cast_unsigned()), ..peek(dpc) });
+    poke(
+        dpc,
+        KDpc {
+            number: u16::from(number.cast_unsigned()),
+            ..peek(dpc)
+        },
+    );
 }
 
 /// `KeSetTargetProcessorDpcEx`.
-pub(crate) fn ke_set_target_processor_dpc_ex(dpc: *mut KDpc, processor: *const super::processor::ProcessorNumber) -> i32 {
+pub(crate) fn ke_set_target_processor_dpc_ex(
+    dpc: *mut KDpc,
+    processor: *const super::processor::ProcessorNumber,
+) -> i32 {
     const STATUS_INVALID_PARAMETER: i32 = 0xC000_000D_u32.cast_signed();
     let target = peek(processor);
-    let known = target.group == 0 && target.reserved == 0 && u32::from(target.number) < kernel(|k| k.settings.processors);
+    let known = target.group == 0
+        && target.reserved == 0
+        && u32::from(target.number) < kernel(|k| k.settings.processors);
     if !known {
         return STATUS_INVALID_PARAMETER;
     }
-    poke(dpc, KDpc { number: u16::from(target.number), ..peek(dpc) });
+    poke(
+        dpc,
+        KDpc {
+            number: u16::from(target.number),
+            ..peek(dpc)
+        },
+    );
     0
 }

@@ -2,9 +2,9 @@
 
 //! `KEVENT`: <https://learn.microsoft.com/windows-hardware/drivers/kernel/event-objects>
 
+use crate::access::peek;
 use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, DISPATCH_LEVEL, Kernel};
-use crate::access::peek;
 use crate::trap::kernel;
 
 use super::dispatcher::{self, Header, Object, initialize};
@@ -14,14 +14,24 @@ const NOTIFICATION: i32 = 0;
 
 /// `KeInitializeEvent`.
 pub(crate) fn ke_initialize_event(event: *mut Header, kind: i32, state: u8) {
-    initialize(event, Object::Event { notification: kind == NOTIFICATION, set: state != 0 });
+    initialize(
+        event,
+        Object::Event {
+            notification: kind == NOTIFICATION,
+            set: state != 0,
+        },
+    );
 }
 
 fn event_state<'k>(k: &'k mut Kernel, event: *mut Header, function: &str) -> &'k mut bool {
     dispatcher::get(k, event as usize, function);
     if !matches!(k.ke.objects[&(event as usize)], Object::Event { .. }) {
         let name = k.name_of(event as usize).unwrap_or("it").to_owned();
-        k.bug_check(BugCheck::verifier(0xE1, [event as u64, 0, 0], format!("{function} was given {name}, which is no event")));
+        k.bug_check(BugCheck::verifier(
+            0xE1,
+            [event as u64, 0, 0],
+            format!("{function} was given {name}, which is no event"),
+        ));
     }
     match k.ke.objects.get_mut(&(event as usize)) {
         Some(Object::Event { set, .. }) => set,
@@ -55,7 +65,10 @@ pub(crate) fn ke_reset_event(event: *mut Header) -> i32 {
     let _ = peek(event);
     kernel(|k| {
         super::irql::at_most_dispatch(k, "KeResetEvent");
-        i32::from(std::mem::replace(event_state(k, event, "KeResetEvent"), false))
+        i32::from(std::mem::replace(
+            event_state(k, event, "KeResetEvent"),
+            false,
+        ))
     })
 }
 

@@ -5,8 +5,8 @@
 //! Owning a mutex keeps normal kernel APCs away; ntsim delivers none, so that
 //! has no effect to see.
 
-use crate::bugcheck::BugCheck;
 use crate::access::peek;
+use crate::bugcheck::BugCheck;
 use crate::trap::kernel;
 
 use super::dispatcher::{self, Header, Object, initialize};
@@ -16,7 +16,14 @@ const NOT_OWNED: u64 = 0xC000_0046;
 
 /// `KeInitializeMutex`.
 pub(crate) fn ke_initialize_mutex(mutex: *mut Header, _level: u32) {
-    initialize(mutex, Object::Mutex { owner: None, depth: 0, abandoned: false });
+    initialize(
+        mutex,
+        Object::Mutex {
+            owner: None,
+            depth: 0,
+            abandoned: false,
+        },
+    );
 }
 
 /// `KeReleaseMutex`. Returns 0 when the mutex became free.
@@ -24,8 +31,17 @@ pub(crate) fn ke_release_mutex(mutex: *mut Header, _wait: u8) -> i32 {
     let _ = peek(mutex);
     kernel(|k| {
         super::irql::at_most_dispatch(k, "KeReleaseMutex");
-        let Object::Mutex { owner, depth, abandoned } = dispatcher::get(k, mutex as usize, "KeReleaseMutex") else {
-            k.bug_check(BugCheck::verifier(0xE1, [mutex as u64, 0, 0], "KeReleaseMutex was given something else"))
+        let Object::Mutex {
+            owner,
+            depth,
+            abandoned,
+        } = dispatcher::get(k, mutex as usize, "KeReleaseMutex")
+        else {
+            k.bug_check(BugCheck::verifier(
+                0xE1,
+                [mutex as u64, 0, 0],
+                "KeReleaseMutex was given something else",
+            ))
         };
         let thread = k.running_thread();
         if owner.is_none() || owner != thread {
@@ -33,12 +49,21 @@ pub(crate) fn ke_release_mutex(mutex: *mut Header, _wait: u8) -> i32 {
             k.bug_check(BugCheck::new(
                 0x1E,
                 [NOT_OWNED, 0, 0, 0],
-                format!("KeReleaseMutex raised STATUS_MUTANT_NOT_OWNED: the caller does not own {name}"),
+                format!(
+                    "KeReleaseMutex raised STATUS_MUTANT_NOT_OWNED: the caller does not own {name}"
+                ),
             ));
         }
         let freed = depth == 1;
         let owner = if freed { None } else { owner };
-        k.ke.objects.insert(mutex as usize, Object::Mutex { owner, depth: depth - 1, abandoned });
+        k.ke.objects.insert(
+            mutex as usize,
+            Object::Mutex {
+                owner,
+                depth: depth - 1,
+                abandoned,
+            },
+        );
         if freed {
             super::wait::signaled(k, mutex as usize);
         }
@@ -50,8 +75,14 @@ pub(crate) fn ke_release_mutex(mutex: *mut Header, _wait: u8) -> i32 {
 /// `KeReadStateMutex`.
 pub(crate) fn ke_read_state_mutex(mutex: *mut Header) -> i32 {
     let _ = peek(mutex);
-    kernel(|k| match dispatcher::get(k, mutex as usize, "KeReadStateMutex") {
-        Object::Mutex { depth, .. } => 1 - depth,
-        _ => k.bug_check(BugCheck::verifier(0xE1, [mutex as u64, 0, 0], "KeReadStateMutex was given something else")),
-    })
+    kernel(
+        |k| match dispatcher::get(k, mutex as usize, "KeReadStateMutex") {
+            Object::Mutex { depth, .. } => 1 - depth,
+            _ => k.bug_check(BugCheck::verifier(
+                0xE1,
+                [mutex as u64, 0, 0],
+                "KeReadStateMutex was given something else",
+            )),
+        },
+    )
 }

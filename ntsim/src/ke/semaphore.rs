@@ -2,8 +2,8 @@
 
 //! `KSEMAPHORE`: <https://learn.microsoft.com/windows-hardware/drivers/kernel/semaphore-objects>
 
-use crate::bugcheck::BugCheck;
 use crate::access::peek;
+use crate::bugcheck::BugCheck;
 use crate::trap::kernel;
 
 use super::dispatcher::{self, Header, Object, initialize};
@@ -17,21 +17,41 @@ pub(crate) fn ke_initialize_semaphore(semaphore: *mut Header, count: i32, limit:
 }
 
 /// `KeReleaseSemaphore`. Returns the previous count.
-pub(crate) fn ke_release_semaphore(semaphore: *mut Header, _increment: i32, adjustment: i32, _wait: u8) -> i32 {
+pub(crate) fn ke_release_semaphore(
+    semaphore: *mut Header,
+    _increment: i32,
+    adjustment: i32,
+    _wait: u8,
+) -> i32 {
     let _ = peek(semaphore);
     kernel(|k| {
         super::irql::at_most_dispatch(k, "KeReleaseSemaphore");
-        let Object::Semaphore { count, limit } = dispatcher::get(k, semaphore as usize, "KeReleaseSemaphore") else {
-            k.bug_check(BugCheck::verifier(0xE1, [semaphore as u64, 0, 0], "KeReleaseSemaphore was given something else"))
+        let Object::Semaphore { count, limit } =
+            dispatcher::get(k, semaphore as usize, "KeReleaseSemaphore")
+        else {
+            k.bug_check(BugCheck::verifier(
+                0xE1,
+                [semaphore as u64, 0, 0],
+                "KeReleaseSemaphore was given something else",
+            ))
         };
-        let Some(raised) = count.checked_add(adjustment).filter(|raised| adjustment > 0 && *raised <= limit) else {
+        let Some(raised) = count
+            .checked_add(adjustment)
+            .filter(|raised| adjustment > 0 && *raised <= limit)
+        else {
             k.bug_check(BugCheck::new(
                 0x1E,
                 [LIMIT_EXCEEDED, 0, 0, 0],
                 format!("KeReleaseSemaphore raised STATUS_SEMAPHORE_LIMIT_EXCEEDED: {count} + {adjustment} is above the limit of {limit}"),
             ))
         };
-        k.ke.objects.insert(semaphore as usize, Object::Semaphore { count: raised, limit });
+        k.ke.objects.insert(
+            semaphore as usize,
+            Object::Semaphore {
+                count: raised,
+                limit,
+            },
+        );
         super::wait::signaled(k, semaphore as usize);
         count
     })
@@ -40,8 +60,14 @@ pub(crate) fn ke_release_semaphore(semaphore: *mut Header, _increment: i32, adju
 /// `KeReadStateSemaphore`.
 pub(crate) fn ke_read_state_semaphore(semaphore: *mut Header) -> i32 {
     let _ = peek(semaphore);
-    kernel(|k| match dispatcher::get(k, semaphore as usize, "KeReadStateSemaphore") {
-        Object::Semaphore { count, .. } => count,
-        _ => k.bug_check(BugCheck::verifier(0xE1, [semaphore as u64, 0, 0], "KeReadStateSemaphore was given something else")),
-    })
+    kernel(
+        |k| match dispatcher::get(k, semaphore as usize, "KeReadStateSemaphore") {
+            Object::Semaphore { count, .. } => count,
+            _ => k.bug_check(BugCheck::verifier(
+                0xE1,
+                [semaphore as u64, 0, 0],
+                "KeReadStateSemaphore was given something else",
+            )),
+        },
+    )
 }

@@ -5,9 +5,9 @@
 //! A context that spins occupies its processor; the scheduler does not choose
 //! it until the lock is free.
 
+use crate::access::{peek, poke};
 use crate::bugcheck::BugCheck;
 use crate::kernel::{DISPATCH_LEVEL, Kernel, State};
-use crate::access::{peek, poke};
 use crate::trap::{Blocking, block, kernel};
 
 /// `KeInitializeSpinLock`.
@@ -38,7 +38,9 @@ pub(crate) fn ke_acquire_spin_lock_at_dpc_level(lock: *mut usize) {
             k.bug_check(BugCheck::verifier(
                 0x40,
                 [u64::from(irql), lock as u64, 0],
-                format!("KeAcquireSpinLockAtDpcLevel was called at IRQL {irql}, below DISPATCH_LEVEL"),
+                format!(
+                    "KeAcquireSpinLockAtDpcLevel was called at IRQL {irql}, below DISPATCH_LEVEL"
+                ),
             ));
         }
     });
@@ -83,7 +85,11 @@ pub(crate) fn release(k: &mut Kernel, lock: usize, function: &str) {
     let me = k.running();
     if k.ke.spin_locks.get(&lock) != Some(&me) {
         let name = k.name_of(lock).unwrap_or("the spin lock").to_owned();
-        k.bug_check(BugCheck::verifier(0x1007, [lock as u64, 0, 0], format!("{function} releases {name}, which the caller does not hold")));
+        k.bug_check(BugCheck::verifier(
+            0x1007,
+            [lock as u64, 0, 0],
+            format!("{function} releases {name}, which the caller does not hold"),
+        ));
     }
     k.ke.spin_locks.remove(&lock);
     let spinning: Vec<_> = k
@@ -176,8 +182,15 @@ fn acquire_queued(lock: *mut usize, handle: *mut LockQueueHandle, old_irql: u8) 
     // Those before it in the queue take the lock before it; of itself it tells `acquire`.
     super::sleep::until(address, |k| {
         let me = k.running();
-        let turn = k.ke.spin_queues.get(&address).and_then(|queue| queue.front()).is_none_or(|front| *front == me);
-        let free = k.ke.spin_locks.get(&address).is_none_or(|holder| *holder == me);
+        let turn =
+            k.ke.spin_queues
+                .get(&address)
+                .and_then(|queue| queue.front())
+                .is_none_or(|front| *front == me);
+        let free =
+            k.ke.spin_locks
+                .get(&address)
+                .is_none_or(|holder| *holder == me);
         (turn && free).then_some(())
     });
     acquire(address);
@@ -186,7 +199,14 @@ fn acquire_queued(lock: *mut usize, handle: *mut LockQueueHandle, old_irql: u8) 
             queue.pop_front();
         }
     });
-    poke(handle, LockQueueHandle { next: 0, lock, old_irql });
+    poke(
+        handle,
+        LockQueueHandle {
+            next: 0,
+            lock,
+            old_irql,
+        },
+    );
 }
 
 /// `KeAcquireInStackQueuedSpinLock`.
@@ -202,7 +222,10 @@ pub(crate) fn ke_acquire_in_stack_queued_spin_lock(lock: *mut usize, handle: *mu
 }
 
 /// `KeAcquireInStackQueuedSpinLockAtDpcLevel`.
-pub(crate) fn ke_acquire_in_stack_queued_spin_lock_at_dpc_level(lock: *mut usize, handle: *mut LockQueueHandle) {
+pub(crate) fn ke_acquire_in_stack_queued_spin_lock_at_dpc_level(
+    lock: *mut usize,
+    handle: *mut LockQueueHandle,
+) {
     let _ = (peek(lock), peek(handle));
     kernel(|k| at_dispatch(k, lock, "KeAcquireInStackQueuedSpinLockAtDpcLevel"));
     acquire_queued(lock, handle, DISPATCH_LEVEL);
@@ -215,7 +238,13 @@ fn release_queued(handle: *mut LockQueueHandle, function: &str) -> u8 {
         at_dispatch(k, held.lock, function);
         release(k, held.lock as usize, function);
     });
-    poke(handle, LockQueueHandle { lock: std::ptr::null_mut(), ..held });
+    poke(
+        handle,
+        LockQueueHandle {
+            lock: std::ptr::null_mut(),
+            ..held
+        },
+    );
     held.old_irql
 }
 

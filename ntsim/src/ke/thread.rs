@@ -41,7 +41,6 @@ pub(crate) fn spawn(k: &mut Kernel, name: String, system: bool, job: Job) -> Thr
 }
 
 /// `PsCreateSystemThread`.
-#[expect(clippy::too_many_arguments, reason = "the kernel's own signature")]
 pub(crate) fn ps_create_system_thread(
     handle: *mut usize,
     _access: u32,
@@ -60,7 +59,13 @@ pub(crate) fn ps_create_system_thread(
             k,
             name,
             false,
-            Box::new(move || callback::<()>("StartRoutine", routine.0, &[param("StartContext", &context)])),
+            Box::new(move || {
+                callback::<()>(
+                    "StartRoutine",
+                    routine.0,
+                    &[param("StartContext", &context)],
+                );
+            }),
         );
         ob::open(k, Handle::Thread(id))
     });
@@ -93,7 +98,9 @@ pub(crate) fn ps_terminate_system_thread(status: i32) -> i32 {
 
 /// `KeGetCurrentThread`, `PsGetCurrentThread`.
 pub(crate) fn ke_get_current_thread() -> Addr {
-    Addr(kernel(|k| k.running_thread().unwrap_or(ThreadId(0)).address()))
+    Addr(kernel(|k| {
+        k.running_thread().unwrap_or(ThreadId(0)).address()
+    }))
 }
 
 /// `PsGetCurrentThreadId`.
@@ -103,17 +110,26 @@ pub(crate) fn ps_get_current_thread_id() -> usize {
 
 /// `KeSetPriorityThread`. Returns the old priority; the scheduler ignores it.
 pub(crate) fn ke_set_priority_thread(thread: Addr, priority: i32) -> i32 {
-    kernel(|k| match ThreadId::from_address(thread.0).and_then(|id| k.threads.get_mut(&id)) {
-        Some(thread) => std::mem::replace(&mut thread.priority, priority),
-        None => k.bug_check(BugCheck::new(0x18, [0, thread.0 as u64, 0, 0], "KeSetPriorityThread was given no thread")),
-    })
+    kernel(
+        |k| match ThreadId::from_address(thread.0).and_then(|id| k.threads.get_mut(&id)) {
+            Some(thread) => std::mem::replace(&mut thread.priority, priority),
+            None => k.bug_check(BugCheck::new(
+                0x18,
+                [0, thread.0 as u64, 0, 0],
+                "KeSetPriorityThread was given no thread",
+            )),
+        },
+    )
 }
 
 /// `KeEnterCriticalRegion`.
 pub(crate) fn ke_enter_critical_region() {
     kernel(|k| {
         if let Some(thread) = k.running_thread() {
-            k.threads.get_mut(&thread).expect("it runs").critical_regions += 1;
+            k.threads
+                .get_mut(&thread)
+                .expect("it runs")
+                .critical_regions += 1;
         }
     });
 }
@@ -121,18 +137,26 @@ pub(crate) fn ke_enter_critical_region() {
 /// `KeLeaveCriticalRegion`.
 pub(crate) fn ke_leave_critical_region() {
     kernel(|k| {
-        let Some(thread) = k.running_thread() else { return };
-        let regions = &mut k.threads.get_mut(&thread).expect("it runs").critical_regions;
+        let Some(thread) = k.running_thread() else {
+            return;
+        };
+        let regions = &mut k
+            .threads
+            .get_mut(&thread)
+            .expect("it runs")
+            .critical_regions;
         match regions.checked_sub(1) {
             Some(left) => *regions = left,
-            None => k.bug_check(BugCheck::verifier(0x3E, [0; 3], "KeLeaveCriticalRegion without KeEnterCriticalRegion")),
+            None => k.bug_check(BugCheck::verifier(
+                0x3E,
+                [0; 3],
+                "KeLeaveCriticalRegion without KeEnterCriticalRegion",
+            )),
         }
     });
 }
 
 /// `KeAreApcsDisabled`.
 pub(crate) fn ke_are_apcs_disabled() -> u8 {
-    kernel(|k| {
-        u8::from(super::guarded_region::apcs_disabled(k))
-    })
+    kernel(|k| u8::from(super::guarded_region::apcs_disabled(k)))
 }

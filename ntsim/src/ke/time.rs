@@ -2,9 +2,9 @@
 
 //! Clocks and short delays.
 
+use crate::access::poke;
 use crate::bugcheck::BugCheck;
 use crate::kernel::{CLOCK_TICK, HIGH_LEVEL};
-use crate::access::poke;
 use crate::trap::kernel;
 
 /// `KeQueryPerformanceCounter` counts in 100 ns units, like Windows 10 and later.
@@ -15,7 +15,11 @@ pub(crate) fn ke_stall_execution_processor(microseconds: u32) {
     kernel(|k| {
         let irql = k.irql();
         if irql > HIGH_LEVEL {
-            k.bug_check(BugCheck::new(0xC8, [u64::from(irql), 0, 0, 0], "KeStallExecutionProcessor"));
+            k.bug_check(BugCheck::new(
+                0xC8,
+                [u64::from(irql), 0, 0, 0],
+                "KeStallExecutionProcessor",
+            ));
         }
         k.advance(u64::from(microseconds) * 10);
     });

@@ -2,9 +2,9 @@
 
 //! `KTIMER`: <https://learn.microsoft.com/windows-hardware/drivers/kernel/timer-objects-and-dpcs>
 
+use crate::access::peek;
 use crate::bugcheck::BugCheck;
 use crate::kernel::{Expiry, Kernel, MILLISECOND, TimerKey};
-use crate::access::peek;
 use crate::trap::kernel;
 
 use super::dispatcher::{self, Header, Object, initialize};
@@ -34,7 +34,13 @@ pub(crate) fn ke_initialize_timer_ex(timer: *mut Header, kind: i32) {
             ))
         });
     }
-    initialize(timer, Object::Timer { notification: kind == 0, set: false });
+    initialize(
+        timer,
+        Object::Timer {
+            notification: kind == 0,
+            set: false,
+        },
+    );
 }
 
 /// `KeSetTimer`. Returns whether the timer was set already.
@@ -44,11 +50,23 @@ pub(crate) fn ke_set_timer(timer: *mut Header, due: i64, dpc: *mut KDpc) -> u8 {
 
 /// `KeSetTimerEx`; the period is in milliseconds.
 pub(crate) fn ke_set_timer_ex(timer: *mut Header, due: i64, period: i32, dpc: *mut KDpc) -> u8 {
-    set(timer, due, u32::try_from(period).unwrap_or(0), dpc, "KeSetTimerEx")
+    set(
+        timer,
+        due,
+        u32::try_from(period).unwrap_or(0),
+        dpc,
+        "KeSetTimerEx",
+    )
 }
 
 /// `KeSetCoalescableTimer`; the tolerance never delays a timer here.
-pub(crate) fn ke_set_coalescable_timer(timer: *mut Header, due: i64, period: u32, _tolerance: u32, dpc: *mut KDpc) -> u8 {
+pub(crate) fn ke_set_coalescable_timer(
+    timer: *mut Header,
+    due: i64,
+    period: u32,
+    _tolerance: u32,
+    dpc: *mut KDpc,
+) -> u8 {
     set(timer, due, period, dpc, "KeSetCoalescableTimer")
 }
 
@@ -63,7 +81,14 @@ fn set(timer: *mut Header, due: i64, period: u32, dpc: *mut KDpc, function: &'st
         set_signal(k, address, false);
         let due = k.due_time(due);
         let key = k.insert_timer(due, Expiry::Timer(address));
-        k.ke.set_timers.insert(address, Set { key, period: u64::from(period) * MILLISECOND, dpc });
+        k.ke.set_timers.insert(
+            address,
+            Set {
+                key,
+                period: u64::from(period) * MILLISECOND,
+                dpc,
+            },
+        );
         u8::from(was_set)
     })
 }
@@ -83,14 +108,21 @@ pub(crate) fn ke_read_state_timer(timer: *mut Header) -> u8 {
     let _ = peek(timer);
     kernel(|k| {
         expect_timer(k, timer as usize, "KeReadStateTimer");
-        u8::from(matches!(k.ke.objects[&(timer as usize)], Object::Timer { set: true, .. }))
+        u8::from(matches!(
+            k.ke.objects[&(timer as usize)],
+            Object::Timer { set: true, .. }
+        ))
     })
 }
 
 fn expect_timer(k: &mut Kernel, address: usize, function: &str) {
     if !matches!(dispatcher::get(k, address, function), Object::Timer { .. }) {
         let name = k.name_of(address).unwrap_or("it").to_owned();
-        k.bug_check(BugCheck::new(0xC7, [0, address as u64, 0, 0], format!("{function} was given {name}, which is no timer")));
+        k.bug_check(BugCheck::new(
+            0xC7,
+            [0, address as u64, 0, 0],
+            format!("{function} was given {name}, which is no timer"),
+        ));
     }
 }
 
@@ -109,7 +141,9 @@ fn cancel(k: &mut Kernel, address: usize) -> bool {
 
 /// The timer at `address` is due.
 pub(crate) fn expire(k: &mut Kernel, address: usize) {
-    let Some(set) = k.ke.set_timers.remove(&address) else { return };
+    let Some(set) = k.ke.set_timers.remove(&address) else {
+        return;
+    };
     set_signal(k, address, true);
     super::wait::signaled(k, address);
     if let Some(dpc) = set.dpc {

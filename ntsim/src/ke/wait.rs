@@ -15,9 +15,9 @@
 //!
 //! Semantics: <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject>
 
+use crate::access::peek;
 use crate::bugcheck::BugCheck;
 use crate::kernel::{ContextId, DISPATCH_LEVEL, Expiry, Kernel, State, TimerKey};
-use crate::access::peek;
 use crate::trap::{Blocking, block, kernel};
 
 use super::dispatcher::{self, Header, ThreadId};
@@ -87,7 +87,11 @@ pub(crate) fn ke_wait_for_multiple_objects(
     timeout: *const i64,
     wait_blocks: *mut u8,
 ) -> i32 {
-    let limit = if wait_blocks.is_null() { THREAD_WAIT_OBJECTS } else { MAXIMUM_WAIT_OBJECTS };
+    let limit = if wait_blocks.is_null() {
+        THREAD_WAIT_OBJECTS
+    } else {
+        MAXIMUM_WAIT_OBJECTS
+    };
     if count == 0 || count > limit {
         kernel(|k| {
             k.bug_check(BugCheck::new(
@@ -122,7 +126,9 @@ pub(crate) fn ke_delay_execution_thread(mode: i8, alertable: u8, interval: *cons
             k.bug_check(BugCheck::verifier(
                 0x2_000F,
                 [u64::from(irql), 0, 0],
-                format!("KeDelayExecutionThread was called at IRQL {irql}; it needs APC_LEVEL or below"),
+                format!(
+                    "KeDelayExecutionThread was called at IRQL {irql}; it needs APC_LEVEL or below"
+                ),
             ));
         }
     });
@@ -165,7 +171,11 @@ fn begin(k: &mut Kernel, how: How, objects: Vec<usize>) -> Blocking<i32> {
     let irql = k.irql();
     let function = how.function;
     if irql > DISPATCH_LEVEL {
-        k.bug_check(BugCheck::verifier(0x120, [u64::from(irql), 0, 0], format!("{function} was called at IRQL {irql}, above DISPATCH_LEVEL")));
+        k.bug_check(BugCheck::verifier(
+            0x120,
+            [u64::from(irql), 0, 0],
+            format!("{function} was called at IRQL {irql}, above DISPATCH_LEVEL"),
+        ));
     }
     if irql == DISPATCH_LEVEL {
         match how.timeout {
@@ -189,7 +199,9 @@ fn begin(k: &mut Kernel, how: How, objects: Vec<usize>) -> Blocking<i32> {
     }
     // A DPC may poll; it does so for the thread that it interrupted.
     let Some(thread) = k.running_thread() else {
-        let ready = objects.iter().position(|object| dispatcher::is_signaled(k, *object, ThreadId(0)));
+        let ready = objects
+            .iter()
+            .position(|object| dispatcher::is_signaled(k, *object, ThreadId(0)));
         return Blocking::Now(match ready {
             Some(index) => {
                 dispatcher::acquire(k, objects[index], ThreadId(0));
@@ -238,19 +250,28 @@ fn thread_mut(k: &mut Kernel, id: ThreadId) -> &mut dispatcher::Thread {
 /// Acquires what the wait is for, if it is to be had, and gives its status.
 fn try_satisfy(k: &mut Kernel, thread: ThreadId, objects: &[usize], all: bool) -> Option<i32> {
     let (first, taken) = if all && !objects.is_empty() {
-        if !objects.iter().all(|object| dispatcher::is_signaled(k, *object, thread)) {
+        if !objects
+            .iter()
+            .all(|object| dispatcher::is_signaled(k, *object, thread))
+        {
             return None;
         }
         (0, 0..objects.len())
     } else {
-        let index = objects.iter().position(|object| dispatcher::is_signaled(k, *object, thread))?;
+        let index = objects
+            .iter()
+            .position(|object| dispatcher::is_signaled(k, *object, thread))?;
         (index, index..index + 1)
     };
     let mut abandoned = false;
     for object in &objects[taken] {
         abandoned |= dispatcher::acquire(k, *object, thread);
     }
-    let base = if abandoned { STATUS_ABANDONED_WAIT_0 } else { STATUS_SUCCESS };
+    let base = if abandoned {
+        STATUS_ABANDONED_WAIT_0
+    } else {
+        STATUS_SUCCESS
+    };
     Some(base + i32::try_from(first).expect("at most 64 objects"))
 }
 
@@ -287,14 +308,16 @@ pub(crate) fn signaled(k: &mut Kernel, address: usize) -> usize {
 
 /// The time-out of a wait is due.
 pub(crate) fn time_out(k: &mut Kernel, context: ContextId, serial: u64) {
-    let thread = k
-        .ke
-        .waiters
-        .iter()
-        .copied()
-        .find(|thread| k.threads[thread].context == Some(context));
+    let thread =
+        k.ke.waiters
+            .iter()
+            .copied()
+            .find(|thread| k.threads[thread].context == Some(context));
     if let Some(thread) = thread
-        && k.threads[&thread].wait.as_ref().is_some_and(|wait| wait.serial == serial)
+        && k.threads[&thread]
+            .wait
+            .as_ref()
+            .is_some_and(|wait| wait.serial == serial)
     {
         end(k, thread, STATUS_TIMEOUT);
     }
@@ -303,7 +326,11 @@ pub(crate) fn time_out(k: &mut Kernel, context: ContextId, serial: u64) {
 /// Alerts a thread: an alertable wait ends with `STATUS_ALERTED`, at once or
 /// when it begins. Tells whether the thread was waiting for it.
 pub(crate) fn alert(k: &mut Kernel, thread: ThreadId) -> bool {
-    if k.threads[&thread].wait.as_ref().is_some_and(|wait| wait.alertable) {
+    if k.threads[&thread]
+        .wait
+        .as_ref()
+        .is_some_and(|wait| wait.alertable)
+    {
         end(k, thread, STATUS_ALERTED);
         true
     } else {
@@ -315,7 +342,11 @@ pub(crate) fn alert(k: &mut Kernel, thread: ThreadId) -> bool {
 /// Queues a user APC to a thread: an alertable wait in user mode ends with
 /// `STATUS_USER_APC`. Tells whether the thread was waiting for it.
 pub(crate) fn user_apc(k: &mut Kernel, thread: ThreadId) -> bool {
-    if k.threads[&thread].wait.as_ref().is_some_and(|wait| wait.alertable && wait.user_mode) {
+    if k.threads[&thread]
+        .wait
+        .as_ref()
+        .is_some_and(|wait| wait.alertable && wait.user_mode)
+    {
         end(k, thread, STATUS_USER_APC);
         true
     } else {
@@ -337,7 +368,11 @@ pub(crate) fn describe_waiters(k: &Kernel) -> Vec<String> {
                     .iter()
                     .map(|object| k.name_of(*object).unwrap_or("ptr").to_owned())
                     .collect();
-                let what = if names.is_empty() { "a delay".to_owned() } else { names.join(", ") };
+                let what = if names.is_empty() {
+                    "a delay".to_owned()
+                } else {
+                    names.join(", ")
+                };
                 text.push_str(" waits for ");
                 text.push_str(&what);
                 if wait.timer.is_none() {

@@ -56,13 +56,19 @@ impl Run {
             }
         });
         let kept = machine.commit();
-        if let Err(error) = self.write_trace(&machine).and(kept.map_err(|error| error.to_string())) {
+        if let Err(error) = self
+            .write_trace(&machine)
+            .and(kept.map_err(|error| error.to_string()))
+        {
             eprintln!("error: {error}");
             return ExitCode::from(1);
         }
         if self.json {
             let outcome = Outcome::new(&machine, self.seed, "image", &result);
-            println!("{}", serde_json::to_string_pretty(&outcome).expect("an outcome is plain data"));
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&outcome).expect("an outcome is plain data")
+            );
         }
         match result {
             Ok(()) => {
@@ -73,7 +79,11 @@ impl Run {
             }
             Err(error) => {
                 eprintln!("{}", self.explain(&error));
-                ExitCode::from(if matches!(error, Error::Stop(_) | Error::Driver { .. }) { 2 } else { 1 })
+                ExitCode::from(if matches!(error, Error::Stop(_) | Error::Driver { .. }) {
+                    2
+                } else {
+                    1
+                })
             }
         }
     }
@@ -81,56 +91,87 @@ impl Run {
     /// The machine with the driver installed and its device plugged in.
     fn prepare(&self) -> Result<Machine, String> {
         let name = file_name(&self.image)?;
-        let bytes = std::fs::read(&self.image).map_err(|error| format!("{}: cannot read the image: {error}", self.image.display()))?;
+        let bytes = std::fs::read(&self.image)
+            .map_err(|error| format!("{}: cannot read the image: {error}", self.image.display()))?;
         // Looked at before anything is changed.
         ntsim::machine::check_image(&name, &bytes).map_err(|error| error.to_string())?;
-        let package = match &self.inf {
-            Some(inf) => {
-                let package = ntsim::store::read_package(inf).map_err(|error| error.to_string())?;
-                let binaries: Vec<_> = package.services().map(|service| service.binary_name.clone()).collect();
-                if !binaries.iter().any(|binary| binary.eq_ignore_ascii_case(&name)) {
-                    return Err(format!(
-                        "{}: its services use {}, not {name}; name the image that belongs to the INF",
-                        inf.display(),
-                        if binaries.is_empty() { "no image".to_owned() } else { binaries.join(", ") },
-                    ));
-                }
-                package
+        let package = if let Some(inf) = &self.inf {
+            let package = ntsim::store::read_package(inf).map_err(|error| error.to_string())?;
+            let binaries: Vec<_> = package
+                .services()
+                .map(|service| service.binary_name.clone())
+                .collect();
+            if !binaries
+                .iter()
+                .any(|binary| binary.eq_ignore_ascii_case(&name))
+            {
+                return Err(format!(
+                    "{}: its services use {}, not {name}; name the image that belongs to the INF",
+                    inf.display(),
+                    if binaries.is_empty() {
+                        "no image".to_owned()
+                    } else {
+                        binaries.join(", ")
+                    },
+                ));
             }
-            None => {
-                let text = minimal_inf(&name);
-                Inf::parse(format!("{}.inf", stem(&name)), text.as_bytes())
-                    .and_then(|inf| inf.validate_for(Architecture::Amd64))
-                    .map_err(|error| error.to_string())?
-            }
+            package
+        } else {
+            let text = minimal_inf(&name);
+            Inf::parse(format!("{}.inf", stem(&name)), text.as_bytes())
+                .and_then(|inf| inf.validate_for(Architecture::Amd64))
+                .map_err(|error| error.to_string())?
         };
         let dir = match &self.machine {
-            Some(folder) => MachineDir::open_or_create(folder).map_err(|error| error.to_string())?,
+            Some(folder) => {
+                MachineDir::open_or_create(folder).map_err(|error| error.to_string())?
+            }
             None => MachineDir::in_memory(),
         };
-        let mut machine = Machine::boot(dir, Settings { seed: self.seed, strategy: Strategy::Random, ..Settings::for_images() });
-        let installed = match &self.inf {
-            Some(inf) => machine.install(inf),
-            None => {
-                let files = [(format!("{}.inf", stem(&name)), minimal_inf(&name).into_bytes()), (name.clone(), bytes)].into();
-                machine.install_package(&package, PackageSource::Memory(&files))
-            }
+        let mut machine = Machine::boot(
+            dir,
+            Settings {
+                seed: self.seed,
+                strategy: Strategy::Random,
+                ..Settings::for_images()
+            },
+        );
+        let installed = if let Some(inf) = &self.inf {
+            machine.install(inf)
+        } else {
+            let files = [
+                (
+                    format!("{}.inf", stem(&name)),
+                    minimal_inf(&name).into_bytes(),
+                ),
+                (name.clone(), bytes),
+            ]
+            .into();
+            machine.install_package(&package, PackageSource::Memory(&files))
         };
         let installed = installed.map_err(|error| error.to_string())?;
         if installed.devices.is_empty() {
-            let model = package.models.first().ok_or_else(|| format!("{}: the INF names no device", package.inf_name))?;
-            machine.plug_in(&model.hardware_id).map_err(|error| error.to_string())?;
+            let model = package
+                .models
+                .first()
+                .ok_or_else(|| format!("{}: the INF names no device", package.inf_name))?;
+            machine
+                .plug_in(&model.hardware_id)
+                .map_err(|error| error.to_string())?;
         }
         Ok(machine)
     }
 
     fn write_trace(&self, machine: &Machine) -> Result<(), String> {
-        let Some(path) = &self.trace else { return Ok(()) };
+        let Some(path) = &self.trace else {
+            return Ok(());
+        };
         let mut text = String::new();
         for line in machine.trace() {
             let _ = writeln!(text, "{line}");
         }
-        std::fs::write(path, text).map_err(|error| format!("{}: cannot write the trace: {error}", path.display()))
+        std::fs::write(path, text)
+            .map_err(|error| format!("{}: cannot write the trace: {error}", path.display()))
     }
 
     fn explain(&self, error: &Error) -> String {
