@@ -8,7 +8,9 @@
 //!
 //! # Vocabulary
 //!
-//! - *level*: [`Passive`], [`Apc`] or [`Dispatch`].
+//! - *level*: [`Passive`], [`Apc`] or [`Dispatch`]. A function says which levels
+//!   it is allowed at by one of them, by [`AtMostApc`] (it can wait), or by
+//!   [`AtMostDispatch`].
 //! - *token*: an [`Irql`], the proof that the code runs at that level now. It
 //!   cannot be copied, sent to another thread, or kept beyond the callback that
 //!   was given it.
@@ -38,7 +40,7 @@
 //!
 //! Neither does one with the token of the guard:
 //!
-//! ```compile_fail,E0308
+//! ```compile_fail,E0277
 //! use dmf::prelude::*;
 //!
 //! fn refused(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>, event: &Event) {
@@ -121,7 +123,21 @@ pub trait Level: sealed::Sealed + 'static {
 }
 
 /// A level from which `DISPATCH_LEVEL` can be raised to: what a spin lock needs.
+#[diagnostic::on_unimplemented(
+    message = "this call is allowed up to DISPATCH_LEVEL, and the token is for `{Self}`"
+)]
 pub trait AtMostDispatch: Level {}
+
+/// A level at which a thread may wait: what waits and fast mutexes need.
+#[diagnostic::on_unimplemented(
+    message = "this call can wait, and code at `{Self}` level must not",
+    label = "a token of PASSIVE_LEVEL or APC_LEVEL is needed",
+    note = "call it after the spin lock's guard is dropped; in a DPC, queue a WorkItem that calls it, or use the `try_` form"
+)]
+pub trait AtMostApc: AtMostDispatch {}
+
+impl AtMostApc for Passive {}
+impl AtMostApc for Apc {}
 
 /// `PASSIVE_LEVEL`: threads, work items, PnP and power callbacks. May block.
 #[derive(Debug)]

@@ -131,6 +131,8 @@ statuses! {
     WAIT_2 = 0x0000_0002,
     /// The last of 64 objects of a wait was signaled.
     WAIT_63 = 0x0000_003F,
+    /// One object is listed twice in a wait for all.
+    INVALID_PARAMETER_MIX = 0xC000_0030,
     /// A mutex was abandoned by its owner; the first object of the wait.
     ABANDONED_WAIT_0 = 0x0000_0080,
     /// A user-mode APC ended the wait.

@@ -40,16 +40,21 @@
 mod event;
 pub(crate) mod rundown;
 mod spin_lock;
+pub(crate) mod wait;
 
-pub use event::{AlertableOutcome, AnyOutcome, Event, EventKind, WaitOutcome, wait_any};
+pub use event::{Event, EventKind};
 pub use spin_lock::{SpinLock, SpinLockGuard};
+pub use wait::{
+    Alertability, AlertableOutcome, AnyOutcome, DelayOutcome, MAXIMUM_WAIT_OBJECTS, ObjectOutcome,
+    Outcome, THREAD_WAIT_OBJECTS, Wait, WaitMode, WaitOutcome, Waitable, try_wait, wait, wait_all,
+    wait_any,
+};
 
 use core::time::Duration;
 
-use crate::irql::{Irql, Passive};
+use crate::irql::{AtMostApc, Irql};
 use crate::status::{NtStatus, Result};
 use crate::sys;
-use crate::time::Timeout;
 
 /// The processor mode of all waits of this crate: the thread's stack, where
 /// events of the kernel may lie, stays in memory.
@@ -74,15 +79,9 @@ pub const LONGEST_STALL: Duration = Duration::from_micros(50);
 /// C counterpart: [`KeDelayExecutionThread`][ms], kernel mode, not alertable.
 ///
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kedelayexecutionthread
-pub fn delay(_irql: &Irql<'_, Passive>, duration: Duration) {
-    let mut interval = large_integer(
-        Timeout::After(duration)
-            .to_due_time()
-            .unwrap_or(i64::MIN + 1),
-    );
-    // SAFETY: the token proves the level, and `interval` outlives the call. Not
-    // alertable and in kernel mode, so the only outcome is that the time passed.
-    let _ = unsafe { sys::ntddk::KeDelayExecutionThread(KERNEL_MODE, 0, &raw mut interval) };
+pub fn delay(irql: &Irql<'_, impl AtMostApc>, duration: Duration) {
+    // Not alertable and in kernel mode, so the only outcome is that the time passed.
+    let _ = Wait::ADVISED.delay(irql, duration);
 }
 
 /// Spins for `duration`, at most [`LONGEST_STALL`].

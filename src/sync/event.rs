@@ -6,10 +6,9 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::marker::PhantomPinned;
 use core::pin::Pin;
-use core::ptr;
 
-use super::{KERNEL_MODE, large_integer};
-use crate::irql::{Irql, Passive};
+use super::wait::{AlertableOutcome, Alertability, Wait, WaitOutcome, sealed};
+use crate::irql::{AtMostApc, Irql};
 use crate::pool::Box;
 use crate::status::{NtStatus, Result};
 use crate::sys;
@@ -24,54 +23,32 @@ pub enum EventKind {
     Synchronization,
 }
 
-/// How a wait for one event ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a wait can end without the event being signaled"]
-pub enum WaitOutcome {
-    /// The event was signaled.
-    Signaled,
-    /// The time was over first.
-    TimedOut,
-}
-
-/// How an alertable wait for one event ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a wait can end without the event being signaled"]
-pub enum AlertableOutcome {
-    /// The event was signaled.
-    Signaled,
-    /// The time was over first.
-    TimedOut,
-    /// The thread was alerted.
-    Alerted,
-    /// A user-mode APC was delivered to the thread.
-    UserApc,
-}
-
-/// How a wait for the first of several events ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a wait can end without an event being signaled"]
-pub enum AnyOutcome {
-    /// The event with this index was signaled. If several were, the lowest.
-    Signaled(usize),
-    /// The time was over first.
-    TimedOut,
-}
-
 /// A kernel event, in non-paged pool, where it does not move.
 ///
 /// Use it to tell a thread that something happened. For data that goes with
 /// it, put that under a [`SpinLock`](super::SpinLock).
 ///
-/// ```no_run
+/// ```
 /// use dmf::prelude::*;
 /// use dmf::sync::{EventKind, WaitOutcome};
 ///
-/// fn example(irql: &Irql<'_, Passive>) -> Result {
-///     let ready = Event::new(EventKind::Notification)?;
-///     ready.set();
-///     assert_eq!(ready.wait(irql, Duration::from_secs(1)), WaitOutcome::Signaled);
-///     Ok(())
+/// # ntsim::run(|| {
+/// # let irql = &unsafe { Irql::<Passive>::assume() };
+/// let ready = Event::new(EventKind::Notification)?;
+/// assert_eq!(ready.wait(irql, Duration::from_millis(1)), WaitOutcome::TimedOut);
+/// ready.set();
+/// assert_eq!(ready.wait(irql, Timeout::Never), WaitOutcome::Signaled);
+/// assert!(ready.is_signaled()); // until it is cleared
+/// # Ok::<_, NtStatus>(())
+/// # }).unwrap();
+/// ```
+///
+/// It cannot be moved out of its pool block, nor copied:
+///
+/// ```compile_fail,E0277
+/// fn send_by_copy<T: Copy>(_: T) {}
+/// fn refused(event: dmf::sync::Event) {
+///     send_by_copy(event);
 /// }
 /// ```
 ///
@@ -135,19 +112,13 @@ impl RawEvent {
     ///
     /// # Safety
     /// The level is `<= APC_LEVEL`, or the timeout is zero and it is `<= DISPATCH_LEVEL`.
-    pub(crate) unsafe fn wait(&self, timeout: Timeout, alertable: sys::BOOLEAN) -> NtStatus {
-        let mut due = timeout.to_due_time().map(large_integer);
-        let due = due.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
+    pub(crate) unsafe fn wait(&self, timeout: Timeout, alertability: Alertability) -> NtStatus {
+        let wait = Wait {
+            alertability,
+            ..Wait::ADVISED
+        };
         // SAFETY: the invariant, and the caller's promise about the level.
-        NtStatus::from_raw(unsafe {
-            sys::ntddk::KeWaitForSingleObject(
-                self.get().cast(),
-                sys::_KWAIT_REASON::Executive,
-                KERNEL_MODE,
-                alertable,
-                due,
-            )
-        })
+        unsafe { wait.raw(self.get().cast(), timeout) }
     }
 }
 
@@ -226,14 +197,18 @@ impl Event {
     /// Waits until the event is signaled or the time is over.
     ///
     /// # IRQL
-    /// `PASSIVE_LEVEL`
+    /// `<= APC_LEVEL`
     ///
     /// C counterpart: [`KeWaitForSingleObject`][ms], kernel mode, not alertable.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
-    pub fn wait(&self, _irql: &Irql<'_, Passive>, timeout: impl Into<Timeout>) -> WaitOutcome {
+    pub fn wait(
+        &self,
+        _irql: &Irql<'_, impl AtMostApc>,
+        timeout: impl Into<Timeout>,
+    ) -> WaitOutcome {
         // SAFETY: the token proves the level.
-        match unsafe { self.0.wait(timeout.into(), 0) } {
+        match unsafe { self.0.wait(timeout.into(), Alertability::NotAlertable) } {
             NtStatus::TIMEOUT => WaitOutcome::TimedOut,
             // Not alertable and in kernel mode: there is no other outcome.
             _ => WaitOutcome::Signaled,
@@ -245,18 +220,18 @@ impl Event {
     /// Only for a thread that somebody alerts: drivers wait with [`wait`](Self::wait).
     ///
     /// # IRQL
-    /// `PASSIVE_LEVEL`
+    /// `<= APC_LEVEL`
     ///
     /// C counterpart: [`KeWaitForSingleObject`][ms], kernel mode, alertable.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
     pub fn wait_alertable(
         &self,
-        _irql: &Irql<'_, Passive>,
+        _irql: &Irql<'_, impl AtMostApc>,
         timeout: impl Into<Timeout>,
     ) -> AlertableOutcome {
         // SAFETY: the token proves the level.
-        match unsafe { self.0.wait(timeout.into(), 1) } {
+        match unsafe { self.0.wait(timeout.into(), Alertability::Alertable) } {
             NtStatus::TIMEOUT => AlertableOutcome::TimedOut,
             NtStatus::ALERTED => AlertableOutcome::Alerted,
             NtStatus::USER_APC => AlertableOutcome::UserApc,
@@ -274,80 +249,21 @@ impl Event {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
     pub fn try_wait(&self) -> WaitOutcome {
         // SAFETY: the timeout is zero.
-        match unsafe { self.0.wait(Timeout::Poll, 0) } {
+        match unsafe { self.0.wait(Timeout::Poll, Alertability::NotAlertable) } {
             NtStatus::TIMEOUT => WaitOutcome::TimedOut,
             _ => WaitOutcome::Signaled,
         }
     }
 }
 
-impl fmt::Debug for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event").finish_non_exhaustive()
+impl sealed::Object for Event {
+    fn object(&self) -> sys::PVOID {
+        self.0.get().cast()
     }
 }
 
-/// The most objects of one wait (`MAXIMUM_WAIT_OBJECTS`).
-pub const MAXIMUM_WAIT_OBJECTS: usize = 64;
-
-/// Waits for the first of `N` events, 1 to 64, or until the time is over.
-///
-/// The wait blocks that the kernel needs for more than three objects lie on the
-/// caller's stack: 48 bytes each.
-///
-/// ```no_run
-/// use dmf::prelude::*;
-/// use dmf::sync::{AnyOutcome, wait_any};
-///
-/// fn example(irql: &Irql<'_, Passive>, stop: &Event, work: &Event) {
-///     match wait_any(irql, [stop, work], Timeout::Never) {
-///         AnyOutcome::Signaled(0) => { /* stop */ }
-///         AnyOutcome::Signaled(_) => { /* work */ }
-///         AnyOutcome::TimedOut => unreachable!("there was no timeout"),
-///     }
-/// }
-/// ```
-///
-/// # IRQL
-/// `PASSIVE_LEVEL`
-///
-/// C counterpart: [`KeWaitForMultipleObjects`][ms] with `WaitAny`.
-///
-/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitformultipleobjects
-pub fn wait_any<const N: usize>(
-    _irql: &Irql<'_, Passive>,
-    events: [&Event; N],
-    timeout: impl Into<Timeout>,
-) -> AnyOutcome {
-    const {
-        assert!(
-            N > 0 && N <= MAXIMUM_WAIT_OBJECTS,
-            "a wait is for 1 to 64 objects"
-        );
-    }
-    let mut objects = events.map(|event| event.0.get().cast());
-    let mut blocks = [const { core::mem::MaybeUninit::<sys::KWAIT_BLOCK>::uninit() }; N];
-    let mut due = timeout.into().to_due_time().map(large_integer);
-    let due = due.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
-    #[allow(clippy::cast_possible_truncation, reason = "at most 64")]
-    let count = N as u32;
-    // SAFETY: the objects are initialized and borrowed for the length of the
-    // call, there is a wait block for each, and the token proves the level.
-    let status = NtStatus::from_raw(unsafe {
-        sys::ntddk::KeWaitForMultipleObjects(
-            count,
-            objects.as_mut_ptr(),
-            sys::_WAIT_TYPE::WaitAny,
-            sys::_KWAIT_REASON::Executive,
-            KERNEL_MODE,
-            0,
-            due,
-            blocks.as_mut_ptr().cast(),
-        )
-    });
-    match usize::try_from(status.to_raw()) {
-        Ok(index) if index < N => AnyOutcome::Signaled(index),
-        // Events are not abandoned, and the wait is not alertable.
-        _ => AnyOutcome::TimedOut,
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").finish_non_exhaustive()
     }
 }

@@ -26,6 +26,7 @@ use core::pin::Pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::event::{EventKind, RawEvent};
+use super::wait::Alertability;
 use crate::status::{NtStatus, Result};
 use crate::time::Timeout;
 
@@ -119,7 +120,7 @@ impl Rundown {
         match inside {
             Inside::Nobody => {}
             // SAFETY: the caller's promise.
-            Inside::Somebody => drop(unsafe { self.empty.wait(Timeout::Never, 0) }),
+            Inside::Somebody => drop(unsafe { self.empty.wait(Timeout::Never, Alertability::NotAlertable) }),
         }
     }
 }
