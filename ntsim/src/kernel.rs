@@ -438,10 +438,20 @@ impl Kernel {
             .values()
             .filter(|c| c.irql >= DISPATCH_LEVEL)
             .count();
-        let full = holders >= self.settings.processors as usize;
+        let processors = self.settings.processors as usize;
+        let full = holders >= processors;
+        // More holders than processors: interrupts, which take the processors of
+        // whoever is at the lowest levels.
+        let lowest = if holders > processors {
+            let mut levels: Vec<_> = self.contexts.values().map(|c| c.irql).collect();
+            levels.sort_unstable_by(|a, b| b.cmp(a));
+            levels[processors.max(1) - 1].max(DISPATCH_LEVEL)
+        } else {
+            DISPATCH_LEVEL
+        };
         self.contexts
             .iter()
-            .filter(|(_, c)| c.state == State::Ready && (!full || c.irql >= DISPATCH_LEVEL))
+            .filter(|(_, c)| c.state == State::Ready && (!full || c.irql >= lowest))
             .map(|(id, _)| *id)
             .collect()
     }

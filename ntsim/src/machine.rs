@@ -39,6 +39,10 @@ use crate::memory::tag_name;
 use crate::store::{Installed, MachineDir, PackageSource, StoreError};
 use crate::trace::{Event, Line};
 use crate::wdf::pnp::{self, PowerState};
+use crate::wdf::{interrupt, power_policy};
+
+pub use crate::wdf::hardware::Hardware;
+pub use crate::wdf::interrupt::Raised;
 
 /// System time at the first boot: 2026-01-01 00:00 UTC, in 100 ns units since 1601.
 pub(crate) const EPOCH: u64 = 134_116_992_000_000_000;
@@ -95,6 +99,8 @@ pub struct Machine {
     linked: BTreeMap<String, DriverEntry>,
     /// The devices that have a driver now, by instance id.
     running: BTreeMap<String, Running>,
+    /// What the devices are made of, by instance id in lower case.
+    hardware: BTreeMap<String, Hardware>,
 }
 
 #[derive(Clone, Copy)]
@@ -132,6 +138,7 @@ impl Machine {
         let mut k = Box::new(Kernel::new(settings));
         k.zw.registry = dir.registry().clone();
         Self {
+            hardware: BTreeMap::new(),
             k,
             dir,
             linked: BTreeMap::new(),
@@ -315,6 +322,7 @@ impl Machine {
                 problem: "install a package whose INF names one of its hardware ids",
             });
         };
+        self.k.wdf.hardware = self.hardware.clone();
         let driver = self.load_driver(&service)?;
         self.note(format!("device {device} starts"));
         let instance = device.to_owned();
@@ -346,6 +354,41 @@ impl Machine {
             },
         );
         Ok(())
+    }
+
+    /// Gives a device the resources that it has from its next start on.
+    pub fn set_hardware(&mut self, device: &str, hardware: Hardware) {
+        self.hardware.insert(device.to_lowercase(), hardware);
+    }
+
+    /// Raises interrupt line `line` of a started device. The ISR runs when the
+    /// machine runs.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Stop`].
+    pub fn raise_interrupt(&mut self, device: &str, line: u32) -> Result<Raised> {
+        let id = pnp::handle_of(self.expect_any(device, "interrupt")?.device);
+        self.note(format!("device {device} raises interrupt {line}"));
+        Ok(self.k.guarded(|k| interrupt::raise(k, id, line))?)
+    }
+
+    /// The device gives its wake signal. Tells whether the driver had armed it.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Stop`].
+    pub fn signal_wake(&mut self, device: &str) -> Result<bool> {
+        let id = pnp::handle_of(self.expect_any(device, "wake")?.device);
+        self.note(format!("device {device} signals wake"));
+        Ok(self.k.guarded(|k| power_policy::wake_signal(k, id))?)
+    }
+
+    /// Whether a started device is in D0 now. One that is idle may not be.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Stop`].
+    pub fn is_in_d0(&mut self, device: &str) -> Result<bool> {
+        let id = pnp::handle_of(self.expect_any(device, "ask for its power state")?.device);
+        Ok(self.k.guarded(|k| pnp::is_working(k, id))?)
     }
 
     /// Starts every device of the machine that has a driver, in order.

@@ -22,11 +22,15 @@ pub(crate) mod bind;
 pub(crate) mod device;
 pub(crate) mod dpc;
 pub(crate) mod driver;
+pub(crate) mod hardware;
+pub(crate) mod interrupt;
 pub(crate) mod lock;
+pub(crate) mod lookaside;
 pub(crate) mod memory;
 mod names;
 pub(crate) mod object;
 pub(crate) mod pnp;
+pub(crate) mod power_policy;
 pub(crate) mod raw;
 pub(crate) mod registry;
 pub(crate) mod timer;
@@ -35,7 +39,7 @@ pub(crate) mod work_item;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use crate::access::UnicodeString;
+use crate::access::{Addr, UnicodeString};
 use crate::bugcheck::{BugCheck, Stop};
 use crate::exports::Export;
 use crate::io::DriverObject;
@@ -99,6 +103,8 @@ pub(crate) struct State {
     object_locks: BTreeMap<Handle, ContextId>,
     /// Deletions that were put off to a system worker thread.
     deferred_deletions: usize,
+    /// What devices are made of, by instance id in lower case.
+    pub(crate) hardware: BTreeMap<String, hardware::Hardware>,
 }
 
 /// The first argument of every function of the table.
@@ -323,8 +329,30 @@ wdf_functions! {
         = device::open_registry_key;
     WdfFdoInitOpenRegistryKey(DeviceInit: InitHandle, DeviceInstanceKeyType: u32, DesiredAccess: u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32
         = device::fdo_init_open_registry_key;
-    WdfCmResourceListGetCount(List: Handle) -> u32 = device::resource_list_get_count;
-    WdfCmResourceListGetDescriptor(List: Handle, Index: u32) -> *const u8 = device::resource_list_get_descriptor;
+    WdfCmResourceListGetCount(List: Handle) -> u32 = hardware::get_count;
+    WdfCmResourceListGetDescriptor(List: Handle, Index: u32) -> *const u8 = hardware::get_descriptor;
+
+    WdfInterruptCreate(Device: Handle, Configuration: *const interrupt::Config, Attributes: Attributes, Interrupt: *mut Handle) -> i32
+        = interrupt::create;
+    WdfInterruptQueueDpcForIsr(Interrupt: Handle) -> u8 = interrupt::queue_dpc_for_isr;
+    WdfInterruptQueueWorkItemForIsr(Interrupt: Handle) -> u8 = interrupt::queue_work_item_for_isr;
+    WdfInterruptSynchronize(Interrupt: Handle, Callback: Addr, Context: Addr) -> u8 = interrupt::synchronize;
+    WdfInterruptAcquireLock(Interrupt: Handle) = interrupt::acquire_lock;
+    WdfInterruptTryToAcquireLock(Interrupt: Handle) -> u8 = interrupt::try_to_acquire_lock;
+    WdfInterruptReleaseLock(Interrupt: Handle) = interrupt::release_lock;
+    WdfInterruptEnable(Interrupt: Handle) = interrupt::enable;
+    WdfInterruptDisable(Interrupt: Handle) = interrupt::disable;
+    WdfInterruptGetInfo(Interrupt: Handle, Info: *mut interrupt::Info) = interrupt::get_info;
+    WdfInterruptGetDevice(Interrupt: Handle) -> Handle = interrupt::get_device;
+
+    WdfDeviceAssignS0IdleSettings(Device: Handle, Settings: *const power_policy::IdleSettings) -> i32
+        = power_policy::assign_s0_idle_settings;
+    WdfDeviceAssignSxWakeSettings(Device: Handle, Settings: *const power_policy::WakeSettings) -> i32
+        = power_policy::assign_sx_wake_settings;
+    WdfDeviceStopIdleNoTrack(Device: Handle, WaitForD0: u8) -> i32 = power_policy::stop_idle_no_track;
+    WdfDeviceResumeIdleNoTrack(Device: Handle) = power_policy::resume_idle_no_track;
+    WdfDeviceStopIdleActual(Device: Handle, WaitForD0: u8, Tag: Addr, Line: i32, File: Addr) -> i32 = power_policy::stop_idle;
+    WdfDeviceResumeIdleActual(Device: Handle, Tag: Addr, Line: i32, File: Addr) = power_policy::resume_idle;
 
     WdfObjectGetTypedContextWorker(Handle: Handle, TypeInfo: *const ContextTypeInfo) -> *mut u8 = object::get_typed_context;
     WdfObjectAllocateContext(Handle: Handle, ContextAttributes: Attributes, Context: *mut *mut u8) -> i32 = object::allocate_context;
@@ -385,6 +413,7 @@ wdf_functions! {
         = registry::assign_memory;
     WdfRegistryAssignUnicodeString(Key: Handle, ValueName: Text, Value: Text) -> i32 = registry::assign_unicode_string;
     WdfRegistryAssignString(Key: Handle, ValueName: Text, String: Handle) -> i32 = registry::assign_string;
+    WdfRegistryAssignMultiString(Key: Handle, ValueName: Text, StringsCollection: Handle) -> i32 = registry::assign_multi_string;
     WdfRegistryAssignULong(Key: Handle, ValueName: Text, Value: u32) -> i32 = registry::assign_ulong;
 
     WdfMemoryCreate(Attributes: Attributes, PoolType: i32, PoolTag: u32, BufferSize: usize, Memory: *mut Handle, Buffer: *mut *mut u8) -> i32
@@ -397,6 +426,9 @@ wdf_functions! {
         = memory::copy_to_buffer;
     WdfMemoryCopyFromBuffer(DestinationMemory: Handle, DestinationOffset: usize, Buffer: *const u8, NumBytesToCopyFrom: usize) -> i32
         = memory::copy_from_buffer;
+    WdfLookasideListCreate(LookasideAttributes: Attributes, BufferSize: usize, PoolType: i32, MemoryAttributes: Attributes, PoolTag: u32, Lookaside: *mut Handle) -> i32
+        = lookaside::create;
+    WdfMemoryCreateFromLookaside(Lookaside: Handle, Memory: *mut Handle) -> i32 = lookaside::create_memory;
     WdfStringCreate(UnicodeString: Text, StringAttributes: Attributes, String: *mut Handle) -> i32 = memory::string_create;
     WdfStringGetUnicodeString(String: Handle, UnicodeString: *mut UnicodeString) = memory::string_get_unicode_string;
     WdfCollectionCreate(CollectionAttributes: Attributes, Collection: *mut Handle) -> i32 = memory::collection_create;

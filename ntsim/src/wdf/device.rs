@@ -12,6 +12,7 @@ use crate::trap::kernel;
 
 use super::object::{self, Allow, Attributes, Data, Handle};
 use super::pnp::{Pnp, State};
+use super::power_policy::PowerPolicy;
 use super::raw::{
     DeviceState, FileObjectConfig, ObjectAttributes, PnpPowerCallbacks, PowerPolicyCallbacks,
 };
@@ -68,6 +69,7 @@ pub(crate) struct Device {
     physical: usize,
     pub(crate) settings: Settings,
     pub(crate) pnp: Pnp,
+    pub(crate) policy: PowerPolicy,
     /// `WDF_DEVICE_STATE`'s flags.
     state: [u32; 7],
     stoppable: bool,
@@ -76,6 +78,14 @@ pub(crate) struct Device {
 }
 
 impl Device {
+    pub(crate) fn is_power_policy_owner(&self) -> bool {
+        self.settings.power_policy_owner
+    }
+
+    pub(crate) fn power_policy_callbacks(&self) -> &PowerPolicyCallbacks {
+        &self.settings.power_policy
+    }
+
     pub(crate) fn is_stoppable(&self) -> bool {
         self.stoppable
     }
@@ -201,8 +211,7 @@ pub(crate) fn init_set_pnp_power_event_callbacks(
     set(handle, function, |settings| settings.callbacks = callbacks);
 }
 
-/// `WdfDeviceInitSetPowerPolicyEventCallbacks`. Kept; the simulated machine has
-/// no wake signals, so they are never called.
+/// `WdfDeviceInitSetPowerPolicyEventCallbacks`.
 pub(crate) fn init_set_power_policy_event_callbacks(
     _: Globals,
     handle: InitHandle,
@@ -394,6 +403,7 @@ pub(crate) fn create(
                 physical,
                 settings,
                 pnp: Pnp::default(),
+                policy: PowerPolicy::default(),
                 state: [2; 7],
                 stoppable: true,
                 lock_irql: 0,
@@ -618,29 +628,4 @@ fn open_key_of(
         })
     });
     object::give(out, created)
-}
-
-/// `WdfCmResourceListGetCount`: simulated devices have no resources.
-pub(crate) fn resource_list_get_count(_: Globals, list: Handle) -> u32 {
-    expect_resource_list(list, "WdfCmResourceListGetCount");
-    0
-}
-
-/// `WdfCmResourceListGetDescriptor`: NULL beyond the end of the list.
-pub(crate) fn resource_list_get_descriptor(_: Globals, list: Handle, _index: u32) -> *const u8 {
-    expect_resource_list(list, "WdfCmResourceListGetDescriptor");
-    std::ptr::null()
-}
-
-fn expect_resource_list(list: Handle, function: &'static str) {
-    kernel(|k| {
-        if !matches!(object::any(k, list, function).data, Data::ResourceList) {
-            let name = k.name_of(list as usize).unwrap_or("an object").to_owned();
-            object::invalid(
-                k,
-                list,
-                format!("{function} was given {name}, which is no WDFCMRESLIST"),
-            );
-        }
-    });
 }

@@ -86,7 +86,7 @@ pub(crate) fn with(serial: Serial, body: impl FnOnce()) {
     }
 }
 
-fn acquire_passive(handle: Handle) {
+pub(crate) fn acquire_passive(handle: Handle) {
     super::wait_until(|k| {
         let me = k.running();
         if k.wdf.object_locks.contains_key(&handle) {
@@ -97,7 +97,7 @@ fn acquire_passive(handle: Handle) {
     });
 }
 
-fn release_passive(k: &mut Kernel, handle: Handle) {
+pub(crate) fn release_passive(k: &mut Kernel, handle: Handle) {
     k.wdf.object_locks.remove(&handle);
     super::wake(k);
 }

@@ -101,7 +101,7 @@ pub(crate) fn create(
     }
 }
 
-fn allocate(
+pub(crate) fn allocate(
     g: Globals,
     attributes: &Attributes,
     pool_type: i32,

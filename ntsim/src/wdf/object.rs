@@ -39,7 +39,7 @@ use super::{
     Globals, STATUS_DELETE_PENDING, STATUS_INFO_LENGTH_MISMATCH, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_OBJECT_NAME_EXISTS, STATUS_SUCCESS, STATUS_WDF_EXECUTION_LEVEL_INVALID,
     STATUS_WDF_OBJECT_ATTRIBUTES_INVALID, STATUS_WDF_PARENT_ASSIGNMENT_NOT_ALLOWED,
-    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, device, dpc, lock,
+    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, device, dpc, hardware, interrupt, lock, lookaside,
     memory, registry, required, timer, work_item,
 };
 
@@ -84,7 +84,9 @@ pub(crate) enum Data {
     Memory(memory::Memory),
     String(memory::Text),
     Collection(Vec<Handle>),
-    ResourceList,
+    ResourceList(hardware::ResourceList),
+    Interrupt(interrupt::Interrupt),
+    Lookaside(lookaside::Lookaside),
 }
 
 impl Data {
@@ -103,7 +105,9 @@ impl Data {
             Self::Memory(_) => "WDFMEMORY",
             Self::String(_) => "WDFSTRING",
             Self::Collection(_) => "WDFCOLLECTION",
-            Self::ResourceList => "WDFCMRESLIST",
+            Self::ResourceList(_) => "WDFCMRESLIST",
+            Self::Interrupt(_) => "WDFINTERRUPT",
+            Self::Lookaside(_) => "WDFLOOKASIDE",
         }
     }
 
@@ -117,15 +121,20 @@ impl Data {
             | Self::Dpc(_)
             | Self::WaitLock(_)
             | Self::Key(_)
+            | Self::Interrupt(_)
             | Self::String(_) => true,
             Self::Memory(memory) => memory.is_paged(),
-            Self::General | Self::SpinLock(_) | Self::Collection(_) | Self::ResourceList => false,
+            Self::General
+            | Self::SpinLock(_)
+            | Self::Collection(_)
+            | Self::Lookaside(_)
+            | Self::ResourceList(_) => false,
         }
     }
 
     /// Whether only the framework may delete it.
     fn is_frameworks(&self) -> bool {
-        matches!(self, Self::Driver(_) | Self::Device(_) | Self::ResourceList)
+        matches!(self, Self::Driver(_) | Self::Device(_) | Self::ResourceList(_))
     }
 }
 
@@ -460,6 +469,8 @@ typed! {
     memory: Memory => memory::Memory = "WDFMEMORY";
     string: String => memory::Text = "WDFSTRING";
     collection: Collection => Vec<Handle> = "WDFCOLLECTION";
+    interrupt: Interrupt => interrupt::Interrupt = "WDFINTERRUPT";
+    lookaside: Lookaside => lookaside::Lookaside = "WDFLOOKASIDE";
 }
 
 /// The place of the driver that calls, and its handle.
@@ -596,6 +607,7 @@ fn dispose(handle: Handle) {
         Data::Timer(_) => timer::dispose,
         Data::WorkItem(_) => work_item::dispose,
         Data::Dpc(_) => dpc::dispose,
+        Data::Interrupt(_) => interrupt::dispose,
         _ => drop,
     });
     stop(handle);
@@ -689,6 +701,10 @@ fn destroy(handle: Handle) {
             }
             Data::String(text) => {
                 text.free(k);
+                Vec::new()
+            }
+            Data::ResourceList(list) => {
+                list.free(k);
                 Vec::new()
             }
             Data::Collection(items) => items,

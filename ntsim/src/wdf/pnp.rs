@@ -22,9 +22,9 @@
 //!
 //! | step | callbacks |
 //! |---|---|
-//! | start | PrepareHardware, D0Entry, `D0EntryPostInterruptsEnabled`, SelfManagedIoInit |
-//! | power down | SelfManagedIoSuspend, `D0ExitPreInterruptsDisabled`, D0Exit |
-//! | power up | D0Entry, `D0EntryPostInterruptsEnabled`, SelfManagedIoRestart |
+//! | start | PrepareHardware, D0Entry, interrupts enabled, `D0EntryPostInterruptsEnabled`, SelfManagedIoInit |
+//! | power down | SelfManagedIoSuspend, armed for wake, `D0ExitPreInterruptsDisabled`, interrupts disabled, D0Exit |
+//! | power up | D0Entry, interrupts enabled, `D0EntryPostInterruptsEnabled`, wake disarmed, SelfManagedIoRestart |
 //! | stop | as power down, then ReleaseHardware |
 //! | remove | as stop, then SelfManagedIoFlush, SelfManagedIoCleanup, deletion |
 //! | surprise removal | SurpriseRemoval, then as remove |
@@ -36,12 +36,16 @@
 
 use crate::abi::{Param, callback, param};
 use crate::io::DriverId;
-use crate::kernel::Kernel;
+use crate::kernel::{ContextId, Kernel};
 use crate::trap::kernel;
 
 use super::object::{self, Attributes, Data, Handle};
 use super::raw::PnpPowerCallbacks;
-use super::{STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, device, driver};
+use super::hardware::ResourceList;
+use super::{
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, device, driver, interrupt,
+    power_policy,
+};
 
 /// Names a device for as long as the machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,15 +140,26 @@ pub(crate) struct Pnp {
     self_managed_io: SelfManagedIo,
     /// PrepareHardware was called, and ReleaseHardware not yet.
     owns_hardware: bool,
+    /// PrepareHardware has returned.
+    hardware_prepared: bool,
     /// The state that D0Exit named, which the next D0Entry comes from.
     came_from: i32,
     /// The driver called `WdfDeviceSetFailed`.
     failed_by_driver: bool,
+    /// A power or PnP change is under way on this context.
+    changing: Option<ContextId>,
+    /// It was removed; only its deletion is left.
+    removed: bool,
 }
 
 impl Pnp {
     pub(crate) fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether it is too late to create an interrupt.
+    pub(crate) fn is_past_hardware(&self) -> bool {
+        self.hardware_prepared
     }
 
     pub(crate) fn set_failed(&mut self) {
@@ -158,6 +173,76 @@ fn pnp(k: &mut Kernel, device: DeviceId) -> &mut Pnp {
 
 fn set_state(device: DeviceId, state: State) {
     kernel(|k| pnp(k, device).state = state);
+}
+
+/// Lets one change at a time happen to a device: the machine's, or one of the
+/// power policy's own.
+pub(crate) fn exclusively<R>(device: Handle, body: impl FnOnce() -> R) -> R {
+    let id = DeviceId(device);
+    let nested = kernel(|k| {
+        let me = k.running();
+        pnp(k, id).changing == Some(me)
+    });
+    if nested {
+        return body();
+    }
+    kernel(|k| object::reference(k, device));
+    super::wait_until(|k| {
+        let me = k.running();
+        let pnp = pnp(k, id);
+        let free = pnp.changing.is_none();
+        if free {
+            pnp.changing = Some(me);
+        }
+        free
+    });
+    let result = body();
+    kernel(|k| {
+        pnp(k, id).changing = None;
+        super::wake(k);
+    });
+    object::release(device);
+    result
+}
+
+/// Whether the device is in D0.
+pub(crate) fn is_working(k: &mut Kernel, device: Handle) -> bool {
+    pnp(k, DeviceId(device)).state == State::Working
+}
+
+/// Whether there is no power to be had for the device any more, or not yet.
+pub(crate) fn is_gone(k: &mut Kernel, device: Handle) -> bool {
+    let pnp = pnp(k, DeviceId(device));
+    pnp.removed || matches!(pnp.state, State::Created | State::Stopped | State::Failed)
+}
+
+/// The object of a device, for the machine.
+pub(crate) fn handle_of(device: DeviceId) -> Handle {
+    device.0
+}
+
+/// Takes an idle device out of D0. It stays if it cannot be armed.
+pub(crate) fn idle_down(device: Handle, to: i32, can_wake: bool) {
+    let id = DeviceId(device);
+    let suspended = suspend_self_managed_io(id);
+    if suspended.is_ok() && can_wake && power_policy::arm_for_s0(device).is_err() {
+        kernel(|k| power_policy::set_awake(k, device));
+        if start_self_managed_io(id).is_err() {
+            exit_d0(id, D3_FINAL).unwrap_or_default();
+            fail(id);
+        }
+        return;
+    }
+    set_state(id, State::Sleeping);
+    let left = exit_d0(id, to);
+    if suspended.and(left).is_err() {
+        fail(id);
+    }
+}
+
+/// Brings an idle device back to D0.
+pub(crate) fn idle_up(device: Handle) {
+    power_up_now(DeviceId(device)).unwrap_or_default();
 }
 
 /// Where the device is.
@@ -257,18 +342,32 @@ pub(crate) fn add_device(driver: DriverId, instance: &str) -> Result<DeviceId, i
 /// The status of the callback that failed; what had been done is undone as KMDF
 /// does it, the device is [`State::Failed`] and is to be removed.
 pub(crate) fn start(device: DeviceId) -> Result<(), i32> {
+    exclusively(device.0, || start_now(device))
+}
+
+fn start_now(device: DeviceId) -> Result<(), i32> {
     let result = prepare_hardware(device).and_then(|()| enter_d0(device, D3_FINAL));
     match result {
-        Ok(()) => set_state(device, State::Working),
+        Ok(()) => now_working(device),
         Err(_) => fail(device),
     }
     result
 }
 
+fn now_working(device: DeviceId) {
+    set_state(device, State::Working);
+    kernel(|k| {
+        power_policy::set_awake(k, device.0);
+        power_policy::activity(k, device.0);
+        super::wake(k);
+    });
+}
+
 fn prepare_hardware(device: DeviceId) -> Result<(), i32> {
     let (raw, translated) = kernel(|k| {
         pnp(k, device).owns_hardware = true;
-        (resource_list(k, device), resource_list(k, device))
+        interrupt::assign_resources(k, device.0);
+        (resource_list(k, device, false), resource_list(k, device, true))
     });
     let result = call(
         device,
@@ -279,6 +378,7 @@ fn prepare_hardware(device: DeviceId) -> Result<(), i32> {
             param("ResourcesTranslated", &translated),
         ],
     );
+    kernel(|k| pnp(k, device).hardware_prepared = true);
     object::delete(raw);
     object::delete(translated);
     result
@@ -287,7 +387,8 @@ fn prepare_hardware(device: DeviceId) -> Result<(), i32> {
 /// Called also after a PrepareHardware that failed.
 fn release_hardware(device: DeviceId) -> Result<(), i32> {
     let translated = kernel(|k| {
-        std::mem::take(&mut pnp(k, device).owns_hardware).then(|| resource_list(k, device))
+        std::mem::take(&mut pnp(k, device).owns_hardware)
+            .then(|| resource_list(k, device, true))
     });
     let Some(translated) = translated else {
         return Ok(());
@@ -299,17 +400,27 @@ fn release_hardware(device: DeviceId) -> Result<(), i32> {
         &[param("ResourcesTranslated", &translated)],
     );
     object::delete(translated);
+    for interrupt in kernel(|k| {
+        pnp(k, device).hardware_prepared = false;
+        interrupt::of_one_start(k, device.0)
+    }) {
+        object::delete(interrupt);
+    }
     result
 }
 
-fn resource_list(k: &mut Kernel, device: DeviceId) -> Handle {
+fn resource_list(k: &mut Kernel, device: DeviceId, translated: bool) -> Handle {
     let slot = object::get(k, device.0).driver;
+    let instance = object::device(k, device.0, "the PnP manager")
+        .instance
+        .clone();
+    let list = ResourceList::new(k, &instance, translated);
     object::create(
         k,
         slot,
         Some(device.0),
         &Attributes::default(),
-        Data::ResourceList,
+        Data::ResourceList(list),
     )
     .expect("a device that is started or stopped is not being deleted, and a list has no context")
 }
@@ -329,17 +440,22 @@ fn enter_d0(device: DeviceId, from: i32) -> Result<(), i32> {
         |callbacks| callbacks.d0_entry,
         &previous,
     )?;
-    let enabled = call(
+    // KMDF treats a failure here as one of D0EntryPostInterruptsEnabled.
+    let enabled = interrupt::enable_all(device.0).and_then(|()| {
+        call(
         device,
         "EvtDeviceD0EntryPostInterruptsEnabled",
         |callbacks| callbacks.d0_entry_post_interrupts_enabled,
         &previous,
-    );
+    )
+    });
     // The device goes down again; the statuses of that do not matter any more.
     if let Err(status) = enabled {
+        interrupt::disable_all(device.0).unwrap_or_default();
         d0_exit(device, D3_FINAL).unwrap_or_default();
         return Err(status);
     }
+    power_policy::disarm(device.0);
     start_self_managed_io(device).inspect_err(|_| exit_d0(device, D3_FINAL).unwrap_or_default())
 }
 
@@ -363,8 +479,9 @@ fn exit_d0(device: DeviceId, to: i32) -> Result<(), i32> {
         |callbacks| callbacks.d0_exit_pre_interrupts_disabled,
         &target,
     );
+    let disabled = interrupt::disable_all(device.0);
     let second = d0_exit(device, to);
-    first.and(second)
+    first.and(disabled).and(second)
 }
 
 fn start_self_managed_io(device: DeviceId) -> Result<(), i32> {
@@ -441,9 +558,11 @@ fn clean_up_self_managed_io(device: DeviceId) {
 /// What KMDF does at once with a device that failed: it releases the hardware
 /// and flushes self-managed I/O. Cleanup comes with the removal.
 fn fail(device: DeviceId) {
+    kernel(|k| power_policy::suspend(k, device.0));
     release_hardware(device).unwrap_or_default();
     flush_self_managed_io(device);
     set_state(device, State::Failed);
+    kernel(super::wake);
 }
 
 /// Takes a working device out of D0. Does nothing in any other state.
@@ -451,6 +570,11 @@ fn fail(device: DeviceId) {
 /// # Errors
 /// The status of the callback that failed; the device is [`State::Failed`] then.
 pub(crate) fn power_down(device: DeviceId, to: PowerState) -> Result<(), i32> {
+    exclusively(device.0, || power_down_now(device, to))
+}
+
+fn power_down_now(device: DeviceId, to: PowerState) -> Result<(), i32> {
+    kernel(|k| power_policy::suspend(k, device.0));
     if kernel(|k| state(k, device)) != State::Working {
         return Ok(());
     }
@@ -462,7 +586,12 @@ pub(crate) fn power_down(device: DeviceId, to: PowerState) -> Result<(), i32> {
             State::Sleeping
         },
     );
-    let result = leave_d0(device, to.number());
+    let suspended = suspend_self_managed_io(device);
+    if to != PowerState::D3Final {
+        power_policy::arm_for_sx(device.0);
+    }
+    let left = exit_d0(device, to.number());
+    let result = suspended.and(left);
     if result.is_err() {
         fail(device);
     }
@@ -481,6 +610,10 @@ fn leave_d0(device: DeviceId, to: i32) -> Result<(), i32> {
 /// # Errors
 /// The status of the callback that failed; the device is [`State::Failed`] then.
 pub(crate) fn power_up(device: DeviceId) -> Result<(), i32> {
+    exclusively(device.0, || power_up_now(device))
+}
+
+fn power_up_now(device: DeviceId) -> Result<(), i32> {
     let (state, from) = kernel(|k| {
         let pnp = pnp(k, device);
         (pnp.state, pnp.came_from)
@@ -490,7 +623,7 @@ pub(crate) fn power_up(device: DeviceId) -> Result<(), i32> {
     }
     let result = enter_d0(device, from);
     match result {
-        Ok(()) => set_state(device, State::Working),
+        Ok(()) => now_working(device),
         Err(_) => fail(device),
     }
     result
@@ -544,6 +677,11 @@ pub(crate) fn query_remove(device: DeviceId) -> Result<(), i32> {
 
 /// Takes notice that the device is gone. [`remove`] is to follow.
 pub(crate) fn surprise_remove(device: DeviceId) {
+    exclusively(device.0, || surprise_remove_now(device));
+}
+
+fn surprise_remove_now(device: DeviceId) {
+    kernel(|k| power_policy::suspend(k, device.0));
     tell(device, "EvtDeviceSurpriseRemoval", |callbacks| {
         callbacks.surprise_removal
     });
@@ -557,12 +695,21 @@ pub(crate) fn surprise_remove(device: DeviceId) {
 
 /// Removes the device, in whatever state it is, and deletes it.
 pub(crate) fn remove(device: DeviceId) {
+    exclusively(device.0, || remove_now(device));
+    object::delete(device.0);
+    object::flush_deferred_deletions();
+}
+
+fn remove_now(device: DeviceId) {
+    kernel(|k| power_policy::suspend(k, device.0));
     if kernel(|k| state(k, device)) == State::Working {
         leave_d0(device, D3_FINAL).unwrap_or_default();
     }
     release_hardware(device).unwrap_or_default();
     flush_self_managed_io(device);
     clean_up_self_managed_io(device);
-    object::delete(device.0);
-    object::flush_deferred_deletions();
+    kernel(|k| {
+        pnp(k, device).removed = true;
+        super::wake(k);
+    });
 }

@@ -532,6 +532,24 @@ pub(crate) fn assign_string(
     )
 }
 
+/// `WdfRegistryAssignMultiString`: the strings of a collection of `WDFSTRING`s.
+pub(crate) fn assign_multi_string(
+    _: Globals,
+    handle: Handle,
+    value_name: *const UnicodeString,
+    collection: Handle,
+) -> i32 {
+    let function = "WdfRegistryAssignMultiString";
+    let strings: Vec<RegString> = kernel(|k| {
+        let items = object::collection(k, collection, function).clone();
+        items
+            .into_iter()
+            .map(|item| RegString::from(object::string(k, item, function).units().to_vec()))
+            .collect()
+    });
+    assign(handle, value_name, Value::multi_sz(strings), function)
+}
+
 /// `WdfRegistryAssignULong`.
 pub(crate) fn assign_ulong(
     _: Globals,
