@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_longest_string_fits_and_one_more_does_not() {
-        let units = [0x61_u16; MAXIMUM_UNITS + 1];
+        let units = std::vec![0x61_u16; MAXIMUM_UNITS + 1];
         let longest = UnicodeStr::new(&units[..MAXIMUM_UNITS]).unwrap();
         assert_eq!(longest.to_raw().Length, 65_534);
         assert_eq!(UnicodeStr::new(&units), Err(NtStatus::OBJECT_NAME_INVALID));

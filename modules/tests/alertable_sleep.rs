@@ -156,7 +156,9 @@ fn slots_are_independent_and_abort_all_reaches_all() {
             let threads = [sleeper(irql, 0, LONG), sleeper(irql, 2, LONG)];
             dmf::sync::delay(irql, SHORT);
             assert_eq!(module().abort_all(), Ok(Woken::Sleeper));
-            threads.into_iter().for_each(|thread| thread.join(irql));
+            for thread in threads {
+                thread.join(irql);
+            }
             assert_eq!(outcomes().len(), 2);
         });
     });

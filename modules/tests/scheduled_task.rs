@@ -20,7 +20,7 @@ dmf::driver!(Busy);
 
 /// A device with one `ScheduledTask`.
 struct Busy {
-    _task: Handle<ScheduledTask>,
+    task: Handle<ScheduledTask>,
 }
 
 /// What the task does on its first run; later ones succeed.
@@ -53,7 +53,7 @@ impl Device for Busy {
         if KEEP.get() {
             TASK.set(Some(ManuallyDrop::new(task.clone())));
         }
-        Ok(Busy { _task: task })
+        Ok(Busy { task })
     }
 }
 
@@ -73,7 +73,7 @@ impl Busy {
             (false, _) => TaskResult::Success,
             (true, First::Return(result)) => result,
             (true, First::CancelAndTryAgain) => {
-                let cancelled = self._task.cancel(task.irql());
+                let cancelled = self.task.cancel(task.irql());
                 note(format!("{cancelled:?}"));
                 TaskResult::FailButTryAgain
             }
@@ -86,6 +86,7 @@ impl Busy {
         result
     }
 
+    #[expect(clippy::unused_self, reason = "a callback of the device")]
     fn persistence_failed(&self, failure: &mut PersistenceFailure<'_>) {
         note(format!(
             "{} of {}: {}",
@@ -273,7 +274,7 @@ fn a_persistent_task_runs_once_ever() {
 fn times_run_set_to_zero_lets_a_done_task_run_at_once() {
     play(
         First::Return(TaskResult::Success),
-        |config| config.persistent_across_reboots(),
+        dmf_modules::scheduled_task::Config::persistent_across_reboots,
         |probe| {
             probe.start().unwrap();
             let deferred = |probe: &mut Probe| {

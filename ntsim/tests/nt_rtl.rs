@@ -259,7 +259,7 @@ fn printed_utf_8_is_not_garbled() {
     let mut machine = Machine::with_seed(0);
     machine
         .run_thread("main", || {
-            DbgPrint("Wärme: %s °C\n\0".as_ptr(), c"−5".as_ptr() as usize);
+            DbgPrint(c"Wärme: %s °C\n".as_ptr().cast(), c"−5".as_ptr() as usize);
         })
         .unwrap_or_else(|stop| panic!("{stop}"));
     assert!(

@@ -185,6 +185,7 @@ fn freeing_a_queued_item_is_a_bug_check() {
     let found = (0..20).any(|seed| {
         let result = ntsim::Machine::with_seed(seed).run_thread("main", || {
             let block = ExAllocatePool2(0x40, 64, TAG);
+            #[expect(clippy::cast_ptr_alignment, reason = "pool is aligned to 16 bytes")]
             let item = block.cast::<Item>();
             // SAFETY: the block is as large as two items.
             unsafe { (*item).routine = address(note_one as *const ()) };
@@ -215,7 +216,13 @@ fn bad_arguments_are_bug_checks() {
         6,
     );
     expect_bug_check(&stop(|| ExQueueWorkItem(item(0, 0), DELAYED)), 0xE4, 7);
-    expect_bug_check(&stop(|| drop(IoAllocateWorkItem(0))), 0xE4, 3);
+    expect_bug_check(
+        &stop(|| {
+            IoAllocateWorkItem(0);
+        }),
+        0xE4,
+        3,
+    );
     expect_bug_check(
         &stop(|| {
             IoQueueWorkItem(
@@ -223,7 +230,7 @@ fn bad_arguments_are_bug_checks() {
                 address(note_two as *const ()),
                 DELAYED,
                 0,
-            )
+            );
         }),
         0xC4,
         0xE1,

@@ -49,17 +49,16 @@ impl Demo {
         let here = std::env::current_dir().context("cannot tell the current folder")?;
         let work = workspace.join("target/demo");
         fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
-        let machine = match &self.machine {
-            Some(folder) => here.join(folder),
-            None => {
-                // Ours, and made anew each time.
-                let folder = work.join("machine");
-                if folder.exists() {
-                    fs::remove_dir_all(&folder)
-                        .with_context(|| format!("cannot remove {}", folder.display()))?;
-                }
-                folder
+        let machine = if let Some(folder) = &self.machine {
+            here.join(folder)
+        } else {
+            // Ours, and made anew each time.
+            let folder = work.join("machine");
+            if folder.exists() {
+                fs::remove_dir_all(&folder)
+                    .with_context(|| format!("cannot remove {}", folder.display()))?;
             }
+            folder
         };
         let trace = self
             .trace

@@ -76,10 +76,6 @@ pub struct Built {
     pub directory: PathBuf,
     /// The image.
     pub sys: PathBuf,
-    /// Its debug information.
-    pub pdb: PathBuf,
-    /// The list of its symbols.
-    pub map: Option<PathBuf>,
     /// The INF made from the package's `.inx`, if it has one.
     pub inf: Option<PathBuf>,
 }
@@ -140,19 +136,15 @@ pub fn build_driver(
         .join("deps")
         .join(&library.name)
         .with_extension("map");
-    let map = if map.is_file() {
-        Some(copy(&map, "map")?)
-    } else {
-        None
-    };
+    if map.is_file() {
+        copy(&map, "map")?;
+    }
     reproducible(&sys, &pdb)?;
     let inf = stamp_inf(&library, &directory)?;
     step.finish();
     Ok(Built {
         directory,
         sys,
-        pdb,
-        map,
         inf,
     })
 }

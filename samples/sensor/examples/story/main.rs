@@ -7,6 +7,7 @@
 //!
 //! Exit codes: 0, the story went as it must; 1, bad input; 2, it did not.
 
+#[allow(dead_code, reason = "the tests need more of it")]
 mod plan;
 
 use std::fmt::Write as _;

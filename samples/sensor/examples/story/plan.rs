@@ -88,7 +88,6 @@ pub fn steps() -> Vec<Step> {
 
 /// What of the trace a driver can see: calls with their results and callbacks,
 /// each with its thread; not the machine's remarks.
-#[allow(dead_code, reason = "for the tests")]
 pub fn driver_visible(trace: &[Line]) -> Vec<String> {
     trace
         .iter()
