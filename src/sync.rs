@@ -1,48 +1,91 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Events and waits, spin locks, delays.
+//! Waiting, and taking turns: the kernel's dispatcher objects, its locks, delays.
 //!
 //! # Vocabulary
 //!
+//! - *dispatcher object*: one that a thread can wait for ([`Waitable`]).
 //! - *signaled*: an object's state in which a wait for it ends.
-//! - *notification* event: stays signaled until cleared, wakes all waiters.
-//! - *synchronization* event: wakes one waiter and clears itself.
+//! - *acquire*: what the end of a wait does to the object: it clears a
+//!   synchronization event, takes one from a semaphore, makes the thread the
+//!   owner of a mutex, and leaves notification events and threads as they are.
 //! - *outcome*: how a wait ended. It is an enum, never a status: `NT_SUCCESS`
-//!   is true for a timeout too.
-//!
-//! ```text
-//!             set                       set, notification: all waiters wake
-//!   clear ───────────► signaled         set, synchronization: one waiter wakes,
-//!     ▲                   │                                    and it is clear again
-//!     └───────────────────┘
-//!       clear, reset, or a synchronization wait that ends
-//! ```
+//!   is true for a timeout, an alert and a user APC too.
+//! - *alert*: what another thread does to end an alertable wait.
 //!
 //! # The wait family
 //!
-//! | Function | Level | Use it |
+//! | Object | Signaled when | The end of a wait |
 //! |---|---|---|
-//! | [`Event::wait`] | PASSIVE | for one event, with a timeout |
-//! | [`Event::wait_alertable`] | PASSIVE | the same, where an alert must end it |
-//! | [`Event::try_wait`] | <= DISPATCH | to look without waiting |
-//! | [`wait_any`] | PASSIVE | for the first of several events |
-//! | [`delay`] | PASSIVE | to let time pass; other threads run |
-//! | [`stall`] | any | to let at most 50 µs pass; the processor spins |
+//! | [`Event`], notification | set, until cleared | changes nothing: all waiters wake |
+//! | [`Event`], synchronization | set, until one wait ends | clears it: one waiter wakes |
+//! | [`Semaphore`] | its count is not 0 | takes one |
+//! | [`Mutex`] (a [`MutexClaim`]) | nobody owns it, or the waiter does | makes the waiter the owner |
+//! | [`ThreadExit`](crate::thread::ThreadExit) | the thread has ended | changes nothing |
 //!
-//! All waits are in kernel mode and, but for `wait_alertable`, not alertable:
+//! | Function | Level | Ends with |
+//! |---|---|---|
+//! | [`wait`], [`Event::wait`], [`Semaphore::acquire`], [`Mutex::lock`] | <= APC | signaled, timed out; abandoned for a mutex |
+//! | [`wait_any`] | <= APC | signaled(index), abandoned(index), timed out |
+//! | [`wait_all`] | <= APC | all signaled, one was abandoned, timed out |
+//! | [`try_wait`], [`Event::try_wait`], [`Semaphore::try_acquire`] | <= DISPATCH | the same, at once |
+//! | [`Wait::one`], [`Wait::any`], [`Wait::all`] | <= APC | all five, when mode and alertability are chosen |
+//! | [`delay`], [`Wait::delay`] | <= APC | the time passed; alerted, user APC if chosen |
+//! | [`stall`] | any | at most 50 µs passed; the processor spins |
+//!
+//! A wait is in kernel mode and not alertable unless a [`Wait`] says otherwise:
 //! the kernel's own advice for drivers, and the reason that a wait in a driver
 //! thread ends only in the ways that its outcome names.
 //!
-//! See [Kernel dispatcher objects][ms].
+//! ```text
+//!                  signaled at once, or Timeout::Poll
+//!   wait ────────────────────────────────────────────► outcome
+//!     │ else                                              ▲
+//!     ▼                                                   │
+//!   waiting ── an object is signaled (in order of arrival)┤
+//!           ── the timeout's clock tick                   ┤
+//!           ── an alert, or a user APC, if chosen         ┘
+//! ```
 //!
-//! [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/kernel-dispatcher-objects
+//! A wait's timeout ends on a clock tick (15.6 ms apart by default), never too early.
+//!
+//! # The locks
+//!
+//! | Lock | Who | The holder's level | May the holder wait |
+//! |---|---|---|---|
+//! | [`SpinLock`] | one processor | DISPATCH | no |
+//! | [`QueuedSpinLock`] | one processor, in order | DISPATCH | no |
+//! | [`FastMutex`] | one thread | APC | yes |
+//! | [`PushLock`] | readers, or one writer | unchanged, normal APCs off | yes |
+//! | [`Mutex`] | one thread | unchanged, normal APCs off | yes, and for it and others at once |
+//! | [`RundownProtection`] | all, until it is run down | unchanged | yes |
+//!
+//! None is recursive. A lock that raises the level borrows the caller's
+//! [token](crate::irql), so calls that the level forbids do not compile.
+//!
+//! See [Kernel dispatcher objects][objects] and [Synchronization techniques][locks].
+//!
+//! [objects]: https://learn.microsoft.com/windows-hardware/drivers/kernel/kernel-dispatcher-objects
+//! [locks]: https://learn.microsoft.com/windows-hardware/drivers/kernel/synchronization-techniques
 
 mod event;
+mod fast_mutex;
+mod mutex;
+mod protection;
+mod push_lock;
+mod queued_spin_lock;
 pub(crate) mod rundown;
+mod semaphore;
 mod spin_lock;
 pub(crate) mod wait;
 
 pub use event::{Event, EventKind};
+pub use fast_mutex::{FastMutex, FastMutexGuard};
+pub use mutex::{Mutex, MutexClaim, MutexGuard, MutexOutcome};
+pub use protection::{RundownGuard, RundownProtection};
+pub use push_lock::{PushLock, PushLockReadGuard, PushLockWriteGuard};
+pub use queued_spin_lock::QueuedSpinLock;
+pub use semaphore::Semaphore;
 pub use spin_lock::{SpinLock, SpinLockGuard};
 pub use wait::{
     Alertability, AlertableOutcome, AnyOutcome, DelayOutcome, MAXIMUM_WAIT_OBJECTS, ObjectOutcome,
@@ -73,8 +116,19 @@ pub const LONGEST_STALL: Duration = Duration::from_micros(50);
 /// default) longer than asked for. It cannot be cut short: for that use
 /// `AlertableSleep` of `dmf-modules`, or [`Event::wait`].
 ///
+/// ```
+/// use dmf::prelude::*;
+///
+/// # ntsim::run(|| {
+/// # let irql = &unsafe { Irql::<Passive>::assume() };
+/// let before = Instant::now();
+/// dmf::sync::delay(irql, Duration::from_millis(20));
+/// assert!(before.elapsed() >= Duration::from_millis(20));
+/// # });
+/// ```
+///
 /// # IRQL
-/// `PASSIVE_LEVEL`
+/// `<= APC_LEVEL`
 ///
 /// C counterpart: [`KeDelayExecutionThread`][ms], kernel mode, not alertable.
 ///
@@ -84,7 +138,17 @@ pub fn delay(irql: &Irql<'_, impl AtMostApc>, duration: Duration) {
     let _ = Wait::ADVISED.delay(irql, duration);
 }
 
-/// Spins for `duration`, at most [`LONGEST_STALL`].
+/// Spins for `duration`, at most [`LONGEST_STALL`]. Rounded up to microseconds.
+///
+/// ```
+/// use dmf::prelude::*;
+/// use dmf::sync::stall;
+///
+/// # ntsim::run(|| {
+/// assert_eq!(stall(Duration::from_micros(50)), Ok(()));
+/// assert_eq!(stall(Duration::from_micros(51)), Err(NtStatus::INVALID_PARAMETER)); // delay
+/// # });
+/// ```
 ///
 /// # IRQL
 /// Any.

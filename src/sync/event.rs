@@ -7,7 +7,7 @@ use core::fmt;
 use core::marker::PhantomPinned;
 use core::pin::Pin;
 
-use super::wait::{AlertableOutcome, Alertability, Wait, WaitOutcome, sealed};
+use super::wait::{Alertability, AlertableOutcome, Wait, WaitOutcome, sealed};
 use crate::irql::{AtMostApc, Irql};
 use crate::pool::Box;
 use crate::status::{NtStatus, Result};

@@ -120,7 +120,9 @@ impl Rundown {
         match inside {
             Inside::Nobody => {}
             // SAFETY: the caller's promise.
-            Inside::Somebody => drop(unsafe { self.empty.wait(Timeout::Never, Alertability::NotAlertable) }),
+            Inside::Somebody => {
+                drop(unsafe { self.empty.wait(Timeout::Never, Alertability::NotAlertable) })
+            }
         }
     }
 }

@@ -41,8 +41,12 @@ pub(crate) mod sealed {
         /// is borrowed.
         fn object(&self) -> crate::sys::PVOID;
 
-        /// Called on the waiting thread when its wait has acquired the object.
-        fn acquired(&self) {}
+        /// Notes that the running thread's wait has acquired the object.
+        ///
+        /// # Safety
+        /// It has, and this is called once for it. (Whoever has a `dyn Waitable`
+        /// can call this, sealed or not.)
+        unsafe fn acquired(&self) {}
     }
 }
 
@@ -314,7 +318,8 @@ impl Wait {
         let status = unsafe { self.raw(object.object(), timeout) };
         let outcome = outcome(status, 1);
         if let Outcome::Signaled(_) | Outcome::Abandoned(_) = outcome {
-            object.acquired();
+            // SAFETY: the wait has just acquired it.
+            unsafe { object.acquired() };
         }
         outcome
     }
@@ -400,25 +405,28 @@ impl Wait {
                 blocks,
             )
         });
-        if kind == sys::_WAIT_TYPE::WaitAll {
-            // The kernel promises no index here, only the two ranges.
-            return match outcome(status, MAXIMUM_WAIT_OBJECTS) {
-                Outcome::Signaled(_) => {
-                    objects.iter().for_each(|object| object.acquired());
-                    Outcome::Signaled(0)
-                }
-                Outcome::Abandoned(_) => {
-                    objects.iter().for_each(|object| object.acquired());
-                    Outcome::Abandoned(0)
-                }
-                other => other,
-            };
+        // The kernel promises no index for all objects, only the two ranges.
+        let all = kind == sys::_WAIT_TYPE::WaitAll;
+        let limit = if all {
+            MAXIMUM_WAIT_OBJECTS
+        } else {
+            objects.len()
+        };
+        let outcome = outcome(status, limit);
+        let acquired = match outcome {
+            Outcome::Signaled(_) | Outcome::Abandoned(_) if all => objects,
+            Outcome::Signaled(index) | Outcome::Abandoned(index) => &objects[index..=index],
+            _ => &[],
+        };
+        for object in acquired {
+            // SAFETY: the wait has just acquired it.
+            unsafe { object.acquired() };
         }
-        let outcome = outcome(status, objects.len());
-        if let Outcome::Signaled(index) | Outcome::Abandoned(index) = outcome {
-            objects[index].acquired();
+        match outcome {
+            Outcome::Signaled(_) if all => Outcome::Signaled(0),
+            Outcome::Abandoned(_) if all => Outcome::Abandoned(0),
+            outcome => outcome,
         }
-        outcome
     }
 }
 
@@ -670,6 +678,9 @@ mod tests {
         let of = |code: i32, count| outcome(NtStatus::from_raw(code), count);
         assert_eq!(of(1, 1), Outcome::TimedOut);
         assert_eq!(of(0x81, 1), Outcome::TimedOut);
-        assert_eq!(of(NtStatus::INVALID_PARAMETER.to_raw(), 1), Outcome::TimedOut);
+        assert_eq!(
+            of(NtStatus::INVALID_PARAMETER.to_raw(), 1),
+            Outcome::TimedOut
+        );
     }
 }
