@@ -160,6 +160,356 @@ pub(crate) mod kmdf {
         /// Closes a key.
         fn WdfRegistryClose(key: WDFKEY) = WdfRegistryCloseTableIndex, PFN_WDFREGISTRYCLOSE;
     }
+
+    // I/O: queues, requests, files, interfaces, targets.
+    functions! {
+        /// Creates an I/O queue.
+        fn WdfIoQueueCreate(
+            device: WDFDEVICE,
+            config: PWDF_IO_QUEUE_CONFIG,
+            attributes: PWDF_OBJECT_ATTRIBUTES,
+            out: *mut WDFQUEUE,
+        ) -> NTSTATUS = WdfIoQueueCreateTableIndex, PFN_WDFIOQUEUECREATE;
+        /// Sends a device's requests of one type to a queue.
+        fn WdfDeviceConfigureRequestDispatching(
+            device: WDFDEVICE,
+            queue: WDFQUEUE,
+            kind: WDF_REQUEST_TYPE,
+        ) -> NTSTATUS = WdfDeviceConfigureRequestDispatchingTableIndex, PFN_WDFDEVICECONFIGUREREQUESTDISPATCHING;
+        /// Takes the next request out of a manual queue.
+        fn WdfIoQueueRetrieveNextRequest(
+            queue: WDFQUEUE,
+            out: *mut WDFREQUEST,
+        ) -> NTSTATUS = WdfIoQueueRetrieveNextRequestTableIndex, PFN_WDFIOQUEUERETRIEVENEXTREQUEST;
+        /// Takes the next request of a file out of a manual queue.
+        fn WdfIoQueueRetrieveRequestByFileObject(
+            queue: WDFQUEUE,
+            file: WDFFILEOBJECT,
+            out: *mut WDFREQUEST,
+        ) -> NTSTATUS = WdfIoQueueRetrieveRequestByFileObjectTableIndex, PFN_WDFIOQUEUERETRIEVEREQUESTBYFILEOBJECT;
+        /// Lets a queue deliver again.
+        fn WdfIoQueueStart(
+            queue: WDFQUEUE,
+        ) = WdfIoQueueStartTableIndex, PFN_WDFIOQUEUESTART;
+        /// Stops a queue's deliveries and waits for its requests in the driver.
+        fn WdfIoQueueStopSynchronously(
+            queue: WDFQUEUE,
+        ) = WdfIoQueueStopSynchronouslyTableIndex, PFN_WDFIOQUEUESTOPSYNCHRONOUSLY;
+        /// Cancels a queue's requests and waits for those in the driver.
+        fn WdfIoQueuePurgeSynchronously(
+            queue: WDFQUEUE,
+        ) = WdfIoQueuePurgeSynchronouslyTableIndex, PFN_WDFIOQUEUEPURGESYNCHRONOUSLY;
+        /// Completes a request.
+        fn WdfRequestCompleteWithInformation(
+            request: WDFREQUEST,
+            status: NTSTATUS,
+            information: ULONG_PTR,
+        ) = WdfRequestCompleteWithInformationTableIndex, PFN_WDFREQUESTCOMPLETEWITHINFORMATION;
+        /// Registers a cancel routine.
+        fn WdfRequestMarkCancelableEx(
+            request: WDFREQUEST,
+            cancel: PFN_WDF_REQUEST_CANCEL,
+        ) -> NTSTATUS = WdfRequestMarkCancelableExTableIndex, PFN_WDFREQUESTMARKCANCELABLEEX;
+        /// Takes the cancel routine back.
+        fn WdfRequestUnmarkCancelable(
+            request: WDFREQUEST,
+        ) -> NTSTATUS = WdfRequestUnmarkCancelableTableIndex, PFN_WDFREQUESTUNMARKCANCELABLE;
+        /// Whether somebody wants the request cancelled.
+        fn WdfRequestIsCanceled(
+            request: WDFREQUEST,
+        ) -> BOOLEAN = WdfRequestIsCanceledTableIndex, PFN_WDFREQUESTISCANCELED;
+        /// A request's input buffer.
+        fn WdfRequestRetrieveInputBuffer(
+            request: WDFREQUEST,
+            minimum: usize,
+            buffer: *mut PVOID,
+            length: *mut usize,
+        ) -> NTSTATUS = WdfRequestRetrieveInputBufferTableIndex, PFN_WDFREQUESTRETRIEVEINPUTBUFFER;
+        /// A request's output buffer.
+        fn WdfRequestRetrieveOutputBuffer(
+            request: WDFREQUEST,
+            minimum: usize,
+            buffer: *mut PVOID,
+            length: *mut usize,
+        ) -> NTSTATUS = WdfRequestRetrieveOutputBufferTableIndex, PFN_WDFREQUESTRETRIEVEOUTPUTBUFFER;
+        /// Gives a request to another queue of the device.
+        fn WdfRequestForwardToIoQueue(
+            request: WDFREQUEST,
+            queue: WDFQUEUE,
+        ) -> NTSTATUS = WdfRequestForwardToIoQueueTableIndex, PFN_WDFREQUESTFORWARDTOIOQUEUE;
+        /// Puts a request back to the head of its queue.
+        fn WdfRequestRequeue(
+            request: WDFREQUEST,
+        ) -> NTSTATUS = WdfRequestRequeueTableIndex, PFN_WDFREQUESTREQUEUE;
+        /// Answers `EvtIoStop`.
+        fn WdfRequestStopAcknowledge(
+            request: WDFREQUEST,
+            requeue: BOOLEAN,
+        ) = WdfRequestStopAcknowledgeTableIndex, PFN_WDFREQUESTSTOPACKNOWLEDGE;
+        /// The file that a request belongs to.
+        fn WdfRequestGetFileObject(
+            request: WDFREQUEST,
+        ) -> WDFFILEOBJECT = WdfRequestGetFileObjectTableIndex, PFN_WDFREQUESTGETFILEOBJECT;
+        /// A request's parameters.
+        fn WdfRequestGetParameters(
+            request: WDFREQUEST,
+            parameters: PWDF_REQUEST_PARAMETERS,
+        ) = WdfRequestGetParametersTableIndex, PFN_WDFREQUESTGETPARAMETERS;
+        /// A request's status after it was sent.
+        fn WdfRequestGetStatus(
+            request: WDFREQUEST,
+        ) -> NTSTATUS = WdfRequestGetStatusTableIndex, PFN_WDFREQUESTGETSTATUS;
+        /// Passes a request on as it is.
+        fn WdfRequestFormatRequestUsingCurrentType(
+            request: WDFREQUEST,
+        ) = WdfRequestFormatRequestUsingCurrentTypeTableIndex, PFN_WDFREQUESTFORMATREQUESTUSINGCURRENTTYPE;
+        /// Who is told when a sent request is completed.
+        fn WdfRequestSetCompletionRoutine(
+            request: WDFREQUEST,
+            routine: PFN_WDF_REQUEST_COMPLETION_ROUTINE,
+            context: WDFCONTEXT,
+        ) = WdfRequestSetCompletionRoutineTableIndex, PFN_WDFREQUESTSETCOMPLETIONROUTINE;
+        /// Sends a request to a target.
+        fn WdfRequestSend(
+            request: WDFREQUEST,
+            target: WDFIOTARGET,
+            options: PWDF_REQUEST_SEND_OPTIONS,
+        ) -> BOOLEAN = WdfRequestSendTableIndex, PFN_WDFREQUESTSEND;
+        /// The next lower driver.
+        fn WdfDeviceGetIoTarget(
+            device: WDFDEVICE,
+        ) -> WDFIOTARGET = WdfDeviceGetIoTargetTableIndex, PFN_WDFDEVICEGETIOTARGET;
+        /// Reads from a target and waits.
+        fn WdfIoTargetSendReadSynchronously(
+            target: WDFIOTARGET,
+            request: WDFREQUEST,
+            output: PWDF_MEMORY_DESCRIPTOR,
+            offset: PLONGLONG,
+            options: PWDF_REQUEST_SEND_OPTIONS,
+            count: PULONG_PTR,
+        ) -> NTSTATUS = WdfIoTargetSendReadSynchronouslyTableIndex, PFN_WDFIOTARGETSENDREADSYNCHRONOUSLY;
+        /// Writes to a target and waits.
+        fn WdfIoTargetSendWriteSynchronously(
+            target: WDFIOTARGET,
+            request: WDFREQUEST,
+            input: PWDF_MEMORY_DESCRIPTOR,
+            offset: PLONGLONG,
+            options: PWDF_REQUEST_SEND_OPTIONS,
+            count: PULONG_PTR,
+        ) -> NTSTATUS = WdfIoTargetSendWriteSynchronouslyTableIndex, PFN_WDFIOTARGETSENDWRITESYNCHRONOUSLY;
+        /// Sends an IOCTL to a target and waits.
+        fn WdfIoTargetSendIoctlSynchronously(
+            target: WDFIOTARGET,
+            request: WDFREQUEST,
+            code: ULONG,
+            input: PWDF_MEMORY_DESCRIPTOR,
+            output: PWDF_MEMORY_DESCRIPTOR,
+            options: PWDF_REQUEST_SEND_OPTIONS,
+            count: PULONG_PTR,
+        ) -> NTSTATUS = WdfIoTargetSendIoctlSynchronouslyTableIndex, PFN_WDFIOTARGETSENDIOCTLSYNCHRONOUSLY;
+        /// Registers a device interface.
+        fn WdfDeviceCreateDeviceInterface(
+            device: WDFDEVICE,
+            class: *const GUID,
+            reference: PCUNICODE_STRING,
+        ) -> NTSTATUS = WdfDeviceCreateDeviceInterfaceTableIndex, PFN_WDFDEVICECREATEDEVICEINTERFACE;
+        /// Enables or disables a device interface.
+        fn WdfDeviceSetDeviceInterfaceState(
+            device: WDFDEVICE,
+            class: *const GUID,
+            reference: PCUNICODE_STRING,
+            enabled: BOOLEAN,
+        ) = WdfDeviceSetDeviceInterfaceStateTableIndex, PFN_WDFDEVICESETDEVICEINTERFACESTATE;
+        /// Gives a device a name that user mode can open.
+        fn WdfDeviceCreateSymbolicLink(
+            device: WDFDEVICE,
+            name: PCUNICODE_STRING,
+        ) -> NTSTATUS = WdfDeviceCreateSymbolicLinkTableIndex, PFN_WDFDEVICECREATESYMBOLICLINK;
+        /// Registers the file callbacks of a device.
+        fn WdfDeviceInitSetFileObjectConfig(
+            init: PWDFDEVICE_INIT,
+            config: PWDF_FILEOBJECT_CONFIG,
+            attributes: PWDF_OBJECT_ATTRIBUTES,
+        ) = WdfDeviceInitSetFileObjectConfigTableIndex, PFN_WDFDEVICEINITSETFILEOBJECTCONFIG;
+        /// The device of a file.
+        fn WdfFileObjectGetDevice(
+            file: WDFFILEOBJECT,
+        ) -> WDFDEVICE = WdfFileObjectGetDeviceTableIndex, PFN_WDFFILEOBJECTGETDEVICE;
+        /// The name that a file was opened by.
+        fn WdfFileObjectGetFileName(
+            file: WDFFILEOBJECT,
+        ) -> PUNICODE_STRING = WdfFileObjectGetFileNameTableIndex, PFN_WDFFILEOBJECTGETFILENAME;
+        /// Gives an object one more context.
+        fn WdfObjectAllocateContext(
+            object: WDFOBJECT,
+            attributes: PWDF_OBJECT_ATTRIBUTES,
+            out: *mut PVOID,
+        ) -> NTSTATUS = WdfObjectAllocateContextTableIndex, PFN_WDFOBJECTALLOCATECONTEXT;
+        /// Counts one more owner of an object.
+        fn WdfObjectReferenceActual(
+            object: WDFOBJECT,
+            tag: PVOID,
+            line: LONG,
+            file: PCCH,
+        ) = WdfObjectReferenceActualTableIndex, PFN_WDFOBJECTREFERENCEACTUAL;
+        /// Counts one owner of an object less.
+        fn WdfObjectDereferenceActual(
+            object: WDFOBJECT,
+            tag: PVOID,
+            line: LONG,
+            file: PCCH,
+        ) = WdfObjectDereferenceActualTableIndex, PFN_WDFOBJECTDEREFERENCEACTUAL;
+    }
+
+    functions! {
+        /// The driver's registry path, terminated by NUL.
+        fn WdfDriverGetRegistryPath(driver: WDFDRIVER) -> PWSTR
+            = WdfDriverGetRegistryPathTableIndex, PFN_WDFDRIVERGETREGISTRYPATH;
+        /// The framework's version, as text.
+        fn WdfDriverRetrieveVersionString(driver: WDFDRIVER, string: WDFSTRING) -> NTSTATUS
+            = WdfDriverRetrieveVersionStringTableIndex, PFN_WDFDRIVERRETRIEVEVERSIONSTRING;
+        /// Whether the framework has at least a version.
+        fn WdfDriverIsVersionAvailable(driver: WDFDRIVER, version_available_params: PWDF_DRIVER_VERSION_AVAILABLE_PARAMS) -> BOOLEAN
+            = WdfDriverIsVersionAvailableTableIndex, PFN_WDFDRIVERISVERSIONAVAILABLE;
+        /// Chooses how buffers reach the driver.
+        fn WdfDeviceInitSetIoType(device_init: PWDFDEVICE_INIT, io_type: WDF_DEVICE_IO_TYPE)
+            = WdfDeviceInitSetIoTypeTableIndex, PFN_WDFDEVICEINITSETIOTYPE;
+        /// Sets the device's type.
+        fn WdfDeviceInitSetDeviceType(device_init: PWDFDEVICE_INIT, device_type: ULONG)
+            = WdfDeviceInitSetDeviceTypeTableIndex, PFN_WDFDEVICEINITSETDEVICETYPE;
+        /// Chooses whether the device has one user at a time.
+        fn WdfDeviceInitSetExclusive(device_init: PWDFDEVICE_INIT, is_exclusive: BOOLEAN)
+            = WdfDeviceInitSetExclusiveTableIndex, PFN_WDFDEVICEINITSETEXCLUSIVE;
+        /// Names the device object.
+        fn WdfDeviceInitAssignName(device_init: PWDFDEVICE_INIT, device_name: PCUNICODE_STRING) -> NTSTATUS
+            = WdfDeviceInitAssignNameTableIndex, PFN_WDFDEVICEINITASSIGNNAME;
+        /// Sets the device's characteristics.
+        fn WdfDeviceInitSetCharacteristics(device_init: PWDFDEVICE_INIT, device_characteristics: ULONG, or_in_values: BOOLEAN)
+            = WdfDeviceInitSetCharacteristicsTableIndex, PFN_WDFDEVICEINITSETCHARACTERISTICS;
+        /// Registers the wake callbacks of a device.
+        fn WdfDeviceInitSetPowerPolicyEventCallbacks(device_init: PWDFDEVICE_INIT, power_policy_event_callbacks: PWDF_POWER_POLICY_EVENT_CALLBACKS)
+            = WdfDeviceInitSetPowerPolicyEventCallbacksTableIndex, PFN_WDFDEVICEINITSETPOWERPOLICYEVENTCALLBACKS;
+        /// Chooses who owns the power policy.
+        fn WdfDeviceInitSetPowerPolicyOwnership(device_init: PWDFDEVICE_INIT, is_power_policy_owner: BOOLEAN)
+            = WdfDeviceInitSetPowerPolicyOwnershipTableIndex, PFN_WDFDEVICEINITSETPOWERPOLICYOWNERSHIP;
+        /// Says that the device must not be powered from pageable code.
+        fn WdfDeviceInitSetPowerNotPageable(device_init: PWDFDEVICE_INIT)
+            = WdfDeviceInitSetPowerNotPageableTableIndex, PFN_WDFDEVICEINITSETPOWERNOTPAGEABLE;
+        /// Says that it may be.
+        fn WdfDeviceInitSetPowerPageable(device_init: PWDFDEVICE_INIT)
+            = WdfDeviceInitSetPowerPageableTableIndex, PFN_WDFDEVICEINITSETPOWERPAGEABLE;
+        /// Makes the driver a filter.
+        fn WdfFdoInitSetFilter(device_init: PWDFDEVICE_INIT)
+            = WdfFdoInitSetFilterTableIndex, PFN_WDFFDOINITSETFILTER;
+        /// Says when an idle device is powered down.
+        fn WdfDeviceAssignS0IdleSettings(device: WDFDEVICE, settings: PWDF_DEVICE_POWER_POLICY_IDLE_SETTINGS) -> NTSTATUS
+            = WdfDeviceAssignS0IdleSettingsTableIndex, PFN_WDFDEVICEASSIGNS0IDLESETTINGS;
+        /// Says whether the device wakes the system.
+        fn WdfDeviceAssignSxWakeSettings(device: WDFDEVICE, settings: PWDF_DEVICE_POWER_POLICY_WAKE_SETTINGS) -> NTSTATUS
+            = WdfDeviceAssignSxWakeSettingsTableIndex, PFN_WDFDEVICEASSIGNSXWAKESETTINGS;
+        /// Takes a power reference.
+        fn WdfDeviceStopIdleNoTrack(device: WDFDEVICE, wait_for_d0: BOOLEAN) -> NTSTATUS
+            = WdfDeviceStopIdleNoTrackTableIndex, PFN_WDFDEVICESTOPIDLENOTRACK;
+        /// Gives a power reference back.
+        fn WdfDeviceResumeIdleNoTrack(device: WDFDEVICE)
+            = WdfDeviceResumeIdleNoTrackTableIndex, PFN_WDFDEVICERESUMEIDLENOTRACK;
+        /// Opens a key of the device.
+        fn WdfDeviceOpenRegistryKey(device: WDFDEVICE, device_instance_key_type: ULONG, desired_access: ACCESS_MASK, key_attributes: PWDF_OBJECT_ATTRIBUTES, key: *mut WDFKEY) -> NTSTATUS
+            = WdfDeviceOpenRegistryKeyTableIndex, PFN_WDFDEVICEOPENREGISTRYKEY;
+        /// Creates a DPC.
+        fn WdfDpcCreate(config: PWDF_DPC_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, dpc: *mut WDFDPC) -> NTSTATUS
+            = WdfDpcCreateTableIndex, PFN_WDFDPCCREATE;
+        /// Queues a DPC.
+        fn WdfDpcEnqueue(dpc: WDFDPC) -> BOOLEAN
+            = WdfDpcEnqueueTableIndex, PFN_WDFDPCENQUEUE;
+        /// Takes a DPC out of the queue.
+        fn WdfDpcCancel(dpc: WDFDPC, wait: BOOLEAN) -> BOOLEAN
+            = WdfDpcCancelTableIndex, PFN_WDFDPCCANCEL;
+        /// Creates a spin lock.
+        fn WdfSpinLockCreate(spin_lock_attributes: PWDF_OBJECT_ATTRIBUTES, spin_lock: *mut WDFSPINLOCK) -> NTSTATUS
+            = WdfSpinLockCreateTableIndex, PFN_WDFSPINLOCKCREATE;
+        /// Takes a spin lock.
+        fn WdfSpinLockAcquire(spin_lock: WDFSPINLOCK)
+            = WdfSpinLockAcquireTableIndex, PFN_WDFSPINLOCKACQUIRE;
+        /// Gives a spin lock back.
+        fn WdfSpinLockRelease(spin_lock: WDFSPINLOCK)
+            = WdfSpinLockReleaseTableIndex, PFN_WDFSPINLOCKRELEASE;
+        /// Creates a wait lock.
+        fn WdfWaitLockCreate(lock_attributes: PWDF_OBJECT_ATTRIBUTES, lock: *mut WDFWAITLOCK) -> NTSTATUS
+            = WdfWaitLockCreateTableIndex, PFN_WDFWAITLOCKCREATE;
+        /// Takes a wait lock.
+        fn WdfWaitLockAcquire(lock: WDFWAITLOCK, timeout: PLONGLONG) -> NTSTATUS
+            = WdfWaitLockAcquireTableIndex, PFN_WDFWAITLOCKACQUIRE;
+        /// Gives a wait lock back.
+        fn WdfWaitLockRelease(lock: WDFWAITLOCK)
+            = WdfWaitLockReleaseTableIndex, PFN_WDFWAITLOCKRELEASE;
+        /// Opens a key below a key.
+        fn WdfRegistryOpenKey(parent_key: WDFKEY, key_name: PCUNICODE_STRING, desired_access: ACCESS_MASK, key_attributes: PWDF_OBJECT_ATTRIBUTES, key: *mut WDFKEY) -> NTSTATUS
+            = WdfRegistryOpenKeyTableIndex, PFN_WDFREGISTRYOPENKEY;
+        /// Creates or opens a key below a key.
+        fn WdfRegistryCreateKey(parent_key: WDFKEY, key_name: PCUNICODE_STRING, desired_access: ACCESS_MASK, create_options: ULONG, create_disposition: PULONG, key_attributes: PWDF_OBJECT_ATTRIBUTES, key: *mut WDFKEY) -> NTSTATUS
+            = WdfRegistryCreateKeyTableIndex, PFN_WDFREGISTRYCREATEKEY;
+        /// Deletes a key.
+        fn WdfRegistryRemoveKey(key: WDFKEY) -> NTSTATUS
+            = WdfRegistryRemoveKeyTableIndex, PFN_WDFREGISTRYREMOVEKEY;
+        /// Deletes a value.
+        fn WdfRegistryRemoveValue(key: WDFKEY, value_name: PCUNICODE_STRING) -> NTSTATUS
+            = WdfRegistryRemoveValueTableIndex, PFN_WDFREGISTRYREMOVEVALUE;
+        /// Reads a value of any type.
+        fn WdfRegistryQueryValue(key: WDFKEY, value_name: PCUNICODE_STRING, value_length: ULONG, value: PVOID, value_length_queried: PULONG, value_type: PULONG) -> NTSTATUS
+            = WdfRegistryQueryValueTableIndex, PFN_WDFREGISTRYQUERYVALUE;
+        /// Writes a value of any type.
+        fn WdfRegistryAssignValue(key: WDFKEY, value_name: PCUNICODE_STRING, value_type: ULONG, value_length: ULONG, value: PVOID) -> NTSTATUS
+            = WdfRegistryAssignValueTableIndex, PFN_WDFREGISTRYASSIGNVALUE;
+        /// Allocates a buffer.
+        fn WdfMemoryCreate(attributes: PWDF_OBJECT_ATTRIBUTES, pool_type: POOL_TYPE, pool_tag: ULONG, buffer_size: usize, memory: *mut WDFMEMORY, buffer: *mut PVOID) -> NTSTATUS
+            = WdfMemoryCreateTableIndex, PFN_WDFMEMORYCREATE;
+        /// The buffer of a memory object.
+        fn WdfMemoryGetBuffer(memory: WDFMEMORY, buffer_size: *mut usize) -> PVOID
+            = WdfMemoryGetBufferTableIndex, PFN_WDFMEMORYGETBUFFER;
+        /// Creates a lookaside list.
+        fn WdfLookasideListCreate(lookaside_attributes: PWDF_OBJECT_ATTRIBUTES, buffer_size: usize, pool_type: POOL_TYPE, memory_attributes: PWDF_OBJECT_ATTRIBUTES, pool_tag: ULONG, lookaside: *mut WDFLOOKASIDE) -> NTSTATUS
+            = WdfLookasideListCreateTableIndex, PFN_WDFLOOKASIDELISTCREATE;
+        /// Takes a buffer from a lookaside list.
+        fn WdfMemoryCreateFromLookaside(lookaside: WDFLOOKASIDE, memory: *mut WDFMEMORY) -> NTSTATUS
+            = WdfMemoryCreateFromLookasideTableIndex, PFN_WDFMEMORYCREATEFROMLOOKASIDE;
+        /// Creates a string.
+        fn WdfStringCreate(unicode_string: PCUNICODE_STRING, string_attributes: PWDF_OBJECT_ATTRIBUTES, string: *mut WDFSTRING) -> NTSTATUS
+            = WdfStringCreateTableIndex, PFN_WDFSTRINGCREATE;
+        /// The text of a string.
+        fn WdfStringGetUnicodeString(string: WDFSTRING, unicode_string: PUNICODE_STRING)
+            = WdfStringGetUnicodeStringTableIndex, PFN_WDFSTRINGGETUNICODESTRING;
+        /// Creates a collection.
+        fn WdfCollectionCreate(collection_attributes: PWDF_OBJECT_ATTRIBUTES, collection: *mut WDFCOLLECTION) -> NTSTATUS
+            = WdfCollectionCreateTableIndex, PFN_WDFCOLLECTIONCREATE;
+        /// Counts the items of a collection.
+        fn WdfCollectionGetCount(collection: WDFCOLLECTION) -> ULONG
+            = WdfCollectionGetCountTableIndex, PFN_WDFCOLLECTIONGETCOUNT;
+        /// Adds an item to a collection.
+        fn WdfCollectionAdd(collection: WDFCOLLECTION, object: WDFOBJECT) -> NTSTATUS
+            = WdfCollectionAddTableIndex, PFN_WDFCOLLECTIONADD;
+        /// Removes an item of a collection.
+        fn WdfCollectionRemoveItem(collection: WDFCOLLECTION, index: ULONG)
+            = WdfCollectionRemoveItemTableIndex, PFN_WDFCOLLECTIONREMOVEITEM;
+        /// An item of a collection.
+        fn WdfCollectionGetItem(collection: WDFCOLLECTION, index: ULONG) -> WDFOBJECT
+            = WdfCollectionGetItemTableIndex, PFN_WDFCOLLECTIONGETITEM;
+        /// Creates an interrupt.
+        fn WdfInterruptCreate(device: WDFDEVICE, configuration: PWDF_INTERRUPT_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, interrupt: *mut WDFINTERRUPT) -> NTSTATUS
+            = WdfInterruptCreateTableIndex, PFN_WDFINTERRUPTCREATE;
+        /// Queues the interrupt's DPC.
+        fn WdfInterruptQueueDpcForIsr(interrupt: WDFINTERRUPT) -> BOOLEAN
+            = WdfInterruptQueueDpcForIsrTableIndex, PFN_WDFINTERRUPTQUEUEDPCFORISR;
+        /// What an interrupt was assigned.
+        fn WdfInterruptGetInfo(interrupt: WDFINTERRUPT, info: PWDF_INTERRUPT_INFO)
+            = WdfInterruptGetInfoTableIndex, PFN_WDFINTERRUPTGETINFO;
+        /// Counts the descriptors of a resource list.
+        fn WdfCmResourceListGetCount(list: WDFCMRESLIST) -> ULONG
+            = WdfCmResourceListGetCountTableIndex, PFN_WDFCMRESOURCELISTGETCOUNT;
+        /// A descriptor of a resource list.
+        fn WdfCmResourceListGetDescriptor(list: WDFCMRESLIST, index: ULONG) -> PCM_PARTIAL_RESOURCE_DESCRIPTOR
+            = WdfCmResourceListGetDescriptorTableIndex, PFN_WDFCMRESOURCELISTGETDESCRIPTOR;
+    }
 }
 
 /// The size of `T` for the `Size` field that each WDF structure starts with.
