@@ -64,6 +64,8 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self>;
 
     hooks!();
+
+    crate::wdf::dispatch::io_hooks!();
 }
 
 /// A device's power state.

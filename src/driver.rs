@@ -259,6 +259,17 @@ fn pnp_power_callbacks() -> sys::WDF_PNPPOWER_EVENT_CALLBACKS {
     }
 }
 
+/// The root of a device's tree.
+///
+/// # Safety
+/// The device is one of this crate, and has its context.
+pub(crate) unsafe fn root_of(device: sys::WDFDEVICE) -> NonNull<Header> {
+    // SAFETY: the caller's promise.
+    let context = unsafe { DEVICE.of::<DeviceContext>(device) };
+    // SAFETY: device-add wrote it, and nothing changes it.
+    unsafe { context.as_ref() }.root
+}
+
 /// # Safety
 /// As [`node::up`], for the device's tree.
 unsafe fn up(device: sys::WDFDEVICE, step: Up) -> sys::NTSTATUS {

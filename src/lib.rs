@@ -67,6 +67,7 @@ mod hooks;
 
 pub mod device;
 pub mod driver;
+pub mod ioctl;
 pub mod irql;
 pub mod module;
 pub mod pool;
@@ -77,6 +78,7 @@ pub mod string;
 pub mod sync;
 pub mod thread;
 pub mod time;
+pub mod trace;
 pub mod wdf;
 
 pub use device::Device;

@@ -149,6 +149,8 @@ pub trait Instance: Sized + Send + Sync + 'static {
     }
 
     hooks!();
+
+    crate::wdf::dispatch::io_hooks!();
 }
 
 /// When the framework opens and closes an instance.
@@ -237,6 +239,11 @@ impl<'a, O: Send + Sync + 'static> Modules<'a, O> {
     /// The proof that the call is at `PASSIVE_LEVEL`.
     pub fn irql(&mut self) -> &mut Irql<'a, Passive> {
         &mut self.irql
+    }
+
+    /// The owner's node and the device, for the KMDF objects of this crate.
+    pub(crate) const fn raw(&self) -> (NonNull<Header>, sys::WDFDEVICE) {
+        (self.node, self.device)
     }
 
     /// Adds a module. Its methods work once the framework has opened it.

@@ -10,9 +10,24 @@
 //! [`Modules::timer`]: crate::module::Modules::timer
 //! [`Modules::work_item`]: crate::module::Modules::work_item
 
+pub(crate) mod dispatch;
+mod file;
+mod interface;
 pub(crate) mod object;
+mod queue;
+pub(crate) mod request;
 mod timer;
 mod work_item;
 
+pub use file::{File, FileAnswer, FileCleanup, FileClose, FileCreate};
+pub use interface::{DeviceInterface, Guid, InterfaceState};
+pub use queue::{
+    DefaultQueue, IoStop, ManualQueue, ManualQueueConfig, Queue, QueueCallback, QueueConfig,
+    RequestType, StopReason,
+};
+pub use request::{
+    Cancelable, HasInput, HasOutput, InternalIoctl, Ioctl, Kind, Offer, Read, Refused, Request,
+    RequestId, Taken, TypedRequest, Write,
+};
 pub use timer::{Timer, TimerFired};
 pub use work_item::{WorkItem, WorkItemRun};

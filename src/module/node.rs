@@ -37,6 +37,7 @@ use crate::hooks::Hook;
 use crate::pool::Box;
 use crate::status::Result;
 use crate::sync::rundown::Rundown;
+use crate::wdf::dispatch::{IoEvent, call_io};
 use crate::wdf::object::ObjectLink;
 
 /// What the dispatcher knows of a node, whatever its type.
@@ -89,6 +90,10 @@ pub(crate) struct Table {
     ///
     /// Safety: the node has a value, and the level is `PASSIVE_LEVEL`.
     call: unsafe fn(NonNull<Header>, Hook) -> Result,
+    /// Calls the author's I/O function.
+    ///
+    /// Safety: as `call`.
+    io: unsafe fn(NonNull<Header>, &mut IoEvent<'_>),
     /// Drops the value.
     ///
     /// Safety: the node has a value, which nobody uses.
@@ -189,11 +194,24 @@ unsafe fn call_device<D: Device>(node: NonNull<Header>, hook: Hook) -> Result {
     call_hook!(this, hook; Hook::Open | Hook::Closing | Hook::Close => Ok(()))
 }
 
+unsafe fn io_instance<I: Instance>(node: NonNull<Header>, event: &mut IoEvent<'_>) {
+    // SAFETY: the table's contract.
+    let this = unsafe { value::<I>(node) };
+    call_io!(this, event);
+}
+
+unsafe fn io_device<D: Device>(node: NonNull<Header>, event: &mut IoEvent<'_>) {
+    // SAFETY: the table's contract.
+    let this = unsafe { value::<D>(node) };
+    call_io!(this, event);
+}
+
 struct InstanceTable<I>(PhantomData<I>);
 impl<I: Instance> InstanceTable<I> {
     const TABLE: &'static Table = &Table {
         policy: Some(I::OPEN),
         call: call_instance::<I>,
+        io: io_instance::<I>,
         drop: drop_value::<I>,
         free: free::<I>,
     };
@@ -204,6 +222,7 @@ impl<D: Device> DeviceTable<D> {
     const TABLE: &'static Table = &Table {
         policy: None,
         call: call_device::<D>,
+        io: io_device::<D>,
         drop: drop_value::<D>,
         free: free::<D>,
     };
@@ -557,6 +576,58 @@ unsafe fn lower(node: NonNull<Header>, step: Down) {
                 unsafe { update(node, |done| done.io_initialized = false) };
             }
         }
+    }
+}
+
+/// Tells the tree of an I/O event: the modules in the order of
+/// [`dispatch`](crate::wdf::dispatch), then the device; or the reverse.
+///
+/// # Errors
+/// `STATUS_INVALID_DEVICE_STATE` if the device has not been made yet, or is gone.
+///
+/// # Safety
+/// `root` is a device's node whose memory is valid; `PASSIVE_LEVEL`.
+pub(crate) unsafe fn tell(root: NonNull<Header>, event: &mut IoEvent<'_>) -> Result {
+    // The children are destroyed after the root has waited for this.
+    // SAFETY: the caller's promise.
+    let _alive = unsafe { enter_alive_erased(root) }?;
+    // SAFETY: the root is alive, and so are the nodes below.
+    unsafe { tell_node(root, event, true) };
+    Ok(())
+}
+
+/// # Safety
+/// The node and those below are alive; `PASSIVE_LEVEL`.
+unsafe fn tell_node(node: NonNull<Header>, event: &mut IoEvent<'_>, is_root: bool) {
+    // SAFETY: the caller's promise.
+    let header = unsafe { node.as_ref() };
+    // The device comes after its modules, a module before its own.
+    let first = event.is_downward() == is_root;
+    if first {
+        // SAFETY: the caller's promise.
+        unsafe { (header.table.io)(node, event) };
+    }
+    let mut child = if event.is_downward() {
+        header.last.get()
+    } else {
+        header.first.get()
+    };
+    while let Some(at) = child
+        && !event.is_over()
+    {
+        // SAFETY: the caller's promise.
+        unsafe { tell_node(at, event, false) };
+        // SAFETY: the caller's promise.
+        let header = unsafe { at.as_ref() };
+        child = if event.is_downward() {
+            header.previous.get()
+        } else {
+            header.next.get()
+        };
+    }
+    if !first && !event.is_over() {
+        // SAFETY: the caller's promise.
+        unsafe { (header.table.io)(node, event) };
     }
 }
 

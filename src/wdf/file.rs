@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! [`File`]: one opening of the device, from create to close.
+//!
+//! ```text
+//!   CreateFile ─► file_create ─► requests ... ─► file_cleanup ─► ... ─► file_close ─► contexts dropped
+//!                     │                              (last handle        (last request
+//!                     └─► refused: contexts dropped    is closed)          is completed)
+//! ```
+//!
+//! Each module, and the device, can attach a value of a type of its own to a
+//! file: [`FileCreate::attach`], [`File::context`].
+//!
+//! See [Framework file objects][ms].
+//!
+//! [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-file-objects
+
+use core::any::TypeId;
+use core::cell::Cell;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use super::dispatch::IoEvent;
+use super::object::{ContextInfo, attributes, no_handle};
+use crate::irql::{Irql, Passive};
+use crate::module::node;
+use crate::pool::Box;
+use crate::status::{NtStatus, Result};
+use crate::string::UnicodeStr;
+use crate::sys;
+
+/// One opening of the device.
+///
+/// C counterpart: [`WDFFILEOBJECT`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-file-objects
+///
+/// # Invariants
+/// `raw` is valid for `'a` and has a [`Context`].
+#[derive(Clone, Copy)]
+pub struct File<'a> {
+    raw: sys::WDFFILEOBJECT,
+    life: PhantomData<&'a ()>,
+}
+
+impl<'a> File<'a> {
+    /// # Safety
+    /// `raw` is null, or valid for `'a` and of a device of this crate.
+    pub(crate) unsafe fn from_raw(raw: sys::WDFFILEOBJECT) -> Option<Self> {
+        // INVARIANT: the caller's promise.
+        (!raw.is_null()).then_some(Self {
+            raw,
+            life: PhantomData,
+        })
+    }
+
+    /// KMDF's handle, for code of the driver that calls KMDF itself.
+    #[must_use]
+    pub const fn as_raw(self) -> sys::WDFFILEOBJECT {
+        self.raw
+    }
+
+    /// The value of this type that was attached when the file was opened.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    #[must_use]
+    pub fn context<T: Send + Sync + 'static>(self) -> Option<&'a T> {
+        // SAFETY: the invariant.
+        let mut at = unsafe { context(self.raw) }.first.get();
+        while let Some(slot) = at {
+            // SAFETY: slots live as long as their file.
+            let head = unsafe { slot.as_ref() };
+            if head.kind == TypeId::of::<T>() {
+                // SAFETY: a slot with this id is a `Slot<T>`, which begins with its head.
+                return Some(&unsafe { slot.cast::<Slot<T>>().as_ref() }.value);
+            }
+            at = head.next;
+        }
+        None
+    }
+
+    /// What was behind the device's name when it was opened: `\a\b` of
+    /// `\\.\Device\a\b`; empty if nothing.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// C counterpart: [`WdfFileObjectGetFileName`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdffileobject/nf-wdffileobject-wdffileobjectgetfilename
+    #[must_use]
+    pub fn name(self, _irql: &Irql<'_, Passive>) -> UnicodeStr<'a> {
+        // SAFETY: the invariant, and the token proves the level.
+        let name = unsafe { sys::kmdf::WdfFileObjectGetFileName(self.raw) };
+        let Some(name) = NonNull::new(name) else {
+            return UnicodeStr::literal(&[]);
+        };
+        // SAFETY: KMDF returns the file's own string, valid as long as the file.
+        let name = unsafe { name.read() };
+        if name.Buffer.is_null() || name.Length < 2 {
+            return UnicodeStr::literal(&[]);
+        }
+        // SAFETY: as above; the length is in bytes.
+        let units =
+            unsafe { core::slice::from_raw_parts(name.Buffer, usize::from(name.Length / 2)) };
+        UnicodeStr::new(units).unwrap_or(UnicodeStr::literal(&[]))
+    }
+}
+
+impl PartialEq for File<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw
+    }
+}
+
+impl Eq for File<'_> {}
+
+impl fmt::Debug for File<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").finish_non_exhaustive()
+    }
+}
+
+/// What a hook says to somebody who opens the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum FileAnswer {
+    /// Not mine: ask the next. If nobody says anything, the file is opened.
+    Declined,
+    /// The file is opened.
+    Accepted,
+    /// The file is not opened.
+    Refused(NtStatus),
+}
+
+macro_rules! contexts {
+    ($($(#[$meta:meta])* $name:ident)*) => {$(
+        $(#[$meta])*
+        #[derive(Debug)]
+        pub struct $name<'a> {
+            file: File<'a>,
+            irql: Irql<'a, Passive>,
+        }
+
+        impl<'a> $name<'a> {
+            /// # Safety
+            /// The level is `PASSIVE_LEVEL` for `'a`.
+            unsafe fn new(file: File<'a>) -> Self {
+                // SAFETY: the caller's promise.
+                Self { file, irql: unsafe { Irql::assume() } }
+            }
+
+            /// The file.
+            #[must_use]
+            pub const fn file(&self) -> File<'a> {
+                self.file
+            }
+
+            /// The proof that the callback runs at `PASSIVE_LEVEL`.
+            pub fn irql(&mut self) -> &mut Irql<'a, Passive> {
+                &mut self.irql
+            }
+        }
+    )*};
+}
+
+contexts! {
+    /// What [`file_create`](crate::Device::file_create) is given.
+    FileCreate
+    /// What [`file_cleanup`](crate::Device::file_cleanup) is given.
+    FileCleanup
+    /// What [`file_close`](crate::Device::file_close) is given.
+    FileClose
+}
+
+impl FileCreate<'_> {
+    /// Attaches a value to the file, which drops it when it is gone.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_OBJECT_NAME_COLLISION` if the file has a value of this type
+    /// already; `STATUS_INSUFFICIENT_RESOURCES`.
+    pub fn attach<T: Send + Sync + 'static>(&mut self, value: T) -> Result {
+        if self.file.context::<T>().is_some() {
+            return Err(NtStatus::OBJECT_NAME_COLLISION);
+        }
+        // SAFETY: the file's invariant.
+        let context = unsafe { context(self.file.raw) };
+        let slot = Box::new(Slot {
+            head: SlotHead {
+                kind: TypeId::of::<T>(),
+                next: context.first.get(),
+                drop: drop_slot::<T>,
+            },
+            value,
+        })?;
+        context.first.set(Some(Box::into_raw(slot).cast()));
+        Ok(())
+    }
+}
+
+/// The context of each file: the values that were attached to it.
+struct Context {
+    /// Changed only in `file_create`, when there are no requests yet.
+    first: Cell<Option<NonNull<SlotHead>>>,
+}
+
+struct SlotHead {
+    kind: TypeId,
+    next: Option<NonNull<SlotHead>>,
+    /// Safety: the slot is not used any more.
+    drop: unsafe fn(NonNull<SlotHead>),
+}
+
+#[repr(C)]
+struct Slot<T> {
+    head: SlotHead,
+    value: T,
+}
+
+static CONTEXT: ContextInfo = ContextInfo::new::<Context>(c"dmf::File", &CONTEXT);
+
+/// # Safety
+/// The file is valid for `'a` and of a device of this crate.
+unsafe fn context<'a>(file: sys::WDFFILEOBJECT) -> &'a Context {
+    // SAFETY: the caller's promise.
+    let context = unsafe { CONTEXT.of::<Context>(file) };
+    // SAFETY: KMDF zeroes contexts, and no slots is zero.
+    unsafe { context.as_ref() }
+}
+
+unsafe fn drop_slot<T>(slot: NonNull<SlotHead>) {
+    // SAFETY: the field's contract; the slot came from `Box::into_raw`.
+    drop(unsafe { Box::from_raw(slot.cast::<Slot<T>>()) });
+}
+
+/// Registers this crate's file callbacks.
+///
+/// C counterpart: `WDF_FILEOBJECT_CONFIG_INIT`, `WdfDeviceInitSetFileObjectConfig`.
+///
+/// # Safety
+/// `init` is what KMDF gave to `EvtDriverDeviceAdd`, and the device is going to
+/// be one of this crate.
+pub(crate) unsafe fn configure(init: sys::PWDFDEVICE_INIT) {
+    let mut config = sys::WDF_FILEOBJECT_CONFIG {
+        Size: sys::size_field::<sys::WDF_FILEOBJECT_CONFIG>(),
+        EvtDeviceFileCreate: Some(evt_file_create),
+        EvtFileClose: Some(evt_file_close),
+        EvtFileCleanup: Some(evt_file_cleanup),
+        AutoForwardCleanupClose: sys::_WDF_TRI_STATE::WdfUseDefault,
+        FileObjectClass: sys::_WDF_FILEOBJECT_CLASS::WdfFileObjectWdfCanUseFsContext,
+    };
+    let mut attributes = attributes(&CONTEXT, no_handle());
+    attributes.EvtDestroyCallback = Some(evt_file_destroy);
+    // SAFETY: the caller's promise, and the structures are valid for the call.
+    unsafe {
+        sys::kmdf::WdfDeviceInitSetFileObjectConfig(init, &raw mut config, &raw mut attributes);
+    };
+}
+
+/// Tells the device's tree.
+///
+/// # Safety
+/// The device is one of this crate; `PASSIVE_LEVEL`.
+unsafe fn tell(device: sys::WDFDEVICE, event: &mut IoEvent<'_>) -> Result {
+    // SAFETY: the caller's promise.
+    let root = unsafe { crate::driver::root_of(device) };
+    // SAFETY: the device has a count of its root, and the caller's promise.
+    unsafe { node::tell(root, event) }
+}
+
+callback! {
+    unsafe fn evt_file_create(
+        device: sys::WDFDEVICE,
+        request: sys::WDFREQUEST,
+        raw: sys::WDFFILEOBJECT,
+    ) {
+        // SAFETY: KMDF gives each create a file of the device.
+        let status = match unsafe { File::from_raw(raw) } {
+            Some(file) => {
+                // SAFETY: KMDF calls this at PASSIVE_LEVEL.
+                let cx = unsafe { FileCreate::new(file) };
+                let mut event = IoEvent::Create(cx, FileAnswer::Declined);
+                // SAFETY: as above.
+                match (unsafe { tell(device, &mut event) }, event) {
+                    (Err(status), _) | (_, IoEvent::Create(_, FileAnswer::Refused(status))) => {
+                        status
+                    }
+                    _ => NtStatus::SUCCESS,
+                }
+            }
+            None => NtStatus::SUCCESS,
+        };
+        // SAFETY: the create request is this callback's to complete.
+        unsafe { sys::kmdf::WdfRequestCompleteWithInformation(request, status.to_raw(), 0) };
+    }
+}
+
+callback! {
+    unsafe fn evt_file_cleanup(raw: sys::WDFFILEOBJECT) {
+        // SAFETY: KMDF calls this for files of this crate's devices.
+        let Some(file) = (unsafe { File::from_raw(raw) }) else { return };
+        // SAFETY: KMDF calls this at PASSIVE_LEVEL.
+        let cx = unsafe { FileCleanup::new(file) };
+        // SAFETY: the file is valid.
+        let device = unsafe { sys::kmdf::WdfFileObjectGetDevice(raw) };
+        // SAFETY: as above. A device that is gone need not be told.
+        let _ = unsafe { tell(device, &mut IoEvent::Cleanup(cx)) };
+    }
+}
+
+callback! {
+    unsafe fn evt_file_close(raw: sys::WDFFILEOBJECT) {
+        // SAFETY: KMDF calls this for files of this crate's devices.
+        let Some(file) = (unsafe { File::from_raw(raw) }) else { return };
+        // SAFETY: KMDF calls this at PASSIVE_LEVEL.
+        let cx = unsafe { FileClose::new(file) };
+        // SAFETY: the file is valid.
+        let device = unsafe { sys::kmdf::WdfFileObjectGetDevice(raw) };
+        // SAFETY: as above. A device that is gone need not be told.
+        let _ = unsafe { tell(device, &mut IoEvent::Close(cx)) };
+    }
+}
+
+callback! {
+    unsafe fn evt_file_destroy(raw: sys::WDFOBJECT) {
+        // SAFETY: KMDF calls this for files with this context.
+        let mut at = unsafe { context(raw) }.first.take();
+        while let Some(slot) = at {
+            // SAFETY: slots live as long as their file.
+            let head = unsafe { slot.as_ref() };
+            at = head.next;
+            // SAFETY: nobody has the file any more.
+            unsafe { (head.drop)(slot) };
+        }
+    }
+}

@@ -1,0 +1,1048 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! [`Request`]: what a queue delivers, completed exactly once.
+//!
+//! # Vocabulary
+//!
+//! - *kind*: [`Read`], [`Write`], [`Ioctl`] or [`InternalIoctl`]; a request has
+//!   the buffers that its kind has.
+//! - *owner*: whoever has the [`Request`] value. It cannot be copied, and
+//!   everything that ends the ownership takes it by value.
+//! - *information*: how many bytes were transferred, which the caller gets.
+//!
+//! # Life of a request
+//!
+//! ```text
+//!   delivered ──► Request ──┬── complete ────────────────► gone
+//!                    ▲      ├── drop ────────────────────► completed, STATUS_CANCELLED
+//!                    │      ├── forward, requeue ────────► in a queue
+//!                    │      ├── IoTarget::forward, send ─► in the next lower driver
+//!                    │      └── mark_cancelable ─► Cancelable ──► cancelled by the caller:
+//!                    └─────────── take ◄───────────────┘          completed, STATUS_CANCELLED
+//! ```
+//!
+//! A request cannot be completed twice:
+//!
+//! ```compile_fail,E0382
+//! use dmf::prelude::*;
+//! use dmf::wdf::{Read, Request};
+//!
+//! fn refused(request: Request<Read>) {
+//!     request.complete(Ok(0));
+//!     request.complete(Ok(0)); // moved
+//! }
+//! ```
+//!
+//! A buffer cannot be used once the request is completed:
+//!
+//! ```compile_fail,E0505
+//! use dmf::prelude::*;
+//! use dmf::wdf::{Read, Request};
+//!
+//! fn refused(mut request: Request<Read>) -> Result {
+//!     let buffer = request.output()?;
+//!     request.complete(Ok(1));
+//!     buffer[0] = 1; // the caller's memory by now
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Input and output of an IOCTL are one piece of memory, so they cannot be
+//! used at the same time:
+//!
+//! ```compile_fail,E0502
+//! use dmf::prelude::*;
+//! use dmf::wdf::{Ioctl, Request};
+//!
+//! fn refused(request: &mut Request<Ioctl>) -> Result {
+//!     let input = request.input()?;
+//!     let output = request.output()?;
+//!     output.copy_from_slice(input);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A read has no input:
+//!
+//! ```compile_fail,E0599
+//! use dmf::wdf::{Read, Request};
+//!
+//! fn refused(request: &Request<Read>) {
+//!     let _ = request.input();
+//! }
+//! ```
+//!
+//! See [Framework request objects][ms].
+//!
+//! [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-request-objects
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::ptr;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use super::file::File;
+use super::object::{ContextInfo, attributes, no_handle};
+use super::queue::ManualQueue;
+use crate::ioctl::{IoctlCode, IoctlData, Method};
+use crate::status::{NtStatus, Result};
+use crate::sys;
+
+/// A request that the driver owns, of kind `K`.
+///
+/// Dropping it completes it with `STATUS_CANCELLED`: the caller learns that
+/// the driver gave it up.
+///
+/// C counterpart: [`WDFREQUEST`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-request-objects
+///
+/// # Invariants
+/// `raw` was delivered to the driver, is of kind `K`, and nobody else completes
+/// it, forwards it or sends it as long as this value exists.
+#[must_use = "dropping a request completes it with STATUS_CANCELLED"]
+pub struct Request<K: Kind> {
+    raw: sys::WDFREQUEST,
+    parameters: K::Parameters,
+    /// The part of the output buffer that the driver has not written is zero.
+    cleared: bool,
+    kind: PhantomData<K>,
+}
+
+// SAFETY: KMDF lets any thread use a request, and its buffers are in system memory.
+unsafe impl<K: Kind> Send for Request<K> {}
+// SAFETY: what `&self` can do only reads, or asks KMDF, which synchronizes.
+unsafe impl<K: Kind> Sync for Request<K> {}
+
+/// What a request asks for. Sealed.
+pub trait Kind: sealed::Sealed + Sized + 'static {
+    /// What the kind's requests say.
+    type Parameters: Copy + fmt::Debug + Send + Sync;
+    /// KMDF's number of the kind.
+    #[doc(hidden)]
+    const TYPE: sys::WDF_REQUEST_TYPE;
+    /// The parameters that KMDF reported.
+    ///
+    /// # Safety
+    /// They are those of a request of this kind.
+    #[doc(hidden)]
+    unsafe fn parameters(raw: &sys::WDF_REQUEST_PARAMETERS) -> Self::Parameters;
+    /// How long the output buffer is.
+    #[doc(hidden)]
+    fn output_length(parameters: &Self::Parameters) -> usize;
+    /// The kind's own form of a request of any kind, for dispatch.
+    #[doc(hidden)]
+    fn offer(request: Request<Self>) -> Io;
+}
+
+/// A kind with an input buffer.
+pub trait HasInput: Kind {
+    /// How long the input buffer is.
+    #[doc(hidden)]
+    fn input_length(parameters: &Self::Parameters) -> usize;
+}
+
+/// A kind with an output buffer.
+pub trait HasOutput: Kind {
+    /// Whether the buffer is memory that the caller cannot change meanwhile,
+    /// and how much of it is input at first.
+    #[doc(hidden)]
+    fn output_access(parameters: &Self::Parameters) -> Result<usize>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// Bytes from the device to the caller.
+#[derive(Debug)]
+pub enum Read {}
+/// Bytes from the caller to the device.
+#[derive(Debug)]
+pub enum Write {}
+/// An I/O control code with input and output.
+#[derive(Debug)]
+pub enum Ioctl {}
+/// An I/O control code from another driver.
+#[derive(Debug)]
+pub enum InternalIoctl {}
+
+/// What a read or a write says.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    length: usize,
+    offset: i64,
+}
+
+/// What an IOCTL says.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    code: u32,
+    input: usize,
+    output: usize,
+}
+
+/// A request of any kind, on its way to those who might handle it.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Io {
+    /// A read.
+    Read(Request<Read>),
+    /// A write.
+    Write(Request<Write>),
+    /// An IOCTL.
+    Ioctl(Request<Ioctl>),
+    /// An internal IOCTL.
+    InternalIoctl(Request<InternalIoctl>),
+}
+
+impl Io {
+    /// Completes a request that nobody handled.
+    pub(crate) fn refuse(self, status: NtStatus) {
+        match self {
+            Self::Read(request) => request.complete(Err(status)),
+            Self::Write(request) => request.complete(Err(status)),
+            Self::Ioctl(request) => request.complete(Err(status)),
+            Self::InternalIoctl(request) => request.complete(Err(status)),
+        }
+    }
+}
+
+macro_rules! kinds {
+    ($($kind:ident = $number:ident, $params:ty, |$raw:ident| $parameters:expr, |$p:ident| $length:expr;)*) => {$(
+        impl sealed::Sealed for $kind {}
+        impl Kind for $kind {
+            type Parameters = $params;
+            const TYPE: sys::WDF_REQUEST_TYPE = sys::_WDF_REQUEST_TYPE::$number;
+            unsafe fn parameters($raw: &sys::WDF_REQUEST_PARAMETERS) -> Self::Parameters {
+                $parameters
+            }
+            fn output_length($p: &Self::Parameters) -> usize {
+                $length
+            }
+            fn offer(request: Request<Self>) -> Io {
+                Io::$kind(request)
+            }
+        }
+    )*};
+}
+
+kinds! {
+    Read = WdfRequestTypeRead, Transfer, |raw| {
+        // SAFETY: the trait's contract.
+        let read = unsafe { raw.Parameters.Read };
+        Transfer { length: read.Length, offset: read.DeviceOffset }
+    }, |p| p.length;
+    Write = WdfRequestTypeWrite, Transfer, |raw| {
+        // SAFETY: the trait's contract.
+        let write = unsafe { raw.Parameters.Write };
+        Transfer { length: write.Length, offset: write.DeviceOffset }
+    }, |p| p.length;
+    // The information of a write is how much of its input was taken.
+    Ioctl = WdfRequestTypeDeviceControl, Control, |raw| {
+        // SAFETY: the trait's contract.
+        control(unsafe { raw.Parameters.DeviceIoControl })
+    }, |p| p.output;
+    InternalIoctl = WdfRequestTypeDeviceControlInternal, Control, |raw| {
+        // SAFETY: the trait's contract.
+        control(unsafe { raw.Parameters.DeviceIoControl })
+    }, |p| p.output;
+}
+
+fn control(raw: sys::_WDF_REQUEST_PARAMETERS__bindgen_ty_1__bindgen_ty_4) -> Control {
+    Control {
+        code: raw.IoControlCode,
+        input: raw.InputBufferLength,
+        output: raw.OutputBufferLength,
+    }
+}
+
+impl HasInput for Write {
+    fn input_length(parameters: &Transfer) -> usize {
+        parameters.length
+    }
+}
+
+impl HasInput for Ioctl {
+    fn input_length(parameters: &Control) -> usize {
+        parameters.input
+    }
+}
+
+impl HasOutput for Read {
+    fn output_access(_parameters: &Transfer) -> Result<usize> {
+        Ok(0)
+    }
+}
+
+impl HasOutput for Ioctl {
+    fn output_access(parameters: &Control) -> Result<usize> {
+        match Method::of(parameters.code) {
+            // One buffer, which holds the input at first.
+            Method::Buffered => Ok(parameters.input),
+            _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
+        }
+    }
+}
+
+impl<K: Kind> Request<K> {
+    /// Takes ownership of a request.
+    ///
+    /// # Safety
+    /// As the type's invariants.
+    pub(crate) unsafe fn from_delivered(raw: sys::WDFREQUEST) -> Self {
+        let mut parameters = sys::WDF_REQUEST_PARAMETERS {
+            // A few dozen bytes.
+            Size: u16::try_from(size_of::<sys::WDF_REQUEST_PARAMETERS>()).unwrap_or(0),
+            ..sys::WDF_REQUEST_PARAMETERS::default()
+        };
+        // SAFETY: the request is valid, and the structure is for the length of the call.
+        unsafe { sys::kmdf::WdfRequestGetParameters(raw, &raw mut parameters) };
+        // INVARIANT: the caller's promise.
+        Self {
+            raw,
+            // SAFETY: the caller's promise.
+            parameters: unsafe { K::parameters(&parameters) },
+            cleared: false,
+            kind: PhantomData,
+        }
+    }
+
+    /// Gives up ownership.
+    pub(crate) fn into_raw(self) -> sys::WDFREQUEST {
+        ManuallyDrop::new(self).raw
+    }
+
+    /// KMDF's handle, for code of the driver that calls KMDF itself.
+    #[must_use]
+    pub const fn as_raw(&self) -> sys::WDFREQUEST {
+        self.raw
+    }
+
+    /// Which request this is, to tell it from others that the driver has.
+    #[must_use]
+    pub fn id(&self) -> RequestId {
+        RequestId(self.raw.addr())
+    }
+
+    /// Completes the request: `Ok` with the number of bytes that were
+    /// transferred, or with a status and none.
+    ///
+    /// A number above the length of the buffer becomes that length.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// C counterpart: [`WdfRequestCompleteWithInformation`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestcompletewithinformation
+    pub fn complete(self, result: Result<usize>) {
+        match result {
+            Ok(information) => self.complete_with(NtStatus::SUCCESS, information),
+            Err(status) => self.complete_with(status, 0),
+        }
+    }
+
+    /// Completes the request with a status and a number of bytes, for warnings
+    /// such as `STATUS_BUFFER_OVERFLOW`, whose bytes the caller gets too.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// C counterpart: as [`complete`](Self::complete).
+    pub fn complete_with(self, status: NtStatus, information: usize) {
+        let information = information.min(K::output_length(&self.parameters));
+        finish(self.into_raw(), status, information);
+    }
+
+    /// Whether the caller wants the request back.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// C counterpart: [`WdfRequestIsCanceled`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestiscanceled
+    #[must_use]
+    pub fn is_canceled(&self) -> bool {
+        // SAFETY: the invariant.
+        unsafe { sys::kmdf::WdfRequestIsCanceled(self.raw) != 0 }
+    }
+
+    /// The file that the request came through, if it came through one.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// C counterpart: [`WdfRequestGetFileObject`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestgetfileobject
+    #[must_use]
+    pub fn file(&self) -> Option<File<'_>> {
+        // SAFETY: the invariant.
+        let file = unsafe { sys::kmdf::WdfRequestGetFileObject(self.raw) };
+        // SAFETY: a request keeps its file open, and devices of this crate
+        // give each file this crate's context.
+        unsafe { File::from_raw(file) }
+    }
+
+    /// Gives the request to a manual queue of the device, from which
+    /// [`ManualQueue::next`] takes it. There the caller can cancel it.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// What [`WdfRequestForwardToIoQueue`][ms] returns, with the request:
+    /// `STATUS_WDF_BUSY` if the queue takes no requests,
+    /// `STATUS_INVALID_DEVICE_REQUEST` if it is the queue that it came from.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestforwardtoioqueue
+    pub fn forward(self, queue: &ManualQueue<K>) -> Result<(), Refused<K>> {
+        let status = match queue.accept(self.raw) {
+            Ok(()) => {
+                let _ = self.into_raw();
+                return Ok(());
+            }
+            Err(status) => status,
+        };
+        Err(Refused::new(self, status))
+    }
+
+    /// Puts the request back to the head of the manual queue that it was
+    /// taken from.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// What [`WdfRequestRequeue`][ms] returns, with the request:
+    /// `STATUS_INVALID_DEVICE_REQUEST` if it did not come from a manual queue.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestrequeue
+    pub fn requeue(self) -> Result<(), Refused<K>> {
+        // SAFETY: the invariant.
+        let status = NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestRequeue(self.raw) });
+        if let Err(status) = status.into_result() {
+            return Err(Refused::new(self, status));
+        }
+        let _ = self.into_raw();
+        Ok(())
+    }
+
+    /// Lets the caller cancel the request while the driver keeps it.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// With the request: `STATUS_CANCELLED` if it is cancelled already,
+    /// `STATUS_INSUFFICIENT_RESOURCES`.
+    ///
+    /// C counterpart: [`WdfRequestMarkCancelableEx`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestmarkcancelableex
+    pub fn mark_cancelable(self) -> Result<Cancelable<K>, Refused<K>> {
+        // SAFETY: the invariant.
+        let state = match unsafe { CancelState::of_request(self.raw) } {
+            Ok(state) => state,
+            Err(status) => return Err(Refused::new(self, status)),
+        };
+        // Before the cancel routine can come.
+        state.0.store(CancelState::MARKED, Ordering::Relaxed);
+        // SAFETY: the invariant; given back when the `Cancelable` is dropped.
+        unsafe { reference(self.raw) };
+        // SAFETY: the invariant, and the routine is for requests with this context.
+        let status = NtStatus::from_raw(unsafe {
+            sys::kmdf::WdfRequestMarkCancelableEx(self.raw, Some(evt_cancel))
+        });
+        if let Err(status) = status.into_result() {
+            // SAFETY: the count from above.
+            unsafe { dereference(self.raw) };
+            return Err(Refused::new(self, status));
+        }
+        let parameters = self.parameters;
+        let cleared = self.cleared;
+        // INVARIANT: marked, with a count of its own.
+        Ok(Cancelable {
+            raw: self.into_raw(),
+            parameters,
+            cleared,
+            kind: PhantomData,
+        })
+    }
+}
+
+impl<K: HasInput> Request<K> {
+    /// The bytes that came with the request.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// What [`WdfRequestRetrieveInputBuffer`][ms] returns:
+    /// `STATUS_INVALID_DEVICE_REQUEST` for an IOCTL of [`Method::Neither`].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestretrieveinputbuffer
+    pub fn input(&self) -> Result<&[u8]> {
+        // KMDF calls no buffer at all too small.
+        if K::input_length(&self.parameters) == 0 {
+            return Ok(&[]);
+        }
+        let mut buffer = ptr::null_mut();
+        let mut length = 0;
+        // SAFETY: the invariant, and both are written for the length of the call.
+        NtStatus::from_raw(unsafe {
+            sys::kmdf::WdfRequestRetrieveInputBuffer(self.raw, 1, &raw mut buffer, &raw mut length)
+        })
+        .into_result()?;
+        // SAFETY: KMDF wrote the buffer and its length; it is valid until the
+        // request is completed, which needs it by value, and only `&mut self`
+        // gives a mutable view.
+        Ok(unsafe { core::slice::from_raw_parts(buffer.cast::<u8>(), length) })
+    }
+}
+
+impl<K: HasOutput> Request<K> {
+    /// The bytes that go back to the caller. What the driver does not write is
+    /// zero, or what the caller sent itself; no old memory of the kernel.
+    ///
+    /// Overwrites the input of an IOCTL.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// What [`WdfRequestRetrieveOutputBuffer`][ms] returns;
+    /// `STATUS_INVALID_DEVICE_REQUEST` for an IOCTL that is not [`Method::Buffered`].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestretrieveoutputbuffer
+    pub fn output(&mut self) -> Result<&mut [u8]> {
+        let input = K::output_access(&self.parameters)?;
+        if K::output_length(&self.parameters) == 0 {
+            return Ok(&mut []);
+        }
+        let mut buffer = ptr::null_mut();
+        let mut length = 0;
+        // SAFETY: the invariant, and both are written for the length of the call.
+        NtStatus::from_raw(unsafe {
+            sys::kmdf::WdfRequestRetrieveOutputBuffer(self.raw, 1, &raw mut buffer, &raw mut length)
+        })
+        .into_result()?;
+        // SAFETY: KMDF wrote the buffer and its length; it is valid until the
+        // request is completed, which needs it by value, and `self` is borrowed
+        // mutably.
+        let output = unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };
+        if !self.cleared {
+            self.cleared = true;
+            let start = input.min(output.len());
+            output[start..].fill(0);
+        }
+        Ok(output)
+    }
+
+    /// Copies `bytes` into the output and completes the request: with success
+    /// if they fit, else with what fits and `STATUS_BUFFER_OVERFLOW`.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    pub fn complete_with_bytes(mut self, bytes: &[u8]) {
+        let (status, count) = match self.output() {
+            Ok(output) => {
+                let count = bytes.len().min(output.len());
+                output[..count].copy_from_slice(&bytes[..count]);
+                let status = if count < bytes.len() {
+                    NtStatus::BUFFER_OVERFLOW
+                } else {
+                    NtStatus::SUCCESS
+                };
+                (status, count)
+            }
+            Err(status) => (status, 0),
+        };
+        self.complete_with(status, count);
+    }
+}
+
+macro_rules! transfers {
+    ($($kind:ident)*) => {$(
+        impl Request<$kind> {
+            /// How many bytes the caller asks for.
+            #[must_use]
+            pub const fn len(&self) -> usize {
+                self.parameters.length
+            }
+
+            /// Whether the caller asks for no bytes. Queues complete such
+            /// requests themselves.
+            #[must_use]
+            pub const fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// The offset that the caller gave, in bytes.
+            #[must_use]
+            pub const fn offset(&self) -> i64 {
+                self.parameters.offset
+            }
+        }
+    )*};
+}
+
+transfers! { Read Write }
+
+macro_rules! controls {
+    ($($kind:ident)*) => {$(
+        impl Request<$kind> {
+            /// The I/O control code.
+            #[must_use]
+            pub const fn code(&self) -> u32 {
+                self.parameters.code
+            }
+
+            /// How many bytes came with the request.
+            #[must_use]
+            pub const fn input_len(&self) -> usize {
+                self.parameters.input
+            }
+
+            /// How many bytes the caller takes.
+            #[must_use]
+            pub const fn output_len(&self) -> usize {
+                self.parameters.output
+            }
+        }
+    )*};
+}
+
+controls! { Ioctl InternalIoctl }
+
+impl Request<Ioctl> {
+    /// Handles the request if it has this code: see [`Offer::on`].
+    pub fn on<In: IoctlData, Out: IoctlData>(
+        self,
+        code: IoctlCode<In, Out>,
+        action: impl FnOnce(In) -> Result<Out>,
+    ) -> Offer<Ioctl> {
+        Offer::Declined(self).on(code, action)
+    }
+
+    /// As [`on`](Self::on), for an answer that comes later.
+    pub fn on_request<In: IoctlData, Out: IoctlData>(
+        self,
+        code: IoctlCode<In, Out>,
+        action: impl FnOnce(In, TypedRequest<Out>),
+    ) -> Offer<Ioctl> {
+        Offer::Declined(self).on_request(code, action)
+    }
+}
+
+impl<K: Kind> Drop for Request<K> {
+    fn drop(&mut self) {
+        finish(self.raw, NtStatus::CANCELLED, 0);
+    }
+}
+
+impl<K: Kind> fmt::Debug for Request<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("parameters", &self.parameters)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Completes a request whose owner gave it up.
+fn finish(request: sys::WDFREQUEST, status: NtStatus, information: usize) {
+    // `as`: `ULONG_PTR` and `usize` are both as wide as a pointer.
+    // SAFETY: the request was a `Request`'s, which gave it up for this.
+    unsafe {
+        sys::kmdf::WdfRequestCompleteWithInformation(request, status.to_raw(), information as _);
+    };
+}
+
+/// Which request: equal only for one and the same, as long as it is not completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(usize);
+
+impl RequestId {
+    pub(crate) fn of(request: sys::WDFREQUEST) -> Self {
+        Self(request.addr())
+    }
+}
+
+/// A request that a call did not take, and why. Dropping it completes the
+/// request with that status; so does turning it into an [`NtStatus`] by `?`.
+#[must_use = "dropping it completes the request with the status"]
+pub struct Refused<K: Kind> {
+    request: Option<Request<K>>,
+    status: NtStatus,
+}
+
+impl<K: Kind> Refused<K> {
+    pub(crate) const fn new(request: Request<K>, status: NtStatus) -> Self {
+        Self {
+            request: Some(request),
+            status,
+        }
+    }
+
+    /// Why.
+    pub const fn status(&self) -> NtStatus {
+        self.status
+    }
+
+    /// The request, to do something else with.
+    pub fn into_request(mut self) -> Option<Request<K>> {
+        self.request.take()
+    }
+}
+
+impl<K: Kind> Drop for Refused<K> {
+    fn drop(&mut self) {
+        if let Some(request) = self.request.take() {
+            request.complete(Err(self.status));
+        }
+    }
+}
+
+impl<K: Kind> From<Refused<K>> for NtStatus {
+    fn from(refused: Refused<K>) -> Self {
+        refused.status
+    }
+}
+
+impl<K: Kind> fmt::Debug for Refused<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a hook does with a request: takes it, or gives it back so that the
+/// next one is asked.
+///
+/// There is no way to say "handled" and leave the request with the framework,
+/// nor to decline it and keep it.
+///
+/// C counterpart: the `BOOLEAN` of DMF's `ModuleQueueIoRead` and its like.
+#[must_use = "a request that is declined goes to the next module or the device"]
+#[derive(Debug)]
+pub enum Offer<K: Kind> {
+    /// The request is no longer the framework's business.
+    Handled,
+    /// Not mine.
+    Declined(Request<K>),
+}
+
+impl Offer<Ioctl> {
+    /// Handles the request if it has this code and nobody has handled it yet:
+    /// `action` gets the input, and what it returns completes the request.
+    ///
+    /// Buffers that are too short complete it with `STATUS_BUFFER_TOO_SMALL`;
+    /// `action` is not called then.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    pub fn on<In: IoctlData, Out: IoctlData>(
+        self,
+        code: IoctlCode<In, Out>,
+        action: impl FnOnce(In) -> Result<Out>,
+    ) -> Self {
+        self.on_request(code, |input, request| request.complete(action(input)))
+    }
+
+    /// As [`on`](Self::on), for an answer that comes later: `action` gets the
+    /// request.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    pub fn on_request<In: IoctlData, Out: IoctlData>(
+        self,
+        code: IoctlCode<In, Out>,
+        action: impl FnOnce(In, TypedRequest<Out>),
+    ) -> Self {
+        match self {
+            Self::Declined(request) if request.code() == code.value() => {
+                if request.input_len() < In::SIZE || request.output_len() < Out::SIZE {
+                    request.complete(Err(NtStatus::BUFFER_TOO_SMALL));
+                    return Self::Handled;
+                }
+                match request.input().map(In::get) {
+                    Ok(input) => action(input, TypedRequest(request, PhantomData)),
+                    Err(status) => request.complete(Err(status)),
+                }
+                Self::Handled
+            }
+            other => other,
+        }
+    }
+}
+
+/// An IOCTL whose answer is an `Out`.
+///
+/// # Invariants
+/// The output buffer is at least `Out::SIZE` long.
+#[derive(Debug)]
+#[must_use = "dropping a request completes it with STATUS_CANCELLED"]
+pub struct TypedRequest<Out>(Request<Ioctl>, PhantomData<fn(Out)>);
+
+impl<Out: IoctlData> TypedRequest<Out> {
+    /// Completes the request with the answer, or with a status and none.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    pub fn complete(mut self, result: Result<Out>) {
+        let result = result.and_then(|out| {
+            let output = self.0.output()?;
+            if output.len() < Out::SIZE {
+                return Err(NtStatus::BUFFER_TOO_SMALL);
+            }
+            out.put(output);
+            Ok(Out::SIZE)
+        });
+        self.0.complete(result);
+    }
+
+    /// The request without its type, to forward it or to keep it.
+    pub fn into_untyped(self) -> Request<Ioctl> {
+        self.0
+    }
+}
+
+/// A request that the driver keeps and its caller may cancel.
+///
+/// Who cancels needs the driver for nothing: the framework completes the
+/// request with `STATUS_CANCELLED` at once, and [`take`](Self::take) says so
+/// afterwards. Whoever gets the [`Request`] from `take` is its only owner.
+///
+/// Dropping it takes the request and drops that.
+///
+/// # The race
+///
+/// In C, `EvtRequestCancel` and the code that wants to complete the request
+/// must agree on who completes it, and the loser must not touch it. Here each
+/// of the two announces itself in one atomic byte:
+///
+/// ```text
+///   take()                                   EvtRequestCancel
+///   swap(TAKING) → MARKED
+///   WdfRequestUnmarkCancelable: success                          → the taker owns it
+///
+///   swap(TAKING) → MARKED
+///                                            swap(CANCELED) → TAKING, leaves it to the taker
+///   Unmark: STATUS_CANCELLED
+///   swap(LOST) → CANCELED: completes it                          → cancelled, by the taker
+///
+///   swap(TAKING) → MARKED
+///   Unmark: STATUS_CANCELLED
+///   swap(LOST) → TAKING: leaves it to the routine
+///                                            swap(CANCELED) → LOST: completes it
+///
+///                                            swap(CANCELED) → MARKED: completes it
+///   swap(TAKING) → CANCELED: does not touch it                   → cancelled
+/// ```
+///
+/// So the later of the two completes the request, and nobody unmarks one that
+/// is completed. A reference keeps the byte until both are done.
+///
+/// Completing the request without taking it does not compile:
+///
+/// ```compile_fail,E0599
+/// use dmf::wdf::{Cancelable, Read};
+///
+/// fn refused(parked: Cancelable<Read>) {
+///     parked.complete(Ok(0));
+/// }
+/// ```
+///
+/// See [Synchronizing cancel and completion code][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/synchronizing-cancel-and-completion-code
+///
+/// # Invariants
+/// `raw` is referenced by this value, was marked cancelable, and only
+/// `take` unmarks it.
+#[must_use = "dropping it takes the request back and completes it with STATUS_CANCELLED"]
+pub struct Cancelable<K: Kind> {
+    raw: sys::WDFREQUEST,
+    parameters: K::Parameters,
+    cleared: bool,
+    kind: PhantomData<K>,
+}
+
+// SAFETY: as for `Request`.
+unsafe impl<K: Kind> Send for Cancelable<K> {}
+// SAFETY: as for `Request`.
+unsafe impl<K: Kind> Sync for Cancelable<K> {}
+
+/// What [`Cancelable::take`] finds.
+#[derive(Debug)]
+#[must_use]
+pub enum Taken<K: Kind> {
+    /// The request is the driver's alone again.
+    Request(Request<K>),
+    /// The caller has cancelled it; it is completed.
+    Canceled,
+}
+
+impl<K: Kind> Cancelable<K> {
+    /// Takes the request back, unless it was cancelled.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// C counterpart: [`WdfRequestUnmarkCancelable`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestunmarkcancelable
+    pub fn take(self) -> Taken<K> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the invariant, and `this` is not used any more.
+        if unsafe { unmark(this.raw) } {
+            // INVARIANT: unmarked, so nobody else completes it.
+            Taken::Request(Request {
+                raw: this.raw,
+                parameters: this.parameters,
+                cleared: this.cleared,
+                kind: PhantomData,
+            })
+        } else {
+            Taken::Canceled
+        }
+    }
+
+    /// Which request this is.
+    #[must_use]
+    pub fn id(&self) -> RequestId {
+        RequestId(self.raw.addr())
+    }
+
+    /// Whether the caller has cancelled the request.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    #[must_use]
+    pub fn is_canceled(&self) -> bool {
+        // SAFETY: the invariant; a referenced request has its contexts.
+        let state = unsafe { CancelState::of_marked(self.raw) };
+        state.0.load(Ordering::Relaxed) == CancelState::CANCELED
+    }
+}
+
+impl<K: Kind> Drop for Cancelable<K> {
+    fn drop(&mut self) {
+        // SAFETY: the invariant, and `self` is not used any more.
+        if unsafe { unmark(self.raw) } {
+            finish(self.raw, NtStatus::CANCELLED, 0);
+        }
+    }
+}
+
+impl<K: Kind> fmt::Debug for Cancelable<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancelable")
+            .field("parameters", &self.parameters)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far the race between taking and cancelling is: a context of each request
+/// that was ever marked.
+#[repr(transparent)]
+struct CancelState(AtomicU8);
+
+static CANCEL: ContextInfo = ContextInfo::new::<CancelState>(c"dmf::Cancel", &CANCEL);
+
+impl CancelState {
+    /// Neither has announced itself.
+    const MARKED: u8 = 0;
+    /// The taker is about to unmark.
+    const TAKING: u8 = 1;
+    /// The taker came too late.
+    const LOST: u8 = 2;
+    /// The cancel routine was here.
+    const CANCELED: u8 = 3;
+
+    /// The state of a request, made if it has none yet.
+    ///
+    /// # Safety
+    /// The request is valid for `'a`.
+    unsafe fn of_request<'a>(request: sys::WDFREQUEST) -> Result<&'a Self> {
+        let mut attributes = attributes(&CANCEL, no_handle());
+        let mut context = ptr::null_mut();
+        // SAFETY: the caller's promise, and the structures are valid for the call.
+        let status = NtStatus::from_raw(unsafe {
+            sys::kmdf::WdfObjectAllocateContext(request, &raw mut attributes, &raw mut context)
+        });
+        // `STATUS_OBJECT_NAME_EXISTS`, a success: marked before.
+        status.into_result()?;
+        // SAFETY: the request has this context now. All zeros is `MARKED`.
+        Ok(unsafe { Self::of_marked(request) })
+    }
+
+    /// # Safety
+    /// The request is valid for `'a` and has this context.
+    unsafe fn of_marked<'a>(request: sys::WDFREQUEST) -> &'a Self {
+        // SAFETY: the caller's promise.
+        let state = unsafe { CANCEL.of::<Self>(request) };
+        // SAFETY: the caller's promise; KMDF zeroes contexts, and zero is a state.
+        unsafe { state.as_ref() }
+    }
+}
+
+/// Takes a marked request back and gives up the reference. False if it was
+/// cancelled; then it is, or will be, completed.
+///
+/// # Safety
+/// The request is a `Cancelable`'s that is not used any more.
+unsafe fn unmark(request: sys::WDFREQUEST) -> bool {
+    // SAFETY: the caller's promise: referenced and marked.
+    let state = unsafe { CancelState::of_marked(request) };
+    // AcqRel in both: what each side did before happens before the other completes.
+    let owned = if state.0.swap(CancelState::TAKING, Ordering::AcqRel) == CancelState::MARKED {
+        // SAFETY: the cancel routine, if it comes, now leaves the completion to
+        // this function, so the request is not completed yet.
+        let status = NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestUnmarkCancelable(request) });
+        if status.is_success() {
+            true
+        } else {
+            if state.0.swap(CancelState::LOST, Ordering::AcqRel) == CancelState::CANCELED {
+                finish(request, NtStatus::CANCELLED, 0);
+            }
+            false
+        }
+    } else {
+        false
+    };
+    // SAFETY: the `Cancelable`'s count.
+    unsafe { dereference(request) };
+    owned
+}
+
+callback! {
+    /// The cancel routine of every [`Cancelable`].
+    unsafe fn evt_cancel(request: sys::WDFREQUEST) {
+        // SAFETY: KMDF calls this for requests that were marked.
+        let state = unsafe { CancelState::of_marked(request) };
+        match state.0.swap(CancelState::CANCELED, Ordering::AcqRel) {
+            CancelState::MARKED | CancelState::LOST => finish(request, NtStatus::CANCELLED, 0),
+            // The taker finds `CANCELED` and completes it.
+            _ => {}
+        }
+    }
+}
+
+/// # Safety
+/// The object is valid.
+unsafe fn reference(object: sys::WDFOBJECT) {
+    // SAFETY: the caller's promise.
+    unsafe { sys::kmdf::WdfObjectReferenceActual(object, ptr::null_mut(), 0, ptr::null()) };
+}
+
+/// # Safety
+/// The object is valid and the count is the caller's.
+unsafe fn dereference(object: sys::WDFOBJECT) {
+    // SAFETY: the caller's promise.
+    unsafe { sys::kmdf::WdfObjectDereferenceActual(object, ptr::null_mut(), 0, ptr::null()) };
+}
