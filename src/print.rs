@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Text for the kernel debugger: [`print!`](crate::print!) and
-//! [`println!`](crate::println!).
+//! Text for the kernel debugger: [`print!`](crate::print!),
+//! [`println!`](crate::println!) and [`dbg!`](crate::dbg!).
+//!
+//! Use the macros of [`trace`](crate::trace) for what is to stay in the driver:
+//! they have levels.
+//!
+//! ```
+//! # ntsim::run(|| {
+//! dmf::println!("sensor: {} readings", 3);
+//! let half = dmf::dbg!(42 / 2) + 1; // [src/lib.rs:7:12] 42 / 2 = 21
+//! assert_eq!(half, 22);
+//! # });
+//! ```
 //!
 //! The text goes to `DbgPrint`, which takes at most 512 bytes at once, so
 //! longer text is cut into several calls. Nothing is allocated. A NUL ends the
@@ -19,8 +30,19 @@ use crate::sys;
 /// What `DbgPrint` takes in one call, with the NUL at the end.
 const PIECE: usize = 512;
 
+/// Where text goes.
+#[derive(Clone, Copy)]
+enum Sink {
+    /// `DbgPrint`: shown by default.
+    Print,
+    /// `DbgPrintEx` of the component for drivers, at this level (`DPFLTR_…`),
+    /// which the debugger's mask lets through or not.
+    Filtered(u32),
+}
+
 /// Text on its way to the debugger.
 struct Writer {
+    sink: Sink,
     /// A NUL follows the text.
     piece: [u8; PIECE],
     used: usize,
@@ -32,8 +54,17 @@ impl Writer {
             return;
         }
         self.piece[self.used] = 0;
-        // SAFETY: both strings end in NUL, and the format takes one string.
-        unsafe { sys::ntddk::DbgPrint(c"%s".as_ptr(), self.piece.as_ptr()) };
+        let (format, text) = (c"%s".as_ptr(), self.piece.as_ptr());
+        match self.sink {
+            // SAFETY: both strings end in NUL, and the format takes one string.
+            Sink::Print => unsafe {
+                sys::ntddk::DbgPrint(format, text);
+            },
+            // SAFETY: as above.
+            Sink::Filtered(level) => unsafe {
+                sys::ntddk::DbgPrintEx(sys::DPFLTR_IHVDRIVER_ID, level, format, text);
+            },
+        }
         self.used = 0;
     }
 }
@@ -54,7 +85,17 @@ impl fmt::Write for Writer {
 /// Prints to the debugger.
 #[doc(hidden)]
 pub fn print(text: fmt::Arguments<'_>) {
+    write(Sink::Print, text);
+}
+
+/// Prints to the debugger if its mask for drivers has the level (`DPFLTR_…`).
+pub(crate) fn print_filtered(level: u32, text: fmt::Arguments<'_>) {
+    write(Sink::Filtered(level), text);
+}
+
+fn write(sink: Sink, text: fmt::Arguments<'_>) {
     let mut writer = Writer {
+        sink,
         piece: [0; PIECE],
         used: 0,
     };
@@ -80,4 +121,33 @@ macro_rules! print {
 macro_rules! println {
     () => { $crate::print!("\n") };
     ($($arg:tt)*) => { $crate::print!("{}\n", ::core::format_args!($($arg)*)) };
+}
+
+/// Prints an expression with its place and value, and gives the value.
+///
+/// For the search for an error, not for what is to stay. It takes what
+/// [`std::dbg!`](https://doc.rust-lang.org/std/macro.dbg.html) takes, and prints
+/// one line for each expression.
+///
+/// # IRQL
+/// Any level up to `DIRQL`.
+#[macro_export]
+macro_rules! dbg {
+    () => {
+        $crate::println!("[{}:{}:{}]", ::core::file!(), ::core::line!(), ::core::column!())
+    };
+    ($value:expr $(,)?) => {
+        // `match` keeps temporaries of the expression alive, as the standard macro does.
+        match $value {
+            value => {
+                $crate::println!(
+                    "[{}:{}:{}] {} = {:?}",
+                    ::core::file!(), ::core::line!(), ::core::column!(),
+                    ::core::stringify!($value), &value,
+                );
+                value
+            }
+        }
+    };
+    ($($value:expr),+ $(,)?) => { ($($crate::dbg!($value)),+,) };
 }

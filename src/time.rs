@@ -13,7 +13,18 @@
 //!   somebody sets the clock. [`SystemTime`].
 //! - *interrupt time*: 100 ns units since the system started. It never jumps.
 //!   [`Instant`].
+//! - *performance counter*: ticks of the finest clock that the machine has.
+//!   [`PerformanceCounter`].
+//! - *clock tick*: what timeouts and timers end on, 15.625 ms apart by default.
+//!   [`tick`].
 //! - *relative* due times follow interrupt time; *absolute* ones follow system time.
+//!
+//! | To | use |
+//! |---|---|
+//! | wait at most, or until | [`Timeout`] |
+//! | measure how long something took | [`Instant`] |
+//! | measure that in less than a microsecond | [`PerformanceCounter`] |
+//! | tell the time | [`SystemTime`] |
 //!
 //! See [system time and interrupt time][ms].
 //!
@@ -28,6 +39,9 @@ use crate::sys;
 const UNITS_PER_SECOND: u64 = 10_000_000;
 /// Nanoseconds in one unit of the kernel's clock.
 const NANOSECONDS_PER_UNIT: u32 = 100;
+
+/// 1 January 1970 in units since 1 January 1601: 134,774 days.
+const UNIX_EPOCH: i64 = 134_774 * 24 * 60 * 60 * 10_000_000;
 
 /// How long to wait.
 ///
@@ -125,6 +139,32 @@ impl SystemTime {
         Self(self.0.saturating_add(units(duration)))
     }
 
+    /// The point that long after 1 January 1970 (UTC), as Unix and most files
+    /// count. Saturates.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use dmf::time::SystemTime;
+    ///
+    /// let time = SystemTime::from_unix(Duration::from_secs(1_000_000_000));
+    /// assert_eq!(time.units(), 126_444_736_000_000_000);
+    /// assert_eq!(time.to_unix(), Duration::from_secs(1_000_000_000));
+    /// ```
+    ///
+    /// C counterpart: [`RtlSecondsSince1970ToTime`][ms], which ends in 2106.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/ntddk/nf-ntddk-rtlsecondssince1970totime
+    #[must_use]
+    pub fn from_unix(since: Duration) -> Self {
+        Self(UNIX_EPOCH).after(since)
+    }
+
+    /// How long it is after 1 January 1970 (UTC); zero if it is before.
+    #[must_use]
+    pub fn to_unix(self) -> Duration {
+        self.since(Self(UNIX_EPOCH))
+    }
+
     /// How long `self` is after `earlier`; zero if it is before.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
@@ -133,6 +173,17 @@ impl SystemTime {
 }
 
 /// A point in interrupt time: what to measure with.
+///
+/// ```
+/// use dmf::prelude::*;
+///
+/// # ntsim::run(|| {
+/// # let irql = &unsafe { Irql::<Passive>::assume() };
+/// let start = Instant::now();
+/// dmf::sync::delay(irql, Duration::from_secs(1));
+/// assert!(start.elapsed() >= Duration::from_secs(1));
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
@@ -168,6 +219,121 @@ impl Instant {
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         from_units(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Returns how long the system has been running, without the time that it slept.
+    ///
+    /// Accurate to one [`tick`].
+    ///
+    /// # IRQL
+    /// Any.
+    ///
+    /// C counterpart: [`KeQueryUnbiasedInterruptTime`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kequeryunbiasedinterrupttime
+    #[must_use]
+    pub fn unbiased() -> Duration {
+        // SAFETY: callable at any level.
+        from_units(unsafe { sys::ntddk::KeQueryUnbiasedInterruptTime() })
+    }
+}
+
+/// Returns the time between two clock ticks.
+///
+/// # IRQL
+/// Any.
+///
+/// C counterpart: [`KeQueryTimeIncrement`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/ntddk/nf-ntddk-kequerytimeincrement
+#[must_use]
+pub fn tick() -> Duration {
+    // SAFETY: callable at any level.
+    from_units(u64::from(unsafe { sys::ntddk::KeQueryTimeIncrement() }))
+}
+
+/// A reading of the finest clock, in ticks of its own [`frequency`](Self::frequency).
+///
+/// Use [`Instant`] unless 100 ns are too coarse: the conversion of a counter
+/// costs two divisions.
+///
+/// ```
+/// use dmf::prelude::*;
+/// use dmf::time::PerformanceCounter;
+///
+/// # ntsim::run(|| {
+/// let start = PerformanceCounter::now();
+/// dmf::sync::stall(Duration::from_micros(10))?;
+/// assert!(start.elapsed() >= Duration::from_micros(10));
+/// # Ok::<_, NtStatus>(())
+/// # }).unwrap();
+/// ```
+///
+/// C counterpart: [`KeQueryPerformanceCounter`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-kequeryperformancecounter
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PerformanceCounter(i64);
+
+impl PerformanceCounter {
+    /// Returns the counter.
+    ///
+    /// # IRQL
+    /// Any.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::query().0
+    }
+
+    /// Returns the ticks of the counter in one second. It does not change while
+    /// the system runs.
+    ///
+    /// # IRQL
+    /// Any.
+    #[must_use]
+    pub fn frequency() -> u64 {
+        Self::query().1
+    }
+
+    /// The counter's ticks.
+    #[must_use]
+    pub const fn ticks(self) -> i64 {
+        self.0
+    }
+
+    /// How long ago `self` was; zero if it is yet to come.
+    ///
+    /// # IRQL
+    /// Any.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        let (now, frequency) = Self::query();
+        now.since(self, frequency)
+    }
+
+    /// How long `self` is after `earlier`, for a counter of that
+    /// [`frequency`](Self::frequency); zero if it is before, or if `frequency` is 0.
+    #[must_use]
+    pub fn since(self, earlier: Self, frequency: u64) -> Duration {
+        let ticks = u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0);
+        if frequency == 0 {
+            return Duration::ZERO;
+        }
+        let fraction = u128::from(ticks % frequency) * 1_000_000_000 / u128::from(frequency);
+        // Less than a second.
+        let nanoseconds = u32::try_from(fraction).unwrap_or(0);
+        Duration::new(ticks / frequency, nanoseconds)
+    }
+
+    fn query() -> (Self, u64) {
+        let mut frequency = sys::LARGE_INTEGER::default();
+        // SAFETY: `frequency` is writable for the length of the call.
+        let counter = unsafe { sys::ntddk::KeQueryPerformanceCounter(&raw mut frequency) };
+        // SAFETY: each bit pattern is a number.
+        let counter = unsafe { counter.QuadPart };
+        // SAFETY: the call wrote all eight bytes, and each bit pattern is a number.
+        let frequency = unsafe { frequency.QuadPart };
+        (Self(counter), u64::try_from(frequency).unwrap_or(0))
     }
 }
 
@@ -255,6 +421,21 @@ mod tests {
         assert_eq!(Instant(5).since(Instant(15)), Duration::ZERO);
         assert_eq!(SystemTime(5).since(SystemTime(15)), Duration::ZERO);
         assert_eq!(Instant(25).since(Instant(15)), Duration::from_micros(1));
+    }
+
+    #[test]
+    fn a_counter_is_converted_without_overflow_or_loss() {
+        let hour = PerformanceCounter(3_600 * 24_000_000 + 1);
+        assert_eq!(
+            hour.since(PerformanceCounter(0), 24_000_000),
+            Duration::new(3_600, 41)
+        );
+        assert_eq!(
+            PerformanceCounter(i64::MAX).since(PerformanceCounter(0), 1),
+            Duration::from_secs(i64::MAX.unsigned_abs())
+        );
+        assert_eq!(PerformanceCounter(0).since(hour, 24_000_000), Duration::ZERO);
+        assert_eq!(hour.since(PerformanceCounter(0), 0), Duration::ZERO);
     }
 
     #[test]
