@@ -24,7 +24,9 @@
 //! A device and its modules are a tree. On the way up a module's children come
 //! before it and the device comes last; on the way down exactly the reverse.
 //! So a device's `d0_entry` can use modules that are up already, and its
-//! `d0_exit` modules that are still up.
+//! `d0_exit` modules that are still up. This is the table that the dispatcher
+//! reads:
+#![doc = include_str!("device/order.md")]
 //!
 //! A down callback is called exactly once for each up callback of the same kind
 //! that returned `Ok`. If one fails, those that had succeeded are undone at
@@ -36,10 +38,12 @@
 //! [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/supporting-pnp-and-power-management-in-your-driver
 
 use core::fmt;
+use core::ptr;
 
 use crate::irql::{Irql, Passive};
 use crate::module::Modules;
 use crate::status::Result;
+use crate::sys;
 
 /// A device that the driver drives: its modules, its state, its callbacks.
 ///
@@ -48,6 +52,10 @@ use crate::status::Result;
 /// after its modules were closed.
 ///
 /// Register the type with [`driver!`](crate::driver!).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a device",
+    note = "write `impl Device for {Self}` with `fn modules(add: &mut Modules<'_, Self>) -> Result<Self>`"
+)]
 pub trait Device: Sized + Send + Sync + 'static {
     /// Adds the device's modules and makes its state.
     ///
@@ -94,8 +102,8 @@ pub enum PowerState {
 
 impl PowerState {
     /// The state with KMDF's number.
-    pub(crate) fn from_raw(state: crate::sys::WDF_POWER_DEVICE_STATE) -> Self {
-        use crate::sys::_WDF_POWER_DEVICE_STATE as Raw;
+    pub(crate) fn from_raw(state: sys::WDF_POWER_DEVICE_STATE) -> Self {
+        use sys::_WDF_POWER_DEVICE_STATE as Raw;
         match state {
             Raw::WdfPowerDeviceD0 => Self::D0,
             Raw::WdfPowerDeviceD1 => Self::D1,
@@ -111,6 +119,164 @@ impl PowerState {
 impl fmt::Display for PowerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// The hardware resources of a device, as KMDF hands them to PrepareHardware.
+#[derive(Clone, Copy, Debug)]
+pub struct Resources {
+    raw: sys::WDFCMRESLIST,
+    translated: sys::WDFCMRESLIST,
+}
+
+impl Resources {
+    pub(crate) const fn new(raw: sys::WDFCMRESLIST, translated: sys::WDFCMRESLIST) -> Self {
+        Self { raw, translated }
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn none() -> Self {
+        Self::new(ptr::null_mut(), ptr::null_mut())
+    }
+
+    /// The list as the bus sees the resources. Null where KMDF gives none. It
+    /// is KMDF's, and valid during the callback.
+    #[must_use]
+    pub const fn raw(&self) -> sys::WDFCMRESLIST {
+        self.raw
+    }
+
+    /// The list as the processor sees the resources. Null where KMDF gives
+    /// none. It is KMDF's, and valid during the callback.
+    #[must_use]
+    pub const fn translated(&self) -> sys::WDFCMRESLIST {
+        self.translated
+    }
+}
+
+/// Which devices are asked for.
+///
+/// C counterpart: `DEVICE_RELATION_TYPE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Relation {
+    /// The children of the device.
+    Bus,
+    /// Those that leave with the device when it is ejected.
+    Ejection,
+    /// Those that lose power with the device.
+    Power,
+    /// Those that are to be removed with the device.
+    Removal,
+    /// The device itself.
+    TargetDevice,
+    /// One that this crate does not know, by its number.
+    Other(i32),
+}
+
+impl Relation {
+    pub(crate) fn from_raw(relation: sys::DEVICE_RELATION_TYPE) -> Self {
+        use sys::_DEVICE_RELATION_TYPE as Raw;
+        match relation {
+            Raw::BusRelations => Self::Bus,
+            Raw::EjectionRelations => Self::Ejection,
+            Raw::PowerRelations => Self::Power,
+            Raw::RemovalRelations => Self::Removal,
+            Raw::TargetDeviceRelation => Self::TargetDevice,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// The special file that a device carries.
+///
+/// C counterpart: `WDF_SPECIAL_FILE_TYPE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SpecialFile {
+    /// A paging file.
+    Paging,
+    /// The hibernation file.
+    Hibernation,
+    /// The crash dump file.
+    Dump,
+    /// The boot files.
+    Boot,
+    /// One that this crate does not know, by its number.
+    Other(i32),
+}
+
+impl SpecialFile {
+    pub(crate) fn from_raw(file: sys::WDF_SPECIAL_FILE_TYPE) -> Self {
+        use sys::_WDF_SPECIAL_FILE_TYPE as Raw;
+        match file {
+            Raw::WdfSpecialFilePaging => Self::Paging,
+            Raw::WdfSpecialFileHibernation => Self::Hibernation,
+            Raw::WdfSpecialFileDump => Self::Dump,
+            Raw::WdfSpecialFileBoot => Self::Boot,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// Whether the device is on the path to a special file from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FilePath {
+    /// It is.
+    Joined,
+    /// It is not any more.
+    Left,
+}
+
+impl FilePath {
+    pub(crate) const fn from_raw(in_path: sys::BOOLEAN) -> Self {
+        if in_path == 0 {
+            Self::Left
+        } else {
+            Self::Joined
+        }
+    }
+
+    pub(crate) const fn opposite(self) -> Self {
+        match self {
+            Self::Joined => Self::Left,
+            Self::Left => Self::Joined,
+        }
+    }
+}
+
+/// Why a device is armed to wake the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WakeReason {
+    device: bool,
+    children: bool,
+}
+
+impl WakeReason {
+    /// The device itself may wake the system.
+    #[cfg(test)]
+    pub(crate) const DEVICE: Self = Self {
+        device: true,
+        children: false,
+    };
+
+    pub(crate) const fn from_raw(device: sys::BOOLEAN, children: sys::BOOLEAN) -> Self {
+        Self {
+            device: device != 0,
+            children: children != 0,
+        }
+    }
+
+    /// The device is allowed to wake the system.
+    #[must_use]
+    pub const fn device_wakes(&self) -> bool {
+        self.device
+    }
+
+    /// At least one of the device's children is armed.
+    #[must_use]
+    pub const fn children_wake(&self) -> bool {
+        self.children
     }
 }
 
@@ -152,9 +318,15 @@ macro_rules! contexts {
 
 contexts! {
     /// What [`prepare_hardware`](Device::prepare_hardware) is given.
-    PrepareHardware {}
+    PrepareHardware {
+        /// The device's hardware resources.
+        resources: Resources,
+    }
     /// What [`release_hardware`](Device::release_hardware) is given.
-    ReleaseHardware {}
+    ReleaseHardware {
+        /// The device's hardware resources. The raw list is null.
+        resources: Resources,
+    }
     /// What [`d0_entry`](Device::d0_entry) is given.
     D0Entry {
         /// The state that the device comes from.
@@ -177,6 +349,52 @@ contexts! {
     SelfManagedIoCleanup {}
     /// What [`surprise_removal`](Device::surprise_removal) is given.
     SurpriseRemoval {}
+    /// What [`assign_resources`](crate::module::Instance::assign_resources) is given.
+    AssignResources {
+        /// The device's hardware resources.
+        resources: Resources,
+    }
+    /// What [`d0_entry_post_interrupts_enabled`](Device::d0_entry_post_interrupts_enabled) is given.
+    D0EntryPostInterruptsEnabled {
+        /// The state that the device comes from.
+        previous_state: PowerState,
+    }
+    /// What [`d0_exit_pre_interrupts_disabled`](Device::d0_exit_pre_interrupts_disabled) is given.
+    D0ExitPreInterruptsDisabled {
+        /// The state that the device goes to.
+        target_state: PowerState,
+    }
+    /// What [`query_remove`](Device::query_remove) is given.
+    QueryRemove {}
+    /// What [`query_stop`](Device::query_stop) is given.
+    QueryStop {}
+    /// What [`relations_query`](Device::relations_query) is given.
+    RelationsQuery {
+        /// Which devices are asked for.
+        relation: Relation,
+    }
+    /// What [`usage_notification`](Device::usage_notification) is given.
+    UsageNotification {
+        /// The file that it is about.
+        file: SpecialFile,
+        /// Whether the device is on the path to it from now on.
+        path: FilePath,
+    }
+    /// What [`arm_wake_from_s0`](Device::arm_wake_from_s0) is given.
+    ArmWakeFromS0 {}
+    /// What [`disarm_wake_from_s0`](Device::disarm_wake_from_s0) is given.
+    DisarmWakeFromS0 {}
+    /// What [`wake_from_s0_triggered`](Device::wake_from_s0_triggered) is given.
+    WakeFromS0Triggered {}
+    /// What [`arm_wake_from_sx`](Device::arm_wake_from_sx) is given.
+    ArmWakeFromSx {
+        /// Why the device is armed.
+        reason: WakeReason,
+    }
+    /// What [`disarm_wake_from_sx`](Device::disarm_wake_from_sx) is given.
+    DisarmWakeFromSx {}
+    /// What [`wake_from_sx_triggered`](Device::wake_from_sx_triggered) is given.
+    WakeFromSxTriggered {}
 }
 
 #[cfg(test)]

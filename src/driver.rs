@@ -14,9 +14,10 @@
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
-use crate::device::{Device, PowerState};
+use crate::device::{Device, FilePath, PowerState, Relation, Resources, SpecialFile, WakeReason};
 use crate::module::Modules;
-use crate::module::node::{self, Down, Header, Reference, Up};
+use crate::module::node::{self, Header, Reference};
+use crate::module::order::Step;
 use crate::status::{NtStatus, Result};
 use crate::sys;
 use crate::wdf::object::{ContextInfo, attributes, no_handle};
@@ -158,6 +159,9 @@ unsafe fn add_device<D: Device>(mut init: sys::PWDFDEVICE_INIT) -> Result {
     let mut callbacks = pnp_power_callbacks();
     // SAFETY: both are valid for the length of the call.
     unsafe { sys::kmdf::WdfDeviceInitSetPnpPowerEventCallbacks(init, &raw mut callbacks) };
+    let mut callbacks = power_policy_callbacks();
+    // SAFETY: as above.
+    unsafe { sys::kmdf::WdfDeviceInitSetPowerPolicyEventCallbacks(init, &raw mut callbacks) };
     let mut device = no_handle();
     let mut attributes = attributes(&DEVICE, ptr::null_mut());
     // SAFETY: as above. KMDF takes the init if the call succeeds, and frees it
@@ -166,6 +170,7 @@ unsafe fn add_device<D: Device>(mut init: sys::PWDFDEVICE_INIT) -> Result {
         sys::kmdf::WdfDeviceCreate(&raw mut init, &raw mut attributes, &raw mut device)
     })
     .into_result()?;
+    root.header().device.set(device);
     // SAFETY: the device was created with this context.
     let context = unsafe { DEVICE.of::<DeviceContext>(device) };
     // SAFETY: the context is ours. If this function fails, no callback uses it.
@@ -184,8 +189,8 @@ unsafe fn add_device<D: Device>(mut init: sys::PWDFDEVICE_INIT) -> Result {
         }
     }
     // SAFETY: the node has a value now, and this is device-add.
-    if let Err(status) = unsafe { node::up(root.node(), Up::Create) } {
-        // SAFETY: as above; `up` has closed what it had opened.
+    if let Err(status) = unsafe { node::dispatch(root.node(), Step::Create) } {
+        // SAFETY: as above; `dispatch` has closed what it had opened.
         unsafe { node::destroy(root.node()) };
         return Err(status);
     }
@@ -231,7 +236,7 @@ callback! {
         };
         // SAFETY: KMDF deletes a device when no other callback runs, and this
         // object at PASSIVE_LEVEL.
-        unsafe { node::down(root, Down::Close) };
+        let _ = unsafe { node::dispatch(root, Step::Close) };
         // SAFETY: as above.
         unsafe { node::destroy(root) };
         // SAFETY: device-add left its count here.
@@ -255,7 +260,30 @@ fn pnp_power_callbacks() -> sys::WDF_PNPPOWER_EVENT_CALLBACKS {
         EvtDeviceSelfManagedIoSuspend: Some(evt_self_managed_io_suspend),
         EvtDeviceSelfManagedIoRestart: Some(evt_self_managed_io_restart),
         EvtDeviceSurpriseRemoval: Some(evt_surprise_removal),
+        EvtDeviceD0EntryPostInterruptsEnabled: Some(evt_d0_entry_post_interrupts_enabled),
+        EvtDeviceD0ExitPreInterruptsDisabled: Some(evt_d0_exit_pre_interrupts_disabled),
+        EvtDeviceQueryRemove: Some(evt_query_remove),
+        EvtDeviceQueryStop: Some(evt_query_stop),
+        EvtDeviceRelationsQuery: Some(evt_relations_query),
+        EvtDeviceUsageNotificationEx: Some(evt_usage_notification),
         ..sys::WDF_PNPPOWER_EVENT_CALLBACKS::default()
+    }
+}
+
+/// The callbacks for waking up. KMDF calls them only for a device that owns its
+/// power policy and whose driver has assigned wake settings.
+///
+/// C counterpart: `WDF_POWER_POLICY_EVENT_CALLBACKS_INIT`.
+fn power_policy_callbacks() -> sys::WDF_POWER_POLICY_EVENT_CALLBACKS {
+    sys::WDF_POWER_POLICY_EVENT_CALLBACKS {
+        Size: sys::size_field::<sys::WDF_POWER_POLICY_EVENT_CALLBACKS>(),
+        EvtDeviceArmWakeFromS0: Some(evt_arm_wake_from_s0),
+        EvtDeviceDisarmWakeFromS0: Some(evt_disarm_wake_from_s0),
+        EvtDeviceWakeFromS0Triggered: Some(evt_wake_from_s0_triggered),
+        EvtDeviceArmWakeFromSxWithReason: Some(evt_arm_wake_from_sx),
+        EvtDeviceDisarmWakeFromSx: Some(evt_disarm_wake_from_sx),
+        EvtDeviceWakeFromSxTriggered: Some(evt_wake_from_sx_triggered),
+        ..sys::WDF_POWER_POLICY_EVENT_CALLBACKS::default()
     }
 }
 
@@ -271,62 +299,67 @@ pub(crate) unsafe fn root_of(device: sys::WDFDEVICE) -> NonNull<Header> {
 }
 
 /// # Safety
-/// As [`node::up`], for the device's tree.
-unsafe fn up(device: sys::WDFDEVICE, step: Up) -> sys::NTSTATUS {
-    // SAFETY: each device of this crate was created with this context.
-    let context = unsafe { DEVICE.of::<DeviceContext>(device) };
-    // SAFETY: device-add wrote it, and nothing changes it.
-    let root = unsafe { context.as_ref() }.root;
-    // SAFETY: PnP callbacks come only after device-add succeeded, and the
-    // caller's promise.
-    NtStatus::from_result(unsafe { node::up(root, step) }).to_raw()
-}
-
-/// # Safety
-/// As [`node::down`], for the device's tree.
-unsafe fn down(device: sys::WDFDEVICE, step: Down) {
+/// As [`node::dispatch`], for the device's tree.
+unsafe fn dispatch(device: sys::WDFDEVICE, step: Step) -> NtStatus {
     // SAFETY: each device of this crate was created with this context.
     let context = unsafe { DEVICE.of::<DeviceContext>(device) };
     // SAFETY: device-add wrote it, and nothing changes it.
     let root = unsafe { context.as_ref() }.root;
     // SAFETY: PnP callbacks come only after device-add succeeded and before
     // the device is deleted, and the caller's promise.
-    unsafe { node::down(root, step) };
+    NtStatus::from_result(unsafe { node::dispatch(root, step) })
 }
 
-/// One of KMDF's callbacks: a step up, which can fail, or a step down, which
-/// cannot.
+/// KMDF's callbacks, each of which is a step through the tree. Those that cannot
+/// fail have the status of success.
 macro_rules! pnp_callbacks {
-    ($($direction:ident $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? => $step:expr;)*) => {$(
+    ($($name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? => $step:expr;)*) => {$(
         callback! {
             unsafe fn $name(device: sys::WDFDEVICE $(, $arg: $ty)*) $(-> $ret)? {
-                // SAFETY: KMDF calls the PnP and power callbacks of a device one
-                // at a time, at PASSIVE_LEVEL.
-                pnp_callbacks!(@$direction unsafe { $direction(device, $step) } $(, $ret)?)
+                // SAFETY: KMDF calls the callbacks of a device at PASSIVE_LEVEL,
+                // and those one at a time whose steps remember something.
+                let status = unsafe { dispatch(device, $step) };
+                pnp_callbacks!(@result status $(, $ret)?)
             }
         }
     )*};
-    (@up $call:expr, $ret:ty) => { $call };
-    (@down $call:expr, $ret:ty) => {{
-        $call;
-        NtStatus::SUCCESS.to_raw()
+    (@result $status:ident, $ret:ty) => { $status.to_raw() };
+    (@result $status:ident) => {{
+        let _ = $status;
     }};
-    (@down $call:expr) => { $call };
 }
 
 pnp_callbacks! {
-    up evt_prepare_hardware(_raw: sys::WDFCMRESLIST, _translated: sys::WDFCMRESLIST)
-        -> sys::NTSTATUS => Up::PrepareHardware;
-    up evt_d0_entry(previous: sys::WDF_POWER_DEVICE_STATE) -> sys::NTSTATUS
-        => Up::D0Entry(PowerState::from_raw(previous));
-    up evt_self_managed_io_init() -> sys::NTSTATUS => Up::SelfManagedIoInit;
-    up evt_self_managed_io_restart() -> sys::NTSTATUS => Up::SelfManagedIoRestart;
-    down evt_self_managed_io_suspend() -> sys::NTSTATUS => Down::SelfManagedIoSuspend;
-    down evt_d0_exit(target: sys::WDF_POWER_DEVICE_STATE) -> sys::NTSTATUS
-        => Down::D0Exit(PowerState::from_raw(target));
-    down evt_release_hardware(_translated: sys::WDFCMRESLIST) -> sys::NTSTATUS
-        => Down::ReleaseHardware;
-    down evt_self_managed_io_flush() => Down::SelfManagedIoFlush;
-    down evt_self_managed_io_cleanup() => Down::SelfManagedIoCleanup;
-    down evt_surprise_removal() => Down::SurpriseRemoval;
+    evt_prepare_hardware(raw: sys::WDFCMRESLIST, translated: sys::WDFCMRESLIST)
+        -> sys::NTSTATUS => Step::PrepareHardware(Resources::new(raw, translated));
+    evt_release_hardware(translated: sys::WDFCMRESLIST) -> sys::NTSTATUS
+        => Step::ReleaseHardware(Resources::new(ptr::null_mut(), translated));
+    evt_d0_entry(previous: sys::WDF_POWER_DEVICE_STATE) -> sys::NTSTATUS
+        => Step::D0Entry(PowerState::from_raw(previous));
+    evt_d0_entry_post_interrupts_enabled(previous: sys::WDF_POWER_DEVICE_STATE) -> sys::NTSTATUS
+        => Step::D0EntryPostInterruptsEnabled(PowerState::from_raw(previous));
+    evt_d0_exit_pre_interrupts_disabled(target: sys::WDF_POWER_DEVICE_STATE) -> sys::NTSTATUS
+        => Step::D0ExitPreInterruptsDisabled(PowerState::from_raw(target));
+    evt_d0_exit(target: sys::WDF_POWER_DEVICE_STATE) -> sys::NTSTATUS
+        => Step::D0Exit(PowerState::from_raw(target));
+    evt_self_managed_io_init() -> sys::NTSTATUS => Step::SelfManagedIoInit;
+    evt_self_managed_io_restart() -> sys::NTSTATUS => Step::SelfManagedIoRestart;
+    evt_self_managed_io_suspend() -> sys::NTSTATUS => Step::SelfManagedIoSuspend;
+    evt_self_managed_io_flush() => Step::SelfManagedIoFlush;
+    evt_self_managed_io_cleanup() => Step::SelfManagedIoCleanup;
+    evt_surprise_removal() => Step::SurpriseRemoval;
+    evt_query_remove() -> sys::NTSTATUS => Step::QueryRemove;
+    evt_query_stop() -> sys::NTSTATUS => Step::QueryStop;
+    evt_relations_query(relation: sys::DEVICE_RELATION_TYPE)
+        => Step::RelationsQuery(Relation::from_raw(relation));
+    evt_usage_notification(file: sys::WDF_SPECIAL_FILE_TYPE, in_path: sys::BOOLEAN)
+        -> sys::NTSTATUS
+        => Step::UsageNotification(SpecialFile::from_raw(file), FilePath::from_raw(in_path));
+    evt_arm_wake_from_s0() -> sys::NTSTATUS => Step::ArmWakeFromS0;
+    evt_disarm_wake_from_s0() => Step::DisarmWakeFromS0;
+    evt_wake_from_s0_triggered() => Step::WakeFromS0Triggered;
+    evt_arm_wake_from_sx(device_wakes: sys::BOOLEAN, children_wake: sys::BOOLEAN)
+        -> sys::NTSTATUS => Step::ArmWakeFromSx(WakeReason::from_raw(device_wakes, children_wake));
+    evt_disarm_wake_from_sx() => Step::DisarmWakeFromSx;
+    evt_wake_from_sx_triggered() => Step::WakeFromSxTriggered;
 }

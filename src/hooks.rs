@@ -4,7 +4,7 @@
 //! and [`Instance`](crate::module::Instance) have as trait methods, and how
 //! the dispatcher calls them.
 
-use crate::device::PowerState;
+use crate::device::{FilePath, PowerState, Relation, Resources, SpecialFile, WakeReason};
 
 /// One call of a function of the driver's or a module's author.
 #[derive(Clone, Copy, Debug)]
@@ -12,9 +12,14 @@ pub(crate) enum Hook {
     Open,
     Closing,
     Close,
-    PrepareHardware,
-    ReleaseHardware,
+    Register,
+    Unregister,
+    AssignResources(Resources),
+    PrepareHardware(Resources),
+    ReleaseHardware(Resources),
     D0Entry(PowerState),
+    D0EntryPostInterruptsEnabled(PowerState),
+    D0ExitPreInterruptsDisabled(PowerState),
     D0Exit(PowerState),
     SelfManagedIoInit,
     SelfManagedIoRestart,
@@ -22,6 +27,16 @@ pub(crate) enum Hook {
     SelfManagedIoFlush,
     SelfManagedIoCleanup,
     SurpriseRemoval,
+    QueryRemove,
+    QueryStop,
+    RelationsQuery(Relation),
+    UsageNotification(SpecialFile, FilePath),
+    ArmWakeFromS0,
+    DisarmWakeFromS0,
+    WakeFromS0Triggered,
+    ArmWakeFromSx(WakeReason),
+    DisarmWakeFromSx,
+    WakeFromSxTriggered,
 }
 
 /// The trait methods.
@@ -175,18 +190,204 @@ macro_rules! hooks {
         fn surprise_removal(&self, cx: &mut $crate::device::SurpriseRemoval<'_>) {
             let _ = cx;
         }
+
+        /// Called after `d0_entry`, when the interrupts of the device are connected.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// # Errors
+        /// Any: the device does not start.
+        ///
+        /// C counterpart: [`EvtDeviceD0EntryPostInterruptsEnabled`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_d0_entry_post_interrupts_enabled
+        fn d0_entry_post_interrupts_enabled(
+            &self,
+            cx: &mut $crate::device::D0EntryPostInterruptsEnabled<'_>,
+        ) -> $crate::Result {
+            let _ = cx;
+            Ok(())
+        }
+
+        /// Called before `d0_exit`, while the interrupts of the device are still
+        /// connected. Undoes `d0_entry_post_interrupts_enabled`, and is called only if
+        /// that succeeded.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// C counterpart: [`EvtDeviceD0ExitPreInterruptsDisabled`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_d0_exit_pre_interrupts_disabled
+        fn d0_exit_pre_interrupts_disabled(
+            &self,
+            cx: &mut $crate::device::D0ExitPreInterruptsDisabled<'_>,
+        ) {
+            let _ = cx;
+        }
+
+        /// Called to ask whether the device may be removed. Not synchronized with
+        /// the power callbacks.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// # Errors
+        /// Any: it may not. The others are not asked any more.
+        ///
+        /// C counterpart: [`EvtDeviceQueryRemove`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_query_remove
+        fn query_remove(&self, cx: &mut $crate::device::QueryRemove<'_>) -> $crate::Result {
+            let _ = cx;
+            Ok(())
+        }
+
+        /// Called to ask whether the device may be stopped, to get other hardware
+        /// resources. Not synchronized with the power callbacks.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// # Errors
+        /// Any: it may not. The others are not asked any more.
+        ///
+        /// C counterpart: [`EvtDeviceQueryStop`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_query_stop
+        fn query_stop(&self, cx: &mut $crate::device::QueryStop<'_>) -> $crate::Result {
+            let _ = cx;
+            Ok(())
+        }
+
+        /// Called before the devices are told that have a relation to this one. Not
+        /// synchronized with the other callbacks.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// C counterpart: [`EvtDeviceRelationsQuery`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_relations_query
+        fn relations_query(&self, cx: &mut $crate::device::RelationsQuery<'_>) {
+            let _ = cx;
+        }
+
+        /// Called when the device becomes, or ceases to be, part of the path to a
+        /// special file. Not synchronized with the other callbacks.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// # Errors
+        /// Any: the device cannot be on such a path; those that had agreed are told
+        /// that it is not.
+        ///
+        /// C counterpart: [`EvtDeviceUsageNotificationEx`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_usage_notification_ex
+        fn usage_notification(
+            &self,
+            cx: &mut $crate::device::UsageNotification<'_>,
+        ) -> $crate::Result {
+            let _ = cx;
+            Ok(())
+        }
+
+        /// Called before the device goes to low power while the system works, to let
+        /// it wake itself.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// # Errors
+        /// Any: the device is not armed, and stays in D0; what was armed is disarmed.
+        ///
+        /// C counterpart: [`EvtDeviceArmWakeFromS0`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_arm_wake_from_s0
+        fn arm_wake_from_s0(&self, cx: &mut $crate::device::ArmWakeFromS0<'_>) -> $crate::Result {
+            let _ = cx;
+            Ok(())
+        }
+
+        /// Called when the device is back in D0. Undoes `arm_wake_from_s0`, and is
+        /// called only if that succeeded.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// C counterpart: [`EvtDeviceDisarmWakeFromS0`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_disarm_wake_from_s0
+        fn disarm_wake_from_s0(&self, cx: &mut $crate::device::DisarmWakeFromS0<'_>) {
+            let _ = cx;
+        }
+
+        /// Called when the device, asleep while the system works, has woken itself.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// C counterpart: [`EvtDeviceWakeFromS0Triggered`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_wake_from_s0_triggered
+        fn wake_from_s0_triggered(&self, cx: &mut $crate::device::WakeFromS0Triggered<'_>) {
+            let _ = cx;
+        }
+
+        /// Called before the device goes to low power because the system goes to
+        /// sleep, to let it wake the system.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// # Errors
+        /// Any: the device is not armed; what was armed is disarmed.
+        ///
+        /// C counterpart: [`EvtDeviceArmWakeFromSxWithReason`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_arm_wake_from_sx_with_reason
+        fn arm_wake_from_sx(&self, cx: &mut $crate::device::ArmWakeFromSx<'_>) -> $crate::Result {
+            let _ = cx;
+            Ok(())
+        }
+
+        /// Called when the device is back in D0. Undoes `arm_wake_from_sx`, and is
+        /// called only if that succeeded.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// C counterpart: [`EvtDeviceDisarmWakeFromSx`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_disarm_wake_from_sx
+        fn disarm_wake_from_sx(&self, cx: &mut $crate::device::DisarmWakeFromSx<'_>) {
+            let _ = cx;
+        }
+
+        /// Called when the device has woken the system.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// C counterpart: [`EvtDeviceWakeFromSxTriggered`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_wake_from_sx_triggered
+        fn wake_from_sx_triggered(&self, cx: &mut $crate::device::WakeFromSxTriggered<'_>) {
+            let _ = cx;
+        }
     };
 }
 
 /// Calls the trait method that goes with a hook.
 ///
-/// The arms before `;` are those of the trait that `hooks!` does not have.
+/// The arms before the table are those of the trait that `hooks!` does not have.
 macro_rules! call_hook {
     ($this:expr, $hook:expr; $($own:pat => $action:expr),* $(,)?) => {{
         use $crate::device::{
-            D0Entry, D0Exit, PrepareHardware, ReleaseHardware, SelfManagedIoCleanup,
-            SelfManagedIoFlush, SelfManagedIoInit, SelfManagedIoRestart, SelfManagedIoSuspend,
-            SurpriseRemoval,
+            ArmWakeFromS0, ArmWakeFromSx, D0Entry, D0EntryPostInterruptsEnabled, D0Exit, D0ExitPreInterruptsDisabled, DisarmWakeFromS0, DisarmWakeFromSx, PrepareHardware, QueryRemove, QueryStop, RelationsQuery, ReleaseHardware, SelfManagedIoCleanup, SelfManagedIoFlush, SelfManagedIoInit, SelfManagedIoRestart, SelfManagedIoSuspend, SurpriseRemoval, UsageNotification, WakeFromS0Triggered, WakeFromSxTriggered,
         };
         use $crate::hooks::Hook;
 
@@ -201,20 +402,23 @@ macro_rules! call_hook {
         let this = $this;
         match $hook {
             $($own => $action,)*
-            Hook::PrepareHardware => this.prepare_hardware(cx!(PrepareHardware())),
-            Hook::ReleaseHardware => {
-                this.release_hardware(cx!(ReleaseHardware()));
+            Hook::PrepareHardware(resources) => this.prepare_hardware(cx!(PrepareHardware(resources))),
+            Hook::ReleaseHardware(resources) => {
+                this.release_hardware(cx!(ReleaseHardware(resources)));
                 Ok(())
             }
             Hook::D0Entry(previous) => this.d0_entry(cx!(D0Entry(previous))),
+            Hook::D0EntryPostInterruptsEnabled(previous) => this.d0_entry_post_interrupts_enabled(cx!(D0EntryPostInterruptsEnabled(previous))),
+            Hook::D0ExitPreInterruptsDisabled(target) => {
+                this.d0_exit_pre_interrupts_disabled(cx!(D0ExitPreInterruptsDisabled(target)));
+                Ok(())
+            }
             Hook::D0Exit(target) => {
                 this.d0_exit(cx!(D0Exit(target)));
                 Ok(())
             }
             Hook::SelfManagedIoInit => this.self_managed_io_init(cx!(SelfManagedIoInit())),
-            Hook::SelfManagedIoRestart => {
-                this.self_managed_io_restart(cx!(SelfManagedIoRestart()))
-            }
+            Hook::SelfManagedIoRestart => this.self_managed_io_restart(cx!(SelfManagedIoRestart())),
             Hook::SelfManagedIoSuspend => {
                 this.self_managed_io_suspend(cx!(SelfManagedIoSuspend()));
                 Ok(())
@@ -229,6 +433,31 @@ macro_rules! call_hook {
             }
             Hook::SurpriseRemoval => {
                 this.surprise_removal(cx!(SurpriseRemoval()));
+                Ok(())
+            }
+            Hook::QueryRemove => this.query_remove(cx!(QueryRemove())),
+            Hook::QueryStop => this.query_stop(cx!(QueryStop())),
+            Hook::RelationsQuery(relation) => {
+                this.relations_query(cx!(RelationsQuery(relation)));
+                Ok(())
+            }
+            Hook::UsageNotification(file, path) => this.usage_notification(cx!(UsageNotification(file, path))),
+            Hook::ArmWakeFromS0 => this.arm_wake_from_s0(cx!(ArmWakeFromS0())),
+            Hook::DisarmWakeFromS0 => {
+                this.disarm_wake_from_s0(cx!(DisarmWakeFromS0()));
+                Ok(())
+            }
+            Hook::WakeFromS0Triggered => {
+                this.wake_from_s0_triggered(cx!(WakeFromS0Triggered()));
+                Ok(())
+            }
+            Hook::ArmWakeFromSx(reason) => this.arm_wake_from_sx(cx!(ArmWakeFromSx(reason))),
+            Hook::DisarmWakeFromSx => {
+                this.disarm_wake_from_sx(cx!(DisarmWakeFromSx()));
+                Ok(())
+            }
+            Hook::WakeFromSxTriggered => {
+                this.wake_from_sx_triggered(cx!(WakeFromSxTriggered()));
                 Ok(())
             }
         }

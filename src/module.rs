@@ -81,11 +81,18 @@
 //! }
 //! ```
 
+mod attributes;
 mod callback;
+mod dynamic;
 pub(crate) mod node;
+mod notify;
+pub(crate) mod order;
 
+pub use attributes::{Attributes, Client, ModuleConfigExt};
 pub use callback::{Callback, Function, Signature};
+pub use dynamic::{Dynamic, DynamicInstance};
 pub use node::InFlight;
+pub use notify::{Opener, Register, Unregister};
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -102,6 +109,10 @@ use node::{Header, Reference};
 ///
 /// The type holds a [`Link`] to its instance, and each of its methods begins
 /// with [`Link::enter`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a module",
+    note = "a module is a type with a `Link` to its instance: `impl Module for {Self}`"
+)]
 pub trait Module: Clone + Send + Sync + 'static {
     /// The state behind the module.
     type Instance: Instance;
@@ -113,6 +124,10 @@ pub trait Module: Clone + Send + Sync + 'static {
 /// The state of a module, and what the framework calls on it.
 ///
 /// All functions have defaults. `Drop` is the module's destroy.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the instance of a module",
+    note = "write `impl Instance for {Self} {{}}`; or `DynamicInstance`, for a module without hooks"
+)]
 pub trait Instance: Sized + Send + Sync + 'static {
     /// When the framework opens the instance.
     const OPEN: OpenPolicy = OpenPolicy::Create;
@@ -148,6 +163,54 @@ pub trait Instance: Sized + Send + Sync + 'static {
         let _ = cx;
     }
 
+    /// Called when a module with one of the `Notify` policies is to ask for the
+    /// notifications upon which it opens and closes itself, with
+    /// [`Register::opener`]. They may come before this function returns.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// Any: what was done in the same step is undone, and the step fails.
+    ///
+    /// C counterpart: `DMF_Module_NotificationRegister`.
+    fn register(&self, cx: &mut Register<'_>) -> Result {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Called when such a module is to do without further notifications. Undoes
+    /// `register`, and is called only if that succeeded. When it returns, the
+    /// framework closes the instance if it is open; opening it is refused.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// C counterpart: `DMF_Module_NotificationUnregister`.
+    fn unregister(&self, cx: &mut Unregister<'_>) {
+        let _ = cx;
+    }
+
+    /// Called before `prepare_hardware`, whatever the open policy: the instance
+    /// picks its own among the device's hardware resources.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// Any: the device does not start.
+    ///
+    /// C counterpart: `DMF_Module_ResourcesAssign`.
+    fn assign_resources(&self, cx: &mut crate::device::AssignResources<'_>) -> Result {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Whether the type is known to have no hooks. Not for use by hand:
+    /// implement [`DynamicInstance`].
+    #[doc(hidden)]
+    const DYNAMIC: bool = false;
+
     hooks!();
 
     crate::wdf::dispatch::io_hooks!();
@@ -155,18 +218,78 @@ pub trait Instance: Sized + Send + Sync + 'static {
 
 /// When the framework opens and closes an instance.
 ///
-/// A child must not be opened later than its parent: [`Modules::module`] refuses it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// | policy | opened | closed |
+/// |---|---|---|
+/// | `Create` | when the device was created | when it is deleted |
+/// | `PrepareHardware` | after PrepareHardware | before ReleaseHardware |
+/// | `D0EntrySystemPowerUp` | after a D0Entry that finds it closed | before a D0Exit to D3Final or for hibernation, or ReleaseHardware |
+/// | `D0Entry` | after each D0Entry | before each D0Exit |
+///
+/// With the `Notify` policies the framework calls [`Instance::register`] and
+/// [`Instance::unregister`] at these moments, and the module opens and closes
+/// itself in between. After `unregister` it is closed, if it still is open.
+///
+/// A child must not be opened later than its parent, since a parent may use its
+/// children while it is open: [`Modules::module`] refuses it. For the `Notify`
+/// policies the moment of registering counts: a parent must be prepared for a
+/// child of that kind to be closed.
+///
+/// C counterpart: `DmfModuleOpenOption`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenPolicy {
     /// Opened when the device was created, closed when it is deleted.
     Create,
     /// Opened after PrepareHardware, closed before ReleaseHardware.
     PrepareHardware,
+    /// Opened after the D0Entry in which the system comes up; stays open while
+    /// the system sleeps or the device idles.
+    D0EntrySystemPowerUp,
     /// Opened after each D0Entry, closed before each D0Exit.
     D0Entry,
+    /// Opens itself, after PrepareHardware and before ReleaseHardware.
+    NotifyPrepareHardware,
+    /// Opens itself, after each D0Entry and before each D0Exit.
+    NotifyD0Entry,
+    /// Opens itself, from the device's creation to its deletion.
+    NotifyCreate,
+}
+
+impl OpenPolicy {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Create,
+        Self::PrepareHardware,
+        Self::D0EntrySystemPowerUp,
+        Self::D0Entry,
+        Self::NotifyPrepareHardware,
+        Self::NotifyD0Entry,
+        Self::NotifyCreate,
+    ];
+
+    /// The module opens itself.
+    pub(crate) const fn is_notified(self) -> bool {
+        matches!(
+            self,
+            Self::NotifyPrepareHardware | Self::NotifyD0Entry | Self::NotifyCreate
+        )
+    }
+
+    /// When it opens or registers, in the order of a device's start.
+    pub(crate) const fn moment(self) -> u8 {
+        match self {
+            Self::Create | Self::NotifyCreate => 0,
+            Self::PrepareHardware | Self::NotifyPrepareHardware => 1,
+            Self::D0EntrySystemPowerUp => 2,
+            Self::D0Entry | Self::NotifyD0Entry => 3,
+        }
+    }
 }
 
 /// Makes an instance for an owner of type `O`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the config of a module that `{O}` can own",
+    note = "give `add.module` what the module's `config()` returns, and functions of `{O}` as callbacks"
+)]
 pub trait ModuleConfig<O> {
     /// The module that this configures.
     type Module: Module;
@@ -254,33 +377,18 @@ impl<'a, O: Send + Sync + 'static> Modules<'a, O> {
     ///
     /// C counterpart: `DMF_DmfModuleAdd`.
     pub fn module<C: ModuleConfig<O>>(&mut self, config: C) -> Result<Handle<C::Module>> {
-        type InstanceOf<C, O> = <<C as ModuleConfig<O>>::Module as Module>::Instance;
-
         // SAFETY: `new`'s contract.
         let parent = unsafe { self.node.as_ref() };
-        if !node::may_adopt(parent, InstanceOf::<C, O>::OPEN) {
+        let (open, is_dynamic) = (InstanceOf::<C, O>::OPEN, InstanceOf::<C, O>::DYNAMIC);
+        if !node::may_adopt(parent, open, is_dynamic) {
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        let child = node::allocate_instance::<InstanceOf<C, O>>()?;
-        let mut cx = Create {
-            parent: self.node,
-            // SAFETY: the node is below the device and outlives `cx`.
-            add: unsafe { Modules::new(child.node(), self.device) },
-            owner: PhantomData,
-        };
-        match config.create(&mut cx) {
-            // SAFETY: the node is new and of this type.
-            Ok(instance) => unsafe { node::construct(child.node(), instance) },
-            Err(status) => {
-                // SAFETY: the node has no value, and this is device-add.
-                unsafe { node::abandon(child.node()) };
-                return Err(status);
-            }
-        }
-        let link = Link(child.clone(), PhantomData);
+        // SAFETY: `new`'s contract.
+        let child = unsafe { make(self.node, self.device, config, false) }?;
+        let handle = Handle::over(child.clone());
         // SAFETY: both are valid, and the child is new.
         unsafe { node::adopt(self.node, child) };
-        Ok(Handle(C::Module::over(link)))
+        Ok(handle)
     }
 
     /// A link to the owner itself, for threads and other callbacks that start
@@ -318,6 +426,40 @@ impl<'a, O: Send + Sync + 'static> Modules<'a, O> {
         // SAFETY: the node is a `Node<O>` of this device, and this is device-add.
         unsafe { WorkItem::new::<O>(self.node, self.device, function) }
     }
+}
+
+type InstanceOf<C, O> = <<C as ModuleConfig<O>>::Module as Module>::Instance;
+
+/// Makes an instance and its node below `parent`, in no list yet.
+///
+/// # Safety
+/// `parent` is the header of a `Node<O>` of `device` that outlives the child;
+/// `PASSIVE_LEVEL`.
+unsafe fn make<O: Send + Sync + 'static, C: ModuleConfig<O>>(
+    parent: NonNull<Header>,
+    device: sys::WDFDEVICE,
+    config: C,
+    at_run_time: bool,
+) -> Result<Reference> {
+    let child = node::allocate_instance::<InstanceOf<C, O>>(device)?;
+    // SAFETY: the caller's promise.
+    unsafe { node::introduce(parent, child.node(), at_run_time) };
+    let mut cx = Create {
+        parent,
+        // SAFETY: the node is below the device and outlives `cx`.
+        add: unsafe { Modules::new(child.node(), device) },
+        owner: PhantomData,
+    };
+    match config.create(&mut cx) {
+        // SAFETY: the node is new and of this type.
+        Ok(instance) => unsafe { node::construct(child.node(), instance) },
+        Err(status) => {
+            // SAFETY: the node has no value, and nobody else has it.
+            unsafe { node::abandon(child.node()) };
+            return Err(status);
+        }
+    }
+    Ok(child)
 }
 
 impl<O> fmt::Debug for Modules<'_, O> {
@@ -374,13 +516,39 @@ impl<O, I> fmt::Debug for Create<'_, O, I> {
 /// `STATUS_INVALID_DEVICE_STATE`.
 ///
 /// C counterpart: `DMFMODULE`.
-#[derive(Clone, Debug)]
-pub struct Handle<M: Module>(M);
+#[derive(Clone)]
+pub struct Handle<M: Module> {
+    module: M,
+    node: Reference,
+}
+
+impl<M: Module> Handle<M> {
+    /// The handle over a node of `M::Instance`.
+    fn over(node: Reference) -> Self {
+        Self {
+            module: M::over(Link(node.clone(), PhantomData)),
+            node,
+        }
+    }
+
+    /// The instance's name: that which [`ModuleConfigExt::named`] gave it, or
+    /// its type's.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.node.header().name.get()
+    }
+}
+
+impl<M: Module> fmt::Debug for Handle<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.name()).finish()
+    }
+}
 
 impl<M: Module> Deref for Handle<M> {
     type Target = M;
     fn deref(&self) -> &M {
-        &self.0
+        &self.module
     }
 }
 

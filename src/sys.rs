@@ -386,6 +386,9 @@ pub(crate) mod kmdf {
         /// Sets the device's characteristics.
         fn WdfDeviceInitSetCharacteristics(device_init: PWDFDEVICE_INIT, device_characteristics: ULONG, or_in_values: BOOLEAN)
             = WdfDeviceInitSetCharacteristicsTableIndex, PFN_WDFDEVICEINITSETCHARACTERISTICS;
+        /// What the system is about to do.
+        fn WdfDeviceGetSystemPowerAction(device: WDFDEVICE) -> POWER_ACTION::Type
+            = WdfDeviceGetSystemPowerActionTableIndex, PFN_WDFDEVICEGETSYSTEMPOWERACTION;
         /// Registers the wake callbacks of a device.
         fn WdfDeviceInitSetPowerPolicyEventCallbacks(device_init: PWDFDEVICE_INIT, power_policy_event_callbacks: PWDF_POWER_POLICY_EVENT_CALLBACKS)
             = WdfDeviceInitSetPowerPolicyEventCallbacksTableIndex, PFN_WDFDEVICEINITSETPOWERPOLICYEVENTCALLBACKS;

@@ -22,6 +22,14 @@
 //!
 //! Steps 2 to 5 happen in KMDF's device-add, PnP and cleanup callbacks, which
 //! KMDF calls one at a time for a device. So what only they touch is in `Cell`s.
+//! Two kinds of module move at other times as well:
+//!
+//! - One that *opens itself* (the `Notify` policies) opens and closes under its
+//!   node's `transition`, which the PnP callbacks take, too.
+//! - A *dynamic* one is not in the list of children but in `dynamic`, which has
+//!   a lock; whoever takes it out of there takes it down. Its owner's `alive`
+//!   gate, which its creator and its dropper pass, keeps the owner from being
+//!   destroyed meanwhile.
 
 use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomData;
@@ -29,14 +37,19 @@ use core::mem::MaybeUninit;
 use core::ops::Deref;
 use core::pin::Pin;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering, fence};
 
+use super::order::{Failure, Order, Step};
 use super::{Instance, OpenPolicy};
 use crate::device::{Device, PowerState};
 use crate::hooks::Hook;
+use crate::irql::{Irql, Passive};
 use crate::pool::Box;
-use crate::status::Result;
+use crate::status::{NtStatus, Result};
 use crate::sync::rundown::Rundown;
+use crate::sync::{Event, EventKind, SpinLock};
+use crate::sys;
+use crate::time::Timeout;
 use crate::wdf::dispatch::{IoEvent, call_io};
 use crate::wdf::object::ObjectLink;
 
@@ -52,28 +65,62 @@ pub(crate) struct Header {
     alive: Rundown,
     /// Open between open and close: methods enter here.
     open: Rundown,
-    /// What was done on the way up and not yet undone.
-    done: Cell<Done>,
+    /// What was done on the way up and not yet undone. See [`done`]. Atomic,
+    /// because KMDF arms for wake-up on a thread of its own.
+    done: AtomicU16,
+    pub(crate) device: Cell<sys::WDFDEVICE>,
+    pub(crate) name: Cell<&'static str>,
+    parent: Cell<Option<NonNull<Header>>>,
     first: Cell<Option<NonNull<Header>>>,
     last: Cell<Option<NonNull<Header>>>,
     next: Cell<Option<NonNull<Header>>>,
     previous: Cell<Option<NonNull<Header>>>,
+    /// Below a module that was made at run time: gets no PnP callbacks.
+    is_dynamic: Cell<bool>,
+    /// Modules that were made at run time, newest first, linked by `next`.
+    dynamic: SpinLock<List>,
+    pub(crate) post_open: Cell<Option<ClientCallback>>,
+    pub(crate) pre_close: Cell<Option<ClientCallback>>,
+    /// Only of modules that open themselves.
+    transition: Option<Transition>,
     /// Timers and work items that the framework stops and deletes, newest first.
     pub(crate) objects: Cell<Option<NonNull<ObjectLink>>>,
 }
 
-/// Steps on the way up that were done and not yet undone.
-#[derive(Clone, Copy, Default)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "facts that are independent of each other"
-)]
-struct Done {
-    opened: bool,
-    prepared: bool,
-    powered: bool,
-    io_running: bool,
-    io_initialized: bool,
+/// Steps on the way up that were done and not yet undone: bits of [`Header::done`].
+mod done {
+    pub(super) const OPENED: u16 = 1;
+    pub(super) const PREPARED: u16 = 1 << 1;
+    pub(super) const POWERED: u16 = 1 << 2;
+    pub(super) const INTERRUPTS_ENABLED: u16 = 1 << 3;
+    pub(super) const IO_RUNNING: u16 = 1 << 4;
+    pub(super) const IO_INITIALIZED: u16 = 1 << 5;
+    pub(super) const REGISTERED: u16 = 1 << 6;
+    pub(super) const ARMED_S0: u16 = 1 << 7;
+    pub(super) const ARMED_SX: u16 = 1 << 8;
+}
+
+/// The head of a list of nodes.
+struct List(Option<NonNull<Header>>);
+
+// SAFETY: a pointer; what is done with it is under the list's lock.
+unsafe impl Send for List {}
+
+/// A function of the owner that wants to know when the module opens or closes.
+#[derive(Clone, Copy)]
+pub(crate) struct ClientCallback {
+    pub(crate) function: *const (),
+    /// Safety: the first is the header of the owner, alive and of the
+    /// function's type, and the last that of the module; `PASSIVE_LEVEL`.
+    pub(crate) call: unsafe fn(NonNull<Header>, *const (), NonNull<Header>),
+}
+
+/// One at a time opens or closes a module that opens itself.
+struct Transition {
+    /// Signaled while nobody does.
+    free: Event,
+    /// The thread that does, or 0.
+    holder: AtomicUsize,
 }
 
 #[repr(C)]
@@ -102,41 +149,6 @@ pub(crate) struct Table {
     ///
     /// Safety: the node has no value, and nobody uses it.
     free: unsafe fn(NonNull<Header>),
-}
-
-/// A step on the way up.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Up {
-    Create,
-    PrepareHardware,
-    D0Entry(PowerState),
-    SelfManagedIoInit,
-    SelfManagedIoRestart,
-}
-
-/// A step on the way down.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Down {
-    SelfManagedIoSuspend,
-    D0Exit(PowerState),
-    ReleaseHardware,
-    SelfManagedIoFlush,
-    SelfManagedIoCleanup,
-    SurpriseRemoval,
-    /// Closes whatever is still open.
-    Close,
-}
-
-impl Up {
-    /// What undoes the step.
-    const fn undo(self) -> Down {
-        match self {
-            Self::Create => Down::Close,
-            Self::PrepareHardware => Down::ReleaseHardware,
-            Self::D0Entry(_) => Down::D0Exit(PowerState::D3Final),
-            Self::SelfManagedIoInit | Self::SelfManagedIoRestart => Down::SelfManagedIoSuspend,
-        }
-    }
 }
 
 /// The value of a node.
@@ -185,13 +197,31 @@ unsafe fn call_instance<I: Instance>(node: NonNull<Header>, hook: Hook) -> Resul
             this.close(&mut unsafe { super::Close::new() });
             Ok(())
         },
+        // SAFETY: the table's contract, also that the node is valid.
+        Hook::Register => this.register(&mut unsafe { super::Register::new(node) }),
+        Hook::Unregister => {
+            // SAFETY: the table's contract says PASSIVE_LEVEL.
+            this.unregister(&mut unsafe { super::Unregister::new() });
+            Ok(())
+        },
+        Hook::AssignResources(resources) => {
+            // SAFETY: the table's contract says PASSIVE_LEVEL.
+            this.assign_resources(&mut unsafe { crate::device::AssignResources::new(resources) })
+        },
     )
 }
 
 unsafe fn call_device<D: Device>(node: NonNull<Header>, hook: Hook) -> Result {
     // SAFETY: the table's contract.
     let this = unsafe { value::<D>(node) };
-    call_hook!(this, hook; Hook::Open | Hook::Closing | Hook::Close => Ok(()))
+    call_hook!(this, hook;
+        Hook::Open
+        | Hook::Closing
+        | Hook::Close
+        | Hook::Register
+        | Hook::Unregister
+        | Hook::AssignResources(_) => Ok(()),
+    )
 }
 
 unsafe fn io_instance<I: Instance>(node: NonNull<Header>, event: &mut IoEvent<'_>) {
@@ -229,18 +259,30 @@ impl<D: Device> DeviceTable<D> {
 }
 
 /// Allocates a node without a value, with one reference.
-fn allocate<T>(table: &'static Table) -> Result<Reference> {
+fn allocate<T>(table: &'static Table, device: sys::WDFDEVICE) -> Result<Reference> {
+    let transition = match table.policy {
+        Some(policy) if policy.is_notified() => Some(Transition::new()?),
+        _ => None,
+    };
     let node = Box::new(Node::<T> {
         header: Header {
             table,
             references: AtomicUsize::new(1),
             alive: Rundown::new(),
             open: Rundown::new(),
-            done: Cell::default(),
+            done: AtomicU16::new(0),
+            device: Cell::new(device),
+            name: Cell::new(core::any::type_name::<T>()),
+            parent: Cell::new(None),
             first: Cell::new(None),
             last: Cell::new(None),
             next: Cell::new(None),
             previous: Cell::new(None),
+            is_dynamic: Cell::new(false),
+            dynamic: SpinLock::new(List(None)),
+            post_open: Cell::new(None),
+            pre_close: Cell::new(None),
+            transition,
             objects: Cell::new(None),
         },
         value: UnsafeCell::new(MaybeUninit::uninit()),
@@ -249,12 +291,13 @@ fn allocate<T>(table: &'static Table) -> Result<Reference> {
     Ok(Reference(Box::into_raw(node).cast()))
 }
 
-pub(crate) fn allocate_instance<I: Instance>() -> Result<Reference> {
-    allocate::<I>(InstanceTable::<I>::TABLE)
+pub(crate) fn allocate_instance<I: Instance>(device: sys::WDFDEVICE) -> Result<Reference> {
+    allocate::<I>(InstanceTable::<I>::TABLE, device)
 }
 
+/// The node of a device that is about to be created.
 pub(crate) fn allocate_device<D: Device>() -> Result<Reference> {
-    allocate::<D>(DeviceTable::<D>::TABLE)
+    allocate::<D>(DeviceTable::<D>::TABLE, core::ptr::null_mut())
 }
 
 /// One owner of a node's memory.
@@ -299,7 +342,7 @@ impl Reference {
         Self(node)
     }
 
-    fn header(&self) -> &Header {
+    pub(crate) fn header(&self) -> &Header {
         // SAFETY: the invariant.
         unsafe { self.0.as_ref() }
     }
@@ -418,16 +461,32 @@ pub(crate) unsafe fn construct<T>(node: NonNull<Header>, content: T) {
 }
 
 /// Whether a child with this policy may be added below `parent`: it must not
-/// open later than its parent.
-pub(crate) fn may_adopt(parent: &Header, child: OpenPolicy) -> bool {
-    parent.table.policy.is_none_or(|policy| child <= policy)
+/// open later than its parent, and below a dynamic module it must have no hooks.
+pub(crate) fn may_adopt(parent: &Header, child: OpenPolicy, child_is_dynamic: bool) -> bool {
+    (child_is_dynamic || !parent.is_dynamic.get())
+        && parent
+            .table
+            .policy
+            .is_none_or(|policy| child.moment() <= policy.moment())
+}
+
+/// Tells `child` whose it is, before it is made.
+///
+/// # Safety
+/// Both are valid, and the parent outlives the child.
+pub(crate) unsafe fn introduce(parent: NonNull<Header>, child: NonNull<Header>, at_run_time: bool) {
+    // SAFETY: the caller's promise.
+    let header = unsafe { child.as_ref() };
+    header.parent.set(Some(parent));
+    // SAFETY: the caller's promise.
+    let inherited = unsafe { parent.as_ref() }.is_dynamic.get();
+    header.is_dynamic.set(at_run_time || inherited);
 }
 
 /// Makes `child` the last child of `parent`, which takes over its count.
 ///
 /// # Safety
-/// Both are valid, `child` has no parent, and the caller is the device's
-/// device-add callback.
+/// Both are valid, `child` has no siblings, and the caller is making `parent`.
 pub(crate) unsafe fn adopt(parent: NonNull<Header>, child: Reference) {
     let child = child.into_raw();
     // SAFETY: the caller's promise.
@@ -443,139 +502,204 @@ pub(crate) unsafe fn adopt(parent: NonNull<Header>, child: Reference) {
     parent.last.set(Some(child));
 }
 
-/// Takes a step up, children first. If it fails anywhere, everything that it
-/// did is undone in reverse order.
+/// Takes a step through the tree, in the order that its row says. If it fails
+/// anywhere, everything that it did is undone in reverse order.
 ///
 /// # Safety
-/// `root` is the device's node and has a value; the caller is one of KMDF's
-/// callbacks for the device, at `PASSIVE_LEVEL`.
-pub(crate) unsafe fn up(root: NonNull<Header>, step: Up) -> Result {
-    // SAFETY: the caller's promise.
-    let result = unsafe { climb(root, step) };
-    if result.is_err() {
-        // SAFETY: the caller's promise.
-        unsafe { down(root, step.undo()) };
+/// `root` has a value; the caller is one of KMDF's callbacks for the device, at
+/// `PASSIVE_LEVEL`, or makes or takes down a dynamic module, and `root` is that.
+pub(crate) unsafe fn dispatch(root: NonNull<Header>, step: Step) -> Result {
+    let row = step.row();
+    let mut failed = None;
+    // SAFETY: the caller's promise, which holds for the nodes below as well.
+    let result = unsafe {
+        walk(root, row.order, &mut |node| {
+            // SAFETY: as above.
+            visit(node, step).inspect_err(|_| failed = Some(node))
+        })
+    };
+    if result.is_ok() || row.failure != Failure::Undone {
+        return result;
     }
+    let Some(undo) = step.undo() else {
+        return result;
+    };
+    // Backwards, those that come after the one that failed were not reached.
+    let mut reached = false;
+    // SAFETY: as above. What undoes something cannot fail, or nobody cares.
+    let _ = unsafe {
+        walk(root, row.order.reversed(), &mut |node| {
+            let is_failed = failed == Some(node);
+            // The one that failed has refused, and has nothing else to undo.
+            let refused = is_failed && matches!(step, Step::UsageNotification(..));
+            reached |= is_failed;
+            if reached && !refused {
+                // SAFETY: as above.
+                let _ = visit(node, undo);
+            }
+            Ok(())
+        })
+    };
     result
 }
 
-unsafe fn climb(node: NonNull<Header>, step: Up) -> Result {
-    // SAFETY: the contract of `up`, which holds for the nodes below as well.
-    let header = unsafe { node.as_ref() };
-    let mut child = header.first.get();
-    while let Some(at) = child {
-        // SAFETY: as above.
-        unsafe { climb(at, step) }?;
-        // SAFETY: as above.
-        child = unsafe { at.as_ref() }.next.get();
-    }
-    // SAFETY: as above.
-    unsafe { raise(node, step) }
-}
-
-unsafe fn raise(node: NonNull<Header>, step: Up) -> Result {
-    // SAFETY: the contract of `up`.
-    let call = |hook| unsafe { call(node, hook) };
-    // SAFETY: the contract of `up`.
-    let open = |policy| unsafe { open(node, policy) };
-    match step {
-        Up::Create => open(OpenPolicy::Create),
-        Up::PrepareHardware => {
-            call(Hook::PrepareHardware)?;
-            // SAFETY: the contract of `up`.
-            unsafe { update(node, |done| done.prepared = true) };
-            open(OpenPolicy::PrepareHardware)
-        }
-        Up::D0Entry(previous) => {
-            call(Hook::D0Entry(previous))?;
-            // SAFETY: the contract of `up`.
-            unsafe { update(node, |done| done.powered = true) };
-            open(OpenPolicy::D0Entry)
-        }
-        Up::SelfManagedIoInit => {
-            call(Hook::SelfManagedIoInit)?;
-            // SAFETY: the contract of `up`.
-            unsafe {
-                update(node, |done| {
-                    done.io_running = true;
-                    done.io_initialized = true;
-                });
-            }
-            Ok(())
-        }
-        Up::SelfManagedIoRestart => {
-            call(Hook::SelfManagedIoRestart)?;
-            // SAFETY: the contract of `up`.
-            unsafe { update(node, |done| done.io_running = true) };
-            Ok(())
-        }
-    }
-}
-
-/// Takes a step down, parents first and children last to first.
+/// Goes through a tree until a visit fails.
 ///
 /// # Safety
-/// As [`up`].
-pub(crate) unsafe fn down(node: NonNull<Header>, step: Down) {
-    // SAFETY: the caller's promise, which holds for the nodes below as well.
-    unsafe { lower(node, step) };
-    // SAFETY: as above.
-    let mut child = unsafe { node.as_ref() }.last.get();
+/// `node` is valid, and nobody adds or removes children meanwhile.
+unsafe fn walk(
+    node: NonNull<Header>,
+    order: Order,
+    visit: &mut dyn FnMut(NonNull<Header>) -> Result,
+) -> Result {
+    // SAFETY: the caller's promise.
+    let header = unsafe { node.as_ref() };
+    if order == Order::OwnerFirst {
+        visit(node)?;
+    }
+    let mut child = match order {
+        Order::ChildrenFirst => header.first.get(),
+        Order::OwnerFirst => header.last.get(),
+    };
     while let Some(at) = child {
+        // SAFETY: a child is valid as long as its parent has it.
+        unsafe { walk(at, order, visit) }?;
         // SAFETY: as above.
-        unsafe { down(at, step) };
-        // SAFETY: as above.
-        child = unsafe { at.as_ref() }.previous.get();
+        let at = unsafe { at.as_ref() };
+        child = match order {
+            Order::ChildrenFirst => at.next.get(),
+            Order::OwnerFirst => at.previous.get(),
+        };
+    }
+    if order == Order::ChildrenFirst {
+        visit(node)?;
+    }
+    Ok(())
+}
+
+/// Takes a step at one node.
+///
+/// # Safety
+/// As [`dispatch`].
+unsafe fn visit(node: NonNull<Header>, step: Step) -> Result {
+    // SAFETY: the caller's promise.
+    let header = unsafe { node.as_ref() };
+    // SAFETY: the caller's promise.
+    let call = |hook| unsafe { call(node, hook) };
+    // The way up: what succeeded is remembered.
+    let up = |hook, bit| call(hook).map(|()| header.set(bit));
+    // The way down: only what was done is undone, once, and that cannot fail.
+    let down = |hook, bit| {
+        if header.clear(bit) {
+            let _ = call(hook);
+        }
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    let come = |policies: &[OpenPolicy]| unsafe { come(node, policies) };
+    // SAFETY: the caller's promise.
+    let go = |policies: &[OpenPolicy]| unsafe { go(node, policies) };
+    match step {
+        Step::Create => come(&[OpenPolicy::Create, OpenPolicy::NotifyCreate]),
+        Step::PrepareHardware(resources) => {
+            call(Hook::AssignResources(resources))?;
+            up(Hook::PrepareHardware(resources), done::PREPARED)?;
+            come(&[
+                OpenPolicy::PrepareHardware,
+                OpenPolicy::NotifyPrepareHardware,
+            ])
+        }
+        Step::D0Entry(previous) => {
+            up(Hook::D0Entry(previous), done::POWERED)?;
+            come(&[
+                OpenPolicy::D0Entry,
+                OpenPolicy::D0EntrySystemPowerUp,
+                OpenPolicy::NotifyD0Entry,
+            ])
+        }
+        Step::D0EntryPostInterruptsEnabled(previous) => up(
+            Hook::D0EntryPostInterruptsEnabled(previous),
+            done::INTERRUPTS_ENABLED,
+        ),
+        Step::SelfManagedIoInit => up(
+            Hook::SelfManagedIoInit,
+            done::IO_RUNNING | done::IO_INITIALIZED,
+        ),
+        Step::SelfManagedIoRestart => up(Hook::SelfManagedIoRestart, done::IO_RUNNING),
+        Step::SelfManagedIoSuspend => down(Hook::SelfManagedIoSuspend, done::IO_RUNNING),
+        Step::D0ExitPreInterruptsDisabled(target) => down(
+            Hook::D0ExitPreInterruptsDisabled(target),
+            done::INTERRUPTS_ENABLED,
+        ),
+        Step::D0Exit(target) => {
+            if header.table.policy == Some(OpenPolicy::D0EntrySystemPowerUp)
+                && loses_power(header, target)
+            {
+                go(&[OpenPolicy::D0EntrySystemPowerUp]);
+            }
+            go(&[OpenPolicy::D0Entry, OpenPolicy::NotifyD0Entry]);
+            down(Hook::D0Exit(target), done::POWERED)
+        }
+        Step::ReleaseHardware(resources) => {
+            go(&[
+                OpenPolicy::PrepareHardware,
+                OpenPolicy::NotifyPrepareHardware,
+                OpenPolicy::D0EntrySystemPowerUp,
+            ]);
+            down(Hook::ReleaseHardware(resources), done::PREPARED)
+        }
+        Step::SelfManagedIoFlush => {
+            if header.has(done::IO_INITIALIZED) {
+                let _ = call(Hook::SelfManagedIoFlush);
+            }
+            Ok(())
+        }
+        Step::SelfManagedIoCleanup => down(Hook::SelfManagedIoCleanup, done::IO_INITIALIZED),
+        Step::Close => {
+            // SAFETY: the caller's promise.
+            unsafe { take_down_dynamic(node) };
+            go(&OpenPolicy::ALL);
+            Ok(())
+        }
+        Step::SurpriseRemoval => call(Hook::SurpriseRemoval),
+        Step::QueryRemove => call(Hook::QueryRemove),
+        Step::QueryStop => call(Hook::QueryStop),
+        Step::RelationsQuery(relation) => call(Hook::RelationsQuery(relation)),
+        Step::UsageNotification(file, path) => call(Hook::UsageNotification(file, path)),
+        Step::ArmWakeFromS0 => up(Hook::ArmWakeFromS0, done::ARMED_S0),
+        Step::DisarmWakeFromS0 => down(Hook::DisarmWakeFromS0, done::ARMED_S0),
+        Step::WakeFromS0Triggered => call(Hook::WakeFromS0Triggered),
+        Step::ArmWakeFromSx(reason) => up(Hook::ArmWakeFromSx(reason), done::ARMED_SX),
+        Step::DisarmWakeFromSx => down(Hook::DisarmWakeFromSx, done::ARMED_SX),
+        Step::WakeFromSxTriggered => call(Hook::WakeFromSxTriggered),
     }
 }
 
-unsafe fn lower(node: NonNull<Header>, step: Down) {
-    // SAFETY: the contract of `down`.
-    let done = unsafe { node.as_ref() }.done.get();
-    let call = |hook| {
-        // SAFETY: the contract of `down`. What undoes something cannot fail.
-        let _ = unsafe { call(node, hook) };
-    };
-    // SAFETY: the contract of `down`.
-    let close = |policy| unsafe { close(node, policy) };
-    match step {
-        Down::Close => close(None),
-        Down::SurpriseRemoval => call(Hook::SurpriseRemoval),
-        Down::SelfManagedIoSuspend => {
-            if done.io_running {
-                call(Hook::SelfManagedIoSuspend);
-                // SAFETY: the contract of `down`.
-                unsafe { update(node, |done| done.io_running = false) };
-            }
+/// Whether going to `target` means that the system is off afterwards.
+fn loses_power(header: &Header, target: PowerState) -> bool {
+    match target {
+        PowerState::D3Final => true,
+        PowerState::D3 => {
+            // SAFETY: a PnP callback of the device: it is valid.
+            let action = unsafe { sys::kmdf::WdfDeviceGetSystemPowerAction(header.device.get()) };
+            action == sys::POWER_ACTION::PowerActionHibernate
         }
-        Down::D0Exit(target) => {
-            close(Some(OpenPolicy::D0Entry));
-            if done.powered {
-                call(Hook::D0Exit(target));
-                // SAFETY: the contract of `down`.
-                unsafe { update(node, |done| done.powered = false) };
-            }
-        }
-        Down::ReleaseHardware => {
-            close(Some(OpenPolicy::PrepareHardware));
-            if done.prepared {
-                call(Hook::ReleaseHardware);
-                // SAFETY: the contract of `down`.
-                unsafe { update(node, |done| done.prepared = false) };
-            }
-        }
-        Down::SelfManagedIoFlush => {
-            if done.io_initialized {
-                call(Hook::SelfManagedIoFlush);
-            }
-        }
-        Down::SelfManagedIoCleanup => {
-            if done.io_initialized {
-                call(Hook::SelfManagedIoCleanup);
-                // SAFETY: the contract of `down`.
-                unsafe { update(node, |done| done.io_initialized = false) };
-            }
-        }
+        _ => false,
+    }
+}
+
+impl Header {
+    fn has(&self, bits: u16) -> bool {
+        self.done.load(Ordering::Acquire) & bits != 0
+    }
+
+    fn set(&self, bits: u16) {
+        self.done.fetch_or(bits, Ordering::AcqRel);
+    }
+
+    /// Takes the bits away; tells whether one of them was there.
+    fn clear(&self, bits: u16) -> bool {
+        self.done.fetch_and(!bits, Ordering::AcqRel) & bits != 0
     }
 }
 
@@ -632,8 +756,7 @@ unsafe fn tell_node(node: NonNull<Header>, event: &mut IoEvent<'_>, is_root: boo
 }
 
 /// # Safety
-/// The node has a value, and the caller is one of KMDF's callbacks for the
-/// device, at `PASSIVE_LEVEL`.
+/// The node has a value, and the level is `PASSIVE_LEVEL`.
 unsafe fn call(node: NonNull<Header>, hook: Hook) -> Result {
     // SAFETY: the caller's promise.
     let call = unsafe { node.as_ref() }.table.call;
@@ -641,24 +764,166 @@ unsafe fn call(node: NonNull<Header>, hook: Hook) -> Result {
     unsafe { call(node, hook) }
 }
 
-/// # Safety
-/// As [`call`].
-unsafe fn update(node: NonNull<Header>, change: impl FnOnce(&mut Done)) {
-    // SAFETY: the caller's promise.
-    let cell = &unsafe { node.as_ref() }.done;
-    let mut done = cell.get();
-    change(&mut done);
-    cell.set(done);
-}
-
-/// Opens the node if this is its policy.
+/// Opens the node, or lets it register for its notifications, if its policy is
+/// among these and it has not been done.
 ///
 /// # Safety
-/// As [`call`].
-unsafe fn open(node: NonNull<Header>, policy: OpenPolicy) -> Result {
+/// As [`dispatch`].
+unsafe fn come(node: NonNull<Header>, policies: &[OpenPolicy]) -> Result {
     // SAFETY: the caller's promise.
     let header = unsafe { node.as_ref() };
-    if header.table.policy != Some(policy) || header.done.get().opened {
+    if !header
+        .table
+        .policy
+        .is_some_and(|own| policies.contains(&own))
+    {
+        return Ok(());
+    }
+    if header.transition.is_none() {
+        // SAFETY: the caller's promise.
+        return unsafe { open(node) };
+    }
+    if header.has(done::REGISTERED) {
+        return Ok(());
+    }
+    // Before the hook, because notifications may come while it registers.
+    header.set(done::REGISTERED);
+    // SAFETY: the caller's promise.
+    let registered = unsafe { call(node, Hook::Register) };
+    if registered.is_err() {
+        // SAFETY: the caller's promise.
+        unsafe { leave_notifications(node) };
+    }
+    registered
+}
+
+/// Closes the node, if it is open, or ends its notifications, if its policy is
+/// among these.
+///
+/// # Safety
+/// As [`dispatch`].
+unsafe fn go(node: NonNull<Header>, policies: &[OpenPolicy]) {
+    // SAFETY: the caller's promise.
+    let header = unsafe { node.as_ref() };
+    if !header
+        .table
+        .policy
+        .is_some_and(|own| policies.contains(&own))
+    {
+        return;
+    }
+    if header.transition.is_none() {
+        // SAFETY: the caller's promise.
+        unsafe { close(node) };
+    } else if header.has(done::REGISTERED) {
+        // SAFETY: the caller's promise. It cannot fail.
+        let _ = unsafe { call(node, Hook::Unregister) };
+        // SAFETY: the caller's promise.
+        unsafe { leave_notifications(node) };
+    }
+}
+
+/// Lets the node not open itself any more, and closes it if it did.
+///
+/// # Safety
+/// As [`dispatch`].
+unsafe fn leave_notifications(node: NonNull<Header>) {
+    // SAFETY: the caller's promise.
+    let header = unsafe { node.as_ref() };
+    // SAFETY: the caller's promise. PnP callbacks do not come from inside of a
+    // transition, so it is not refused.
+    let _turn = unsafe { Transition::enter(header) };
+    header.clear(done::REGISTERED);
+    // SAFETY: the caller's promise, and the turn is this thread's.
+    unsafe { close(node) };
+}
+
+/// Opens a module that opens itself. One that is open stays so.
+///
+/// # Safety
+/// The node's memory is valid, and the level is `PASSIVE_LEVEL`.
+pub(crate) unsafe fn open_self(node: NonNull<Header>) -> Result {
+    // SAFETY: the caller's promise.
+    let header = unsafe { node.as_ref() };
+    // SAFETY: the caller's promise.
+    let _alive = unsafe { enter_alive_erased(node) }?;
+    // SAFETY: the caller's promise.
+    let _turn = unsafe { Transition::enter(header) }?;
+    if !header.has(done::REGISTERED) {
+        return Err(NtStatus::INVALID_DEVICE_STATE);
+    }
+    // SAFETY: the node is alive, and the turn is this thread's.
+    unsafe { open(node) }
+}
+
+/// Closes a module that opens itself. One that is closed stays so.
+///
+/// # Safety
+/// As [`open_self`].
+pub(crate) unsafe fn close_self(node: NonNull<Header>) -> Result {
+    // SAFETY: the caller's promise.
+    let header = unsafe { node.as_ref() };
+    // SAFETY: the caller's promise.
+    let _alive = unsafe { enter_alive_erased(node) }?;
+    // SAFETY: the caller's promise.
+    let _turn = unsafe { Transition::enter(header) }?;
+    // SAFETY: the node is alive, and the turn is this thread's.
+    unsafe { close(node) };
+    Ok(())
+}
+
+impl Transition {
+    fn new() -> Result<Self> {
+        let free = Event::new(EventKind::Synchronization)?;
+        free.set();
+        Ok(Self {
+            free,
+            holder: AtomicUsize::new(0),
+        })
+    }
+
+    /// Waits for the turn to open or close the node.
+    ///
+    /// # Safety
+    /// The level is `PASSIVE_LEVEL`.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if this thread has it already: the module's
+    /// `open` or `close`, or a client's callback, tries to open or close it.
+    unsafe fn enter(header: &Header) -> Result<impl Drop + '_> {
+        struct Turn<'a>(&'a Transition);
+        impl Drop for Turn<'_> {
+            fn drop(&mut self) {
+                self.0.holder.store(0, Ordering::Relaxed);
+                self.0.free.set();
+            }
+        }
+
+        let this = header
+            .transition
+            .as_ref()
+            .ok_or(NtStatus::INVALID_DEVICE_REQUEST)?;
+        // SAFETY: callable at any level.
+        let me = unsafe { sys::ntddk::PsGetCurrentThreadId() }.addr();
+        if this.holder.load(Ordering::Relaxed) == me {
+            return Err(NtStatus::INVALID_DEVICE_STATE);
+        }
+        // SAFETY: the caller's promise.
+        let irql = unsafe { Irql::<Passive>::assume() };
+        let _ = this.free.wait(&irql, Timeout::Never);
+        this.holder.store(me, Ordering::Relaxed);
+        Ok(Turn(this))
+    }
+}
+
+/// Opens the node, unless it is open.
+///
+/// # Safety
+/// As [`dispatch`]; if the node has a `transition`, the turn is the caller's.
+unsafe fn open(node: NonNull<Header>) -> Result {
+    // SAFETY: the caller's promise.
+    let header = unsafe { node.as_ref() };
+    if header.has(done::OPENED) {
         return Ok(());
     }
     // SAFETY: the caller's promise.
@@ -667,15 +932,18 @@ unsafe fn open(node: NonNull<Header>, policy: OpenPolicy) -> Result {
     let gate = unsafe { Pin::new_unchecked(&header.open) };
     // SAFETY: the node is not open, so the door is shut and nobody is inside.
     unsafe { gate.open() };
+    header.set(done::OPENED);
+    // After the change of state, so that the client finds the module open.
     // SAFETY: the caller's promise.
-    unsafe { update(node, |done| done.opened = true) };
+    unsafe { tell_client(node, header.post_open.get()) };
     Ok(())
 }
 
-/// Closes the node if it is open and this is its policy, or none is given.
+/// Closes the node, if it is open.
 ///
 /// ```text
 ///   close                               a method
+///   the client's pre_close              enter() → runs
 ///   open.shut()                         enter() → refused, from here on
 ///   closing(): wake those inside        ... wakes, returns, leave()
 ///   wait for those inside
@@ -683,29 +951,121 @@ unsafe fn open(node: NonNull<Header>, policy: OpenPolicy) -> Result {
 /// ```
 ///
 /// # Safety
-/// As [`call`].
-unsafe fn close(node: NonNull<Header>, policy: Option<OpenPolicy>) {
+/// As [`open`].
+unsafe fn close(node: NonNull<Header>) {
     // SAFETY: the caller's promise.
     let header = unsafe { node.as_ref() };
-    if !header.done.get().opened || (policy.is_some() && policy != header.table.policy) {
+    if !header.has(done::OPENED) {
         return;
     }
+    // SAFETY: the caller's promise.
+    unsafe { tell_client(node, header.pre_close.get()) };
     let inside = header.open.shut();
     // SAFETY: the caller's promise. These two cannot fail.
     let _ = unsafe { call(node, Hook::Closing) };
-    // SAFETY: PASSIVE_LEVEL by the caller's promise, and PnP callbacks are not methods.
+    // SAFETY: PASSIVE_LEVEL by the caller's promise, and it is not a method.
     unsafe { header.open.wait(inside) };
     // SAFETY: the caller's promise.
     let _ = unsafe { call(node, Hook::Close) };
+    header.clear(done::OPENED);
+}
+
+/// Calls a function of the node's owner, if there is one and the owner is alive.
+///
+/// # Safety
+/// As [`call`].
+unsafe fn tell_client(node: NonNull<Header>, callback: Option<ClientCallback>) {
     // SAFETY: the caller's promise.
-    unsafe { update(node, |done| done.opened = false) };
+    let parent = unsafe { node.as_ref() }.parent.get();
+    let (Some(callback), Some(parent)) = (callback, parent) else {
+        return;
+    };
+    // SAFETY: the parent outlives the child.
+    let Ok(_alive) = (unsafe { enter_alive_erased(parent) }) else {
+        return;
+    };
+    // SAFETY: the parent is alive, and the callback was made for it.
+    unsafe { (callback.call)(parent, callback.function, node) };
+}
+
+/// Puts a module that was made and opened at run time into its owner's list.
+///
+/// # Safety
+/// Both are valid, and the owner's `alive` gate was entered. `PASSIVE_LEVEL`.
+pub(crate) unsafe fn push_dynamic(owner: NonNull<Header>, child: Reference) {
+    let child = child.into_raw();
+    // SAFETY: the caller's promise.
+    let owner = unsafe { owner.as_ref() };
+    // SAFETY: the caller's promise.
+    let mut irql = unsafe { Irql::<Passive>::assume() };
+    let mut list = owner.dynamic.lock(&mut irql);
+    // SAFETY: the caller's promise.
+    unsafe { child.as_ref() }.next.set(list.0);
+    list.0 = Some(child);
+}
+
+/// Takes a module that was made at run time out of its owner's list: this one,
+/// or the newest.
+///
+/// # Safety
+/// The owner is valid, and the level is `PASSIVE_LEVEL`.
+pub(crate) unsafe fn pop_dynamic(
+    owner: NonNull<Header>,
+    wanted: Option<NonNull<Header>>,
+) -> Option<Reference> {
+    // SAFETY: the caller's promise.
+    let owner = unsafe { owner.as_ref() };
+    // SAFETY: the caller's promise.
+    let mut irql = unsafe { Irql::<Passive>::assume() };
+    let mut list = owner.dynamic.lock(&mut irql);
+    let mut before: Option<NonNull<Header>> = None;
+    let mut at = list.0;
+    while let Some(node) = at {
+        // SAFETY: what is in the list is counted by it.
+        let next = unsafe { node.as_ref() }.next.get();
+        if wanted.is_none_or(|wanted| wanted == node) {
+            match before {
+                // SAFETY: as above.
+                Some(before) => unsafe { before.as_ref() }.next.set(next),
+                None => list.0 = next,
+            }
+            // SAFETY: `push_dynamic` left the count here.
+            return Some(unsafe { Reference::from_raw(node) });
+        }
+        before = Some(node);
+        at = next;
+    }
+    None
+}
+
+/// Closes and destroys a module that was made at run time.
+///
+/// # Safety
+/// The node has a value and is in no list; `PASSIVE_LEVEL`. The device exists.
+pub(crate) unsafe fn take_down(node: Reference) {
+    // SAFETY: the caller's promise. It cannot fail.
+    let _ = unsafe { dispatch(node.0, Step::Close) };
+    // SAFETY: the caller's promise, and the node is closed.
+    unsafe { destroy(node.0) };
+}
+
+/// The same with all of a node's modules that were made at run time, newest first.
+///
+/// # Safety
+/// As [`destroy`].
+unsafe fn take_down_dynamic(node: NonNull<Header>) {
+    // SAFETY: the caller's promise.
+    while let Some(child) = unsafe { pop_dynamic(node, None) } {
+        // SAFETY: the caller's promise.
+        unsafe { take_down(child) };
+    }
 }
 
 /// Drops the value, then the children, last to first.
 ///
 /// # Safety
 /// The node has a value and is closed. The caller is one of KMDF's callbacks
-/// for the device, at `PASSIVE_LEVEL`.
+/// for the device, at `PASSIVE_LEVEL`, or takes down a dynamic module.
 pub(crate) unsafe fn destroy(node: NonNull<Header>) {
     // SAFETY: the caller's promise.
     let header = unsafe { node.as_ref() };
@@ -718,14 +1078,16 @@ pub(crate) unsafe fn destroy(node: NonNull<Header>) {
     unsafe { abandon(node) };
 }
 
-/// Takes down what a node without a value has: its timers and work items, and
-/// its children, last to first.
+/// Takes down what a node without a value has: modules made at run time, its
+/// timers and work items, and its children, last to first.
 ///
 /// # Safety
 /// As [`destroy`], but for the value.
 pub(crate) unsafe fn abandon(node: NonNull<Header>) {
     // SAFETY: the caller's promise.
     let header = unsafe { node.as_ref() };
+    // SAFETY: the caller's promise. What was made after the node was closed.
+    unsafe { take_down_dynamic(node) };
     // SAFETY: PASSIVE_LEVEL, and the links are those of this node.
     unsafe { ObjectLink::delete_all(header.objects.take()) };
     header.first.set(None);
