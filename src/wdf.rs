@@ -10,17 +10,33 @@
 //! [`Modules::timer`]: crate::module::Modules::timer
 //! [`Modules::work_item`]: crate::module::Modules::work_item
 
+mod collection;
 pub(crate) mod dispatch;
+mod dpc;
 mod file;
 mod interface;
+mod io_target;
+pub mod interrupt;
+mod lock;
+mod memory;
 pub(crate) mod object;
+pub mod power;
 mod queue;
 pub(crate) mod request;
+mod resources;
 mod timer;
 mod work_item;
 
+pub use collection::{Collection, WdfString};
+pub use dpc::{Dpc, DpcRun, Queued};
 pub use file::{File, FileAnswer, FileCleanup, FileClose, FileCreate};
 pub use interface::{DeviceInterface, Guid, InterfaceState};
+pub use interrupt::{Claim, Interrupt, InterruptConfig, InterruptDpc, Isr};
+pub use lock::{SpinLock, SpinLockGuard, WaitLock, WaitLockGuard};
+pub use memory::{Lookaside, Memory};
+pub use object::{Context, Object};
+pub use power::{IdleSettings, InD0, PowerPolicy, SleepState, UserControl, WaitForD0, WakeSettings};
+pub use io_target::{IoTarget, Sender, Sent};
 pub use queue::{
     DefaultQueue, IoStop, ManualQueue, ManualQueueConfig, Queue, QueueCallback, QueueConfig,
     RequestType, StopReason,
@@ -29,5 +45,6 @@ pub use request::{
     Cancelable, HasInput, HasOutput, InternalIoctl, Ioctl, Kind, Offer, Read, Refused, Request,
     RequestId, Taken, TypedRequest, Write,
 };
+pub use resources::{Assigned, Resource, Resources};
 pub use timer::{Timer, TimerFired};
 pub use work_item::{WorkItem, WorkItemRun};
