@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! UTF-16 strings, checked at compile time.
+//! UTF-16 strings: views ([`UnicodeStr`]), owned ones in pool
+//! ([`UnicodeString`]), and literals that the compiler checks.
 //!
 //! The kernel's strings are counted UTF-16: a `UNICODE_STRING` with a length in
 //! bytes of at most 65,534. A literal made by [`unicode_string!`](crate::unicode_string)
@@ -14,14 +15,30 @@
 //! assert_eq!(format!("{NAME}"), "TimesRun");
 //! ```
 //!
+//! An owned string grows, formats, and fails instead of aborting:
+//!
+//! ```
+//! use dmf::NtStatus;
+//! use dmf::string::UnicodeString;
+//!
+//! # ntsim::run(|| {
+//! let path = UnicodeString::format(format_args!(r"\Device\Sensor{}", 3))?;
+//! assert_eq!(path.as_str(), dmf::unicode_string!(r"\Device\Sensor3"));
+//! # Ok::<_, NtStatus>(())
+//! # }).unwrap();
+//! ```
+//!
 //! A literal that is too long, or has a NUL in it, does not compile:
 //!
 //! ```compile_fail,E0080
 //! const NAME: dmf::string::UnicodeStr<'static> = dmf::unicode_string!("Times\0Run");
 //! ```
 
+use core::cmp::Ordering;
 use core::fmt;
 
+use crate::irql::{Irql, Passive};
+use crate::pool::Vec;
 use crate::status::{NtStatus, Result};
 use crate::sys;
 
@@ -93,6 +110,101 @@ impl<'a> UnicodeStr<'a> {
     }
 }
 
+impl<'a> UnicodeStr<'a> {
+    /// The view of a string of the kernel's.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_PARAMETER` if its length is odd, or it has a length and
+    /// no buffer.
+    ///
+    /// # Safety
+    /// As far as `raw.Length` goes, the buffer is valid and does not change as
+    /// long as the view lives.
+    pub const unsafe fn from_raw(raw: &sys::UNICODE_STRING) -> Result<Self> {
+        if !raw.Length.is_multiple_of(2) || (raw.Buffer.is_null() && raw.Length != 0) {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        if raw.Length == 0 {
+            return Ok(Self { units: &[] });
+        }
+        // SAFETY: the caller's promise; not null, as just checked.
+        let units = unsafe { core::slice::from_raw_parts(raw.Buffer, raw.Length as usize / 2) };
+        // INVARIANT: the length in bytes is at most 65,534.
+        Ok(Self { units })
+    }
+
+    /// Compares with `other` without regard to case, by the system's table.
+    ///
+    /// ```
+    /// use core::cmp::Ordering;
+    /// use dmf::prelude::*;
+    /// use dmf::unicode_string;
+    ///
+    /// # ntsim::run(|| {
+    /// # let irql = &unsafe { Irql::<Passive>::assume() };
+    /// let name = unicode_string!("TimesRun");
+    /// assert!(name.eq_ignore_case(irql, unicode_string!("TIMESRUN")));
+    /// assert!(name.starts_with_ignore_case(irql, unicode_string!("times")));
+    /// assert_eq!(name.compare_ignore_case(irql, unicode_string!("timesset")), Ordering::Less);
+    /// # });
+    /// ```
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`: the table is paged.
+    ///
+    /// C counterpart: [`RtlCompareUnicodeString`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-rtlcompareunicodestring
+    #[must_use]
+    pub fn compare_ignore_case(self, _irql: &Irql<'_, Passive>, other: UnicodeStr<'_>) -> Ordering {
+        let (a, b) = (self.to_raw(), other.to_raw());
+        // SAFETY: both are valid for the length of the call, which does not
+        // write; the token proves the level.
+        let order = unsafe { sys::ntddk::RtlCompareUnicodeString(&raw const a, &raw const b, 1) };
+        order.cmp(&0)
+    }
+
+    /// Whether it is `other`, without regard to case.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// C counterpart: [`RtlEqualUnicodeString`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-rtlequalunicodestring
+    #[must_use]
+    pub fn eq_ignore_case(self, _irql: &Irql<'_, Passive>, other: UnicodeStr<'_>) -> bool {
+        let (a, b) = (self.to_raw(), other.to_raw());
+        // SAFETY: as for `compare_ignore_case`.
+        unsafe { sys::ntddk::RtlEqualUnicodeString(&raw const a, &raw const b, 1) != 0 }
+    }
+
+    /// Whether it starts with `prefix`, without regard to case.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// C counterpart: [`RtlPrefixUnicodeString`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/ntddk/nf-ntddk-rtlprefixunicodestring
+    #[must_use]
+    pub fn starts_with_ignore_case(
+        self,
+        _irql: &Irql<'_, Passive>,
+        prefix: UnicodeStr<'_>,
+    ) -> bool {
+        let (a, b) = (prefix.to_raw(), self.to_raw());
+        // SAFETY: as for `compare_ignore_case`.
+        unsafe { sys::ntddk::RtlPrefixUnicodeString(&raw const a, &raw const b, 1) != 0 }
+    }
+
+    /// Whether its text is `text`, exactly.
+    #[must_use]
+    pub fn eq_str(self, text: &str) -> bool {
+        self.units.iter().copied().eq(text.encode_utf16())
+    }
+}
+
 impl fmt::Display for UnicodeStr<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write as _;
@@ -104,6 +216,167 @@ impl fmt::Display for UnicodeStr<'_> {
 impl fmt::Debug for UnicodeStr<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{self}\"")
+    }
+}
+
+/// A UTF-16 string that owns its units, in non-paged pool.
+///
+/// Each method that makes it longer can fail, and then leaves it as it was. It is
+/// a [`fmt::Write`], whose error says that the pool is empty or the string full.
+///
+/// C counterpart: [`UNICODE_STRING`][ms] with a buffer of its own.
+///
+/// # Invariants
+/// `units.len() <= MAXIMUM_UNITS`
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wudfwdm/ns-wudfwdm-_unicode_string
+#[derive(Default)]
+pub struct UnicodeString {
+    units: Vec<u16>,
+}
+
+impl UnicodeString {
+    /// An empty string. Does not allocate.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { units: Vec::new() }
+    }
+
+    /// A copy of these units.
+    ///
+    /// # Errors
+    /// As [`push_units`](Self::push_units).
+    pub fn from_units(units: &[u16]) -> Result<Self> {
+        let mut string = Self::new();
+        string.push_units(units)?;
+        Ok(string)
+    }
+
+    /// A string of the formatted text.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_INSUFFICIENT_RESOURCES` if the pool is empty.
+    /// - `STATUS_OBJECT_NAME_INVALID` if the text is too long.
+    /// - `STATUS_UNSUCCESSFUL` if an argument's own formatting failed.
+    pub fn format(text: fmt::Arguments<'_>) -> Result<Self> {
+        let mut formatter = Formatter {
+            string: Self::new(),
+            error: None,
+        };
+        match fmt::write(&mut formatter, text) {
+            Ok(()) => Ok(formatter.string),
+            Err(fmt::Error) => Err(formatter.error.unwrap_or(NtStatus::UNSUCCESSFUL)),
+        }
+    }
+
+    /// Adds text.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_OBJECT_NAME_INVALID` if there would be more than [`MAXIMUM_UNITS`].
+    /// - `STATUS_INSUFFICIENT_RESOURCES` if the pool is empty.
+    pub fn push_str(&mut self, text: &str) -> Result {
+        self.grow_by(text.encode_utf16().count())?;
+        for unit in text.encode_utf16() {
+            self.units.push(unit)?;
+        }
+        Ok(())
+    }
+
+    /// Adds units.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// As [`push_str`](Self::push_str).
+    pub fn push_units(&mut self, units: &[u16]) -> Result {
+        self.grow_by(units.len())?;
+        self.units.extend_from_slice(units)
+    }
+
+    /// Makes room for `more` units.
+    fn grow_by(&mut self, more: usize) -> Result {
+        if more > MAXIMUM_UNITS - self.units.len() {
+            return Err(NtStatus::OBJECT_NAME_INVALID);
+        }
+        self.units.reserve(more)
+    }
+
+    /// Makes it empty, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.units.clear();
+    }
+
+    /// The string, to look at.
+    #[must_use]
+    pub fn as_str(&self) -> UnicodeStr<'_> {
+        // INVARIANT: that of this type.
+        UnicodeStr { units: &self.units }
+    }
+}
+
+impl TryFrom<&str> for UnicodeString {
+    type Error = NtStatus;
+
+    fn try_from(text: &str) -> Result<Self> {
+        let mut string = Self::new();
+        string.push_str(text)?;
+        Ok(string)
+    }
+}
+
+impl TryFrom<UnicodeStr<'_>> for UnicodeString {
+    type Error = NtStatus;
+
+    fn try_from(text: UnicodeStr<'_>) -> Result<Self> {
+        Self::from_units(text.units())
+    }
+}
+
+impl PartialEq for UnicodeString {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for UnicodeString {}
+
+impl fmt::Write for UnicodeString {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push_str(text).map_err(|_| fmt::Error)
+    }
+}
+
+impl fmt::Display for UnicodeString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl fmt::Debug for UnicodeString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.as_str(), f)
+    }
+}
+
+/// Keeps the status for which `fmt::Error` has no room.
+struct Formatter {
+    string: UnicodeString,
+    error: Option<NtStatus>,
+}
+
+impl fmt::Write for Formatter {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.string.push_str(text).map_err(|status| {
+            self.error = Some(status);
+            fmt::Error
+        })
     }
 }
 

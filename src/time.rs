@@ -434,7 +434,10 @@ mod tests {
             PerformanceCounter(i64::MAX).since(PerformanceCounter(0), 1),
             Duration::from_secs(i64::MAX.unsigned_abs())
         );
-        assert_eq!(PerformanceCounter(0).since(hour, 24_000_000), Duration::ZERO);
+        assert_eq!(
+            PerformanceCounter(0).since(hour, 24_000_000),
+            Duration::ZERO
+        );
         assert_eq!(hour.since(PerformanceCounter(0), 0), Duration::ZERO);
     }
 
