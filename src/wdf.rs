@@ -12,7 +12,9 @@
 
 mod collection;
 pub(crate) mod dispatch;
+mod device_init;
 mod dpc;
+mod driver;
 mod file;
 mod interface;
 mod io_target;
@@ -28,7 +30,9 @@ mod timer;
 mod work_item;
 
 pub use collection::{Collection, WdfString};
+pub use device_init::{DeviceInit, DeviceType, IoType, PowerPaging};
 pub use dpc::{Dpc, DpcRun, Queued};
+pub use driver::Driver;
 pub use file::{File, FileAnswer, FileCleanup, FileClose, FileCreate};
 pub use interface::{DeviceInterface, Guid, InterfaceState};
 pub use interrupt::{Claim, Interrupt, InterruptConfig, InterruptDpc, Isr};
