@@ -188,6 +188,7 @@ pub(crate) struct Kernel {
     pub(crate) trace: Vec<Line>,
     /// Calls since time last moved.
     calls_at_this_time: u64,
+    pub(crate) inject: crate::inject::State,
     pub(crate) ke: crate::ke::State,
     pub(crate) ex: crate::ex::State,
     pub(crate) zw: crate::zw::State,
@@ -226,6 +227,7 @@ impl Kernel {
             names: Names::default(),
             trace: Vec::new(),
             calls_at_this_time: 0,
+            inject: crate::inject::State::default(),
             ke: crate::ke::State::default(),
             ex: crate::ex::State::default(),
             zw: crate::zw::State::default(),

@@ -27,6 +27,7 @@ mod ex;
 mod exports;
 pub mod fault;
 pub mod image;
+pub mod inject;
 pub mod inf;
 mod io;
 mod ke;

@@ -158,6 +158,21 @@ impl Machine {
         &self.k.trace
     }
 
+    /// Fails the n-th call, from now, that can fail for lack of resources; with
+    /// `None` none. Counting begins anew.
+    ///
+    /// See [`crate::inject`].
+    pub fn fail_nth(&mut self, point: Option<u64>) {
+        self.k.inject.arm(point);
+    }
+
+    /// The calls since [`fail_nth`](Self::fail_nth) that could have failed for
+    /// lack of resources.
+    #[must_use]
+    pub fn fallible_calls(&self) -> &crate::inject::Report {
+        self.k.inject.report()
+    }
+
     /// The machine's folder.
     #[must_use]
     pub fn dir(&self) -> &MachineDir {

@@ -82,6 +82,7 @@ pub(crate) fn ob_reference_object_by_handle(
 ) -> i32 {
     let found = kernel(|k| {
         crate::ke::irql::passive(k, "ObReferenceObjectByHandle");
+        crate::inject::check(k, "ObReferenceObjectByHandle")?;
         match look_up(k, handle) {
             Some(Handle::Thread(id)) => {
                 k.threads

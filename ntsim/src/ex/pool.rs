@@ -79,7 +79,7 @@ pub(crate) fn allocate(
     size: usize,
     tag: u32,
     fill: Fill,
-    function: &str,
+    function: &'static str,
 ) -> usize {
     let irql = k.irql();
     if size == 0 {
@@ -100,6 +100,9 @@ pub(crate) fn allocate(
                 "{function} of {kind} pool was called at IRQL {irql}; it needs {limit} or below"
             ),
         ));
+    }
+    if crate::inject::fails(k, function) {
+        return 0;
     }
     let pool = &mut k.ex.pool;
     pool.attempts += 1;

@@ -53,6 +53,7 @@ pub(crate) fn ps_create_system_thread(
     poke(handle, 0);
     let created = kernel(|k| {
         super::irql::passive(k, "PsCreateSystemThread");
+        crate::inject::check(k, "PsCreateSystemThread")?;
         k.ke.driver_threads += 1;
         let name = format!("thread#{}", k.ke.driver_threads);
         let id = spawn(
@@ -67,10 +68,15 @@ pub(crate) fn ps_create_system_thread(
                 );
             }),
         );
-        ob::open(k, Handle::Thread(id))
+        Ok(ob::open(k, Handle::Thread(id)))
     });
-    poke(handle, created);
-    0
+    match created {
+        Ok(created) => {
+            poke(handle, created);
+            0
+        }
+        Err(status) => status,
+    }
 }
 
 /// `PsTerminateSystemThread`: does not return to a system thread.

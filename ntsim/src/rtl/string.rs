@@ -104,7 +104,7 @@ fn append(to: *mut UnicodeString, units: &[u16]) -> i32 {
 }
 
 /// Allocates a buffer for a result.
-fn allocate(size: usize, function: &str) -> Option<*mut u8> {
+fn allocate(size: usize, function: &'static str) -> Option<*mut u8> {
     let address = kernel(|k| pool::allocate(k, true, size.max(1), TAG, Fill::Zero, function));
     (address != 0).then_some(address as *mut u8)
 }
@@ -116,7 +116,7 @@ fn give_unicode(
     units: &[u16],
     allocated: bool,
     terminator: bool,
-    function: &str,
+    function: &'static str,
 ) -> i32 {
     let mut string = peek(to);
     let needed = units.len() * 2 + if terminator { 2 } else { 0 };

@@ -318,6 +318,10 @@ pub(crate) fn create(
     attributes: &Attributes,
     data: Data,
 ) -> Result<Handle, i32> {
+    // A resource list is the framework's own, which has it before it asks the driver.
+    if !matches!(data, Data::ResourceList(_)) {
+        crate::inject::check(k, data.kind())?;
+    }
     let handle = if let Data::Driver(slot) = data {
         driver_handle(slot)
     } else {

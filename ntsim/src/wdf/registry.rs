@@ -241,6 +241,7 @@ fn query(
 ) -> Result<Value, i32> {
     let value = name(value, function, "ValueName");
     kernel(|k| {
+        crate::inject::check(k, function)?;
         let id = key(k, handle, KEY_QUERY_VALUE, function)?;
         k.zw.registry
             .value(id, value)
@@ -446,7 +447,8 @@ fn assign(
 ) -> i32 {
     let value_name = name(value_name, function, "ValueName");
     kernel(|k| {
-        let assigned = key(k, handle, KEY_SET_VALUE, function).and_then(|id| {
+        let checked = crate::inject::check(k, function);
+        let assigned = checked.and_then(|()| key(k, handle, KEY_SET_VALUE, function)).and_then(|id| {
             k.zw.registry
                 .set_value(id, value_name, value)
                 .map_err(|error| failed(&error))

@@ -123,6 +123,7 @@ fn open(handle: *mut usize, attributes: *const ObjectAttributes, function: &'sta
     kernel(|k| irql::passive(k, function));
     let opened = target(attributes).and_then(|target| {
         kernel(|k| {
+            crate::inject::check(k, function)?;
             let key = find(k, &target)?;
             Ok(ob::open(k, Handle::Key(key)))
         })
@@ -168,7 +169,12 @@ pub(crate) fn zw_create_key(
     } else {
         Volatility::Volatile
     };
-    let made = target(attributes).and_then(|target| kernel(|k| create(k, &target, volatility)));
+    let made = target(attributes).and_then(|target| {
+        kernel(|k| {
+            crate::inject::check(k, "ZwCreateKey")?;
+            create(k, &target, volatility)
+        })
+    });
     match made {
         Ok((opened, found)) => {
             if !disposition.is_null() {
@@ -295,7 +301,8 @@ pub(crate) fn zw_set_value_key(
     };
     kernel(|k| {
         set_clock(k);
-        ended(key(k, handle).and_then(|key| {
+        let checked = crate::inject::check(k, "ZwSetValueKey");
+        ended(checked.and_then(|()| key(k, handle)).and_then(|key| {
             k.zw.registry
                 .set_value(key, name, Value::new(kind, data))
                 .map_err(|error| super::status(&error))
@@ -333,6 +340,7 @@ pub(crate) fn zw_query_value_key(
     kernel(|k| irql::passive(k, "ZwQueryValueKey"));
     let found = value_name(name).and_then(|name| {
         kernel(|k| {
+            crate::inject::check(k, "ZwQueryValueKey")?;
             let key = key(k, handle)?;
             let registry = &k.zw.registry;
             let value = registry
