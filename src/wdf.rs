@@ -50,5 +50,5 @@ pub use request::{
     RequestId, Taken, TypedRequest, Write,
 };
 pub use resources::{Assigned, Resource, Resources};
-pub use timer::{Timer, TimerFired};
+pub use timer::{Precision, Timer, TimerConfig, TimerFired};
 pub use work_item::{WorkItem, WorkItemRun};
