@@ -14,6 +14,9 @@ use crate::image::{self, Profile};
 use crate::run::{Step, ask, run};
 use crate::setup;
 
+/// The sample drivers.
+const SAMPLES: [&str; 2] = ["sensor", "mailbox"];
+
 /// Inputs that each fuzz target gets.
 const FUZZ_RUNS: &str = "20000";
 
@@ -60,25 +63,25 @@ impl Test {
         no_unsafe(workspace)?;
         shown(&mut cargo(&["test", "--workspace"]))?;
 
-        let built = image::build_driver(workspace, &tools, "sensor", Profile::Driver)?;
-        let facts = image::verify(&built.sys)?;
-        let imports: Vec<_> = facts
-            .imports
-            .iter()
-            .map(|(module, names)| format!("{} from {module}", names.len()))
-            .collect();
-        eprintln!("{}: imports {}", built.sys.display(), imports.join(", "));
-        let inf = built.inf.context("the package sensor has no .inx file")?;
-        // The tests of the image itself need one, so they are behind a feature.
-        shown(
-            cargo(&[
-                "test",
-                "--package=sensor",
-                "--features=image",
-                "--test=image",
-            ])
-            .env("SENSOR_INF", &inf),
-        )?;
+        for sample in SAMPLES {
+            let built = image::build_driver(workspace, &tools, sample, Profile::Driver)?;
+            let facts = image::verify(&built.sys)?;
+            let imports: Vec<_> = facts
+                .imports
+                .iter()
+                .map(|(module, names)| format!("{} from {module}", names.len()))
+                .collect();
+            eprintln!("{}: imports {}", built.sys.display(), imports.join(", "));
+            let inf = built
+                .inf
+                .with_context(|| format!("the package {sample} has no .inx file"))?;
+            // The tests of the image itself need one, so they are behind a feature.
+            let package = format!("--package={sample}");
+            shown(
+                cargo(&["test", &package, "--features=image", "--test=image"])
+                    .env(format!("{}_INF", sample.to_uppercase()), &inf),
+            )?;
+        }
 
         shown(
             Command::new(workspace.join("ntsim/fuzz/run"))
@@ -127,7 +130,7 @@ fn ensure_component(workspace: &Path, name: &str) -> Result<()> {
 
 /// Drivers and modules on dmf are written without `unsafe`.
 fn no_unsafe(workspace: &Path) -> Result<()> {
-    for package in ["modules", "samples/sensor"] {
+    for package in ["modules", "samples/sensor", "samples/mailbox"] {
         let root = workspace.join(package).join("src/lib.rs");
         let text = std::fs::read_to_string(&root)
             .with_context(|| format!("cannot read {}", root.display()))?;
