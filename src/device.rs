@@ -57,6 +57,17 @@ use crate::sys;
     note = "write `impl Device for {Self}` with `fn modules(add: &mut Modules<'_, Self>) -> Result<Self>`"
 )]
 pub trait Device: Sized + Send + Sync + 'static {
+    /// Describes the device before there is one: its name, its kind of I/O, and
+    /// so on. Called when PnP found the device.
+    ///
+    /// # Errors
+    /// Any: the device is not created.
+    ///
+    /// C counterpart: the `WdfDeviceInit…` calls in `EvtDriverDeviceAdd`.
+    fn describe(init: crate::wdf::DeviceInit<'_>) -> Result<crate::wdf::DeviceInit<'_>> {
+        Ok(init)
+    }
+
     /// Adds the device's modules and makes its state.
     ///
     /// Called when PnP found the device. When it returns, the modules whose

@@ -20,6 +20,7 @@ use crate::module::node::{self, Header, Reference};
 use crate::module::order::Step;
 use crate::status::{NtStatus, Result};
 use crate::sys;
+use crate::wdf::DeviceInit;
 use crate::wdf::object::{ContextInfo, attributes, no_handle};
 
 /// The type of a driver's entry point on the host.
@@ -153,9 +154,11 @@ callback! {
 
 /// # Safety
 /// `init` is what KMDF gave to `EvtDriverDeviceAdd`.
-unsafe fn add_device<D: Device>(mut init: sys::PWDFDEVICE_INIT) -> Result {
+unsafe fn add_device<D: Device>(init: sys::PWDFDEVICE_INIT) -> Result {
     // First what can fail without leaving anything behind.
     let root = node::allocate_device::<D>()?;
+    // SAFETY: the caller's promise; device-add is at PASSIVE_LEVEL.
+    let mut init = D::describe(unsafe { DeviceInit::from_raw(init) })?.into_raw();
     let mut callbacks = pnp_power_callbacks();
     // SAFETY: both are valid for the length of the call.
     unsafe { sys::kmdf::WdfDeviceInitSetPnpPowerEventCallbacks(init, &raw mut callbacks) };

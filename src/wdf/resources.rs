@@ -148,6 +148,16 @@ impl<'a> Resources<'a> {
     }
 }
 
+impl crate::device::PrepareHardware<'_> {
+    /// The device's hardware resources, one after the other.
+    #[must_use]
+    pub fn assigned(&self) -> Resources<'_> {
+        let lists = self.resources();
+        // SAFETY: KMDF gave the lists to the callback, which outlives this context.
+        unsafe { Resources::from_raw(lists.raw(), lists.translated()) }
+    }
+}
+
 impl fmt::Debug for Resources<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
