@@ -5,15 +5,33 @@
 //! A driver must not be unloaded while a thread runs its code, so a [`Thread`]
 //! is waited for when it is dropped. Tell it to end first: with an
 //! [`Event`](crate::sync::Event), or by aborting its `AlertableSleep`.
+//!
+//! ```text
+//!   spawn ──► running ──► body returns ──► ended
+//!                │                           ▲
+//!                └── join, drop: wait ───────┘
+//! ```
+//!
+//! # Dropping at the wrong level
+//!
+//! Dropping takes no token, so the types do not keep a `Thread` from being
+//! dropped under a spin lock, where nobody may wait. It cannot be let go there
+//! either: only a wait for the thread object tells that its last instruction in
+//! the driver has run. So dropping looks at the level, and above `APC_LEVEL` it
+//! panics, in a driver the bug check of `wdk-panic`: a stop that names the
+//! mistake and the way out, instead of a wait that is undefined. `join` has a
+//! token and never panics.
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::ptr;
 use core::time::Duration;
 
-use crate::irql::{Irql, Passive};
+use crate::irql::{Apc, Irql, Level, Passive};
 use crate::pool::Box;
 use crate::status::{NtStatus, Result};
-use crate::sync::{KERNEL_MODE, large_integer};
+use crate::sync::wait::sealed;
+use crate::sync::{KERNEL_MODE, Wait, large_integer};
 use crate::sys;
 use crate::time::Timeout;
 
@@ -22,17 +40,35 @@ use crate::time::Timeout;
 /// For short work use a [`WorkItem`](crate::wdf::WorkItem): a thread has a
 /// stack of its own.
 ///
-/// ```no_run
+/// ```
 /// use dmf::prelude::*;
 ///
-/// fn example(irql: &Irql<'_, Passive>) -> Result {
-///     let thread = Thread::spawn(irql, |irql| {
-///         dmf::sync::delay(irql, Duration::from_millis(20));
-///     })?;
-///     thread.join(irql);
+/// # ntsim::run(|| {
+/// # let irql = &unsafe { Irql::<Passive>::assume() };
+/// let start = Instant::now();
+/// let thread = Thread::spawn(irql, |irql| {
+///     dmf::sync::delay(irql, Duration::from_millis(20));
+/// })?;
+/// thread.join(irql);
+/// assert!(start.elapsed() >= Duration::from_millis(20));
+/// # Ok::<_, NtStatus>(())
+/// # }).unwrap();
+/// ```
+///
+/// What the thread uses has to be its own, or live for ever:
+///
+/// ```compile_fail,E0373
+/// use dmf::prelude::*;
+///
+/// fn refused(irql: &Irql<'_, Passive>) -> Result {
+///     let count = 3;
+///     Thread::spawn(irql, |_| { dmf::println!("{}", count); })?.join(irql);
 ///     Ok(())
 /// }
 /// ```
+///
+/// # IRQL
+/// To be dropped at `<= APC_LEVEL`; see [the module](self).
 ///
 /// C counterpart: [`PsCreateSystemThread`][ms].
 ///
@@ -143,33 +179,74 @@ impl Thread {
         }
     }
 
+    /// Whether the thread has ended.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    #[must_use]
+    pub fn is_finished(&self, _irql: &Irql<'_, Passive>) -> bool {
+        // SAFETY: the token proves the level.
+        unsafe { self.wait(Timeout::Poll) != NtStatus::TIMEOUT }
+    }
+
+    /// The thread's end, as an object of a wait for several. None in the rare
+    /// case that the kernel gave a handle to the thread and no reference.
+    ///
+    /// ```
+    /// use dmf::prelude::*;
+    /// use dmf::sync::{AnyOutcome, EventKind, wait_any};
+    ///
+    /// # ntsim::run(|| {
+    /// # let irql = &unsafe { Irql::<Passive>::assume() };
+    /// let stop = Event::new(EventKind::Notification)?;
+    /// let thread = Thread::spawn(irql, |_| {})?;
+    /// if let Some(exit) = thread.exit() {
+    ///     assert_eq!(wait_any(irql, [&stop, &exit], Timeout::Never), AnyOutcome::Signaled(1));
+    /// }
+    /// # Ok::<_, NtStatus>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn exit(&self) -> Option<ThreadExit<'_>> {
+        match self.0 {
+            Waitable::Object(object) => Some(ThreadExit {
+                object,
+                thread: PhantomData,
+            }),
+            Waitable::Handle(_) => None,
+        }
+    }
+
     /// # Safety
-    /// The level is `PASSIVE_LEVEL`.
+    /// The level is `PASSIVE_LEVEL`, or `APC_LEVEL` and the thread is an object.
     unsafe fn wait(&self, timeout: Timeout) -> NtStatus {
-        let mut due = timeout.to_due_time().map(large_integer);
-        let due = due.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
-        NtStatus::from_raw(match self.0 {
+        match self.0 {
             // SAFETY: the invariant, and the caller's promise.
-            Waitable::Object(object) => unsafe {
-                sys::ntddk::KeWaitForSingleObject(
-                    object,
-                    sys::_KWAIT_REASON::Executive,
-                    KERNEL_MODE,
-                    0,
-                    due,
-                )
-            },
-            // SAFETY: the invariant, and the caller's promise.
-            Waitable::Handle(handle) => unsafe {
-                sys::ntddk::ZwWaitForSingleObject(handle, 0, due)
-            },
-        })
+            Waitable::Object(object) => unsafe { Wait::ADVISED.raw(object, timeout) },
+            Waitable::Handle(handle) => {
+                let mut due = timeout.to_due_time().map(large_integer);
+                let due = due.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
+                // SAFETY: the invariant, and the caller's promise.
+                NtStatus::from_raw(unsafe { sys::ntddk::ZwWaitForSingleObject(handle, 0, due) })
+            }
+        }
     }
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        // SAFETY: a thread is dropped where it may be waited for: its docs say so.
+        let highest = match self.0 {
+            Waitable::Object(_) => Apc::VALUE,
+            Waitable::Handle(_) => Passive::VALUE,
+        };
+        // SAFETY: callable at any level.
+        let level = unsafe { sys::ntddk::KeGetCurrentIrql() };
+        assert!(
+            level <= highest,
+            "a Thread was dropped at IRQL {level}, where it cannot be waited for: \
+             join it at PASSIVE_LEVEL, or move it out of the spin lock before dropping it"
+        );
+        // SAFETY: just checked.
         let _ = unsafe { self.wait(Timeout::Never) };
         match self.0 {
             // SAFETY: the invariant.
@@ -185,6 +262,31 @@ impl Drop for Thread {
 impl fmt::Debug for Thread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Thread").finish_non_exhaustive()
+    }
+}
+
+/// The end of a [`Thread`], to wait for among other objects.
+#[derive(Clone, Copy)]
+pub struct ThreadExit<'a> {
+    /// Referenced by the `Thread`.
+    object: sys::PVOID,
+    thread: PhantomData<&'a Thread>,
+}
+
+// SAFETY: a thread object can be waited for from any thread.
+unsafe impl Send for ThreadExit<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for ThreadExit<'_> {}
+
+impl sealed::Object for ThreadExit<'_> {
+    fn object(&self) -> sys::PVOID {
+        self.object
+    }
+}
+
+impl fmt::Debug for ThreadExit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadExit").finish_non_exhaustive()
     }
 }
 

@@ -119,9 +119,9 @@ impl Rundown {
     pub(crate) unsafe fn wait(&self, inside: Inside) {
         match inside {
             Inside::Nobody => {}
-            // SAFETY: the caller's promise.
             Inside::Somebody => {
-                drop(unsafe { self.empty.wait(Timeout::Never, Alertability::NotAlertable) })
+                // SAFETY: the caller's promise.
+                let _ = unsafe { self.empty.wait(Timeout::Never, Alertability::NotAlertable) };
             }
         }
     }

@@ -1,0 +1,600 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The wait family on a simulated machine.
+//!
+//! What each outcome stands for is documented at
+//! <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject>
+//! and <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitformultipleobjects>.
+
+#[path = "kernel/machine.rs"]
+mod kernel;
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dmf::pool::Arc;
+use dmf::prelude::*;
+use dmf::sync::{
+    Alertability, AnyOutcome, DelayOutcome, EventKind, MAXIMUM_WAIT_OBJECTS, Mutex, MutexOutcome,
+    ObjectOutcome, Outcome, Semaphore, Wait, WaitMode, WaitOutcome, Waitable, delay, stall,
+    try_wait, wait, wait_all, wait_any,
+};
+use kernel::{LONG, SHORT, bug_check, every_schedule, machine, passive, run};
+
+const ALERTABLE: Wait = Wait {
+    mode: WaitMode::Kernel,
+    alertability: Alertability::Alertable,
+};
+const FOR_A_USER: Wait = Wait {
+    mode: WaitMode::User,
+    alertability: Alertability::Alertable,
+};
+
+fn event(kind: EventKind) -> Event {
+    Event::new(kind).unwrap()
+}
+
+// ---- events ----------------------------------------------------------------
+
+#[test]
+fn a_notification_event_wakes_all_waiters_and_stays_signaled() {
+    every_schedule(|irql| {
+        let go = Arc::new(event(EventKind::Notification)).unwrap();
+        let woken = Arc::new(AtomicUsize::new(0)).unwrap();
+        let threads = [(); 3].map(|()| {
+            let (go, woken) = (go.clone(), woken.clone());
+            Thread::spawn(irql, move |irql| {
+                assert_eq!(go.wait(irql, LONG), WaitOutcome::Signaled);
+                woken.fetch_add(1, Ordering::Relaxed);
+            })
+            .unwrap()
+        });
+        assert!(!go.set());
+        for thread in threads {
+            thread.join(irql);
+        }
+        assert_eq!(woken.load(Ordering::Relaxed), 3);
+        assert!(go.is_signaled());
+        assert!(go.reset());
+        assert!(!go.is_signaled());
+    });
+}
+
+#[test]
+fn a_synchronization_event_wakes_one_waiter_for_each_set() {
+    every_schedule(|irql| {
+        let go = Arc::new(event(EventKind::Synchronization)).unwrap();
+        let signaled = Arc::new(AtomicUsize::new(0)).unwrap();
+        let threads = [(); 2].map(|()| {
+            let (go, signaled) = (go.clone(), signaled.clone());
+            Thread::spawn(irql, move |irql| {
+                if go.wait(irql, SHORT) == WaitOutcome::Signaled {
+                    signaled.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .unwrap()
+        });
+        go.set();
+        for thread in threads {
+            thread.join(irql);
+        }
+        assert_eq!(signaled.load(Ordering::Relaxed), 1);
+        assert_eq!(go.try_wait(), WaitOutcome::TimedOut);
+    });
+}
+
+#[test]
+fn a_timeout_is_not_a_success() {
+    run(|irql| {
+        let event = event(EventKind::Notification);
+        let start = Instant::now();
+        assert_eq!(event.wait(irql, SHORT), WaitOutcome::TimedOut);
+        assert!(start.elapsed() >= SHORT);
+        assert_eq!(event.wait(irql, Timeout::Poll), WaitOutcome::TimedOut);
+    });
+}
+
+#[test]
+fn a_wait_until_a_point_in_time_ends_there() {
+    run(|irql| {
+        let event = event(EventKind::Notification);
+        let until = dmf::time::SystemTime::now().after(SHORT);
+        assert_eq!(event.wait(irql, Timeout::At(until)), WaitOutcome::TimedOut);
+        assert!(dmf::time::SystemTime::now() >= until);
+    });
+}
+
+// ---- semaphores ------------------------------------------------------------
+
+#[test]
+fn a_semaphore_lets_as_many_in_as_it_counts() {
+    every_schedule(|irql| {
+        let places = Arc::new(Semaphore::new(2, 2).unwrap()).unwrap();
+        let inside = Arc::new(AtomicUsize::new(0)).unwrap();
+        let threads = [(); 4].map(|()| {
+            let (places, inside) = (places.clone(), inside.clone());
+            Thread::spawn(irql, move |irql| {
+                assert_eq!(places.acquire(irql, LONG), WaitOutcome::Signaled);
+                assert!(inside.fetch_add(1, Ordering::Relaxed) < 2);
+                delay(irql, Duration::from_millis(1));
+                inside.fetch_sub(1, Ordering::Relaxed);
+                places.release(1).unwrap();
+            })
+            .unwrap()
+        });
+        for thread in threads {
+            thread.join(irql);
+        }
+        assert_eq!(places.count(), 2);
+    });
+}
+
+#[test]
+fn a_semaphore_is_never_released_beyond_its_limit() {
+    // KeReleaseSemaphore raises an exception then; ntsim stops the machine.
+    every_schedule(|irql| {
+        let semaphore = Arc::new(Semaphore::new(0, 2).unwrap()).unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0)).unwrap();
+        let threads = [(); 3].map(|()| {
+            let (semaphore, accepted) = (semaphore.clone(), accepted.clone());
+            Thread::spawn(irql, move |_| match semaphore.release(1) {
+                Ok(before) => {
+                    assert!(before < 2);
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(status) => assert_eq!(status, NtStatus::SEMAPHORE_LIMIT_EXCEEDED),
+            })
+            .unwrap()
+        });
+        for thread in threads {
+            thread.join(irql);
+        }
+        assert_eq!(accepted.load(Ordering::Relaxed), 2);
+        assert_eq!(semaphore.count(), 2);
+    });
+}
+
+#[test]
+fn a_semaphore_refuses_numbers_that_it_cannot_have() {
+    run(|_| {
+        for (count, limit) in [(0, 0), (2, 1), (0, u32::MAX)] {
+            assert_eq!(
+                Semaphore::new(count, limit).err(),
+                Some(NtStatus::INVALID_PARAMETER)
+            );
+        }
+        let semaphore = Semaphore::new(0, i32::MAX.unsigned_abs()).unwrap();
+        assert_eq!(semaphore.release(0), Err(NtStatus::INVALID_PARAMETER));
+        assert_eq!(
+            semaphore.release(u32::MAX),
+            Err(NtStatus::SEMAPHORE_LIMIT_EXCEEDED)
+        );
+        assert_eq!(semaphore.release(i32::MAX.unsigned_abs()), Ok(0));
+        assert_eq!(
+            semaphore.release(1),
+            Err(NtStatus::SEMAPHORE_LIMIT_EXCEEDED)
+        );
+        assert_eq!(semaphore.try_acquire(), WaitOutcome::Signaled);
+    });
+}
+
+// ---- mutexes ---------------------------------------------------------------
+
+#[test]
+fn a_mutex_lets_one_thread_in() {
+    every_schedule(|irql| {
+        let total = Arc::new(Mutex::new(0).unwrap()).unwrap();
+        let threads = [(); 3].map(|()| {
+            let total = total.clone();
+            Thread::spawn(irql, move |irql| {
+                for _ in 0..3 {
+                    let mut guard = total.lock(irql, LONG).guard().unwrap();
+                    let before = *guard;
+                    delay(irql, Duration::from_millis(1)); // the owner may wait
+                    *guard = before + 1;
+                }
+            })
+            .unwrap()
+        });
+        for thread in threads {
+            thread.join(irql);
+        }
+        assert_eq!(*total.lock(irql, Timeout::Poll).guard().unwrap(), 9);
+        assert!(!total.is_owned());
+    });
+}
+
+#[test]
+fn a_mutex_that_another_thread_owns_times_out() {
+    run(|irql| {
+        let mutex = Arc::new(Mutex::new(()).unwrap()).unwrap();
+        let guard = mutex.lock(irql, Timeout::Never);
+        let other = mutex.clone();
+        Thread::spawn(irql, move |irql| {
+            assert!(matches!(other.lock(irql, SHORT), MutexOutcome::TimedOut));
+            assert_eq!(
+                other.lock(irql, Timeout::Poll).guard().err(),
+                Some(NtStatus::IO_TIMEOUT)
+            );
+        })
+        .unwrap()
+        .join(irql);
+        drop(guard);
+    });
+}
+
+#[test]
+fn a_mutex_that_the_thread_owns_is_refused_and_stays_owned_once() {
+    run(|irql| {
+        let mutex = Mutex::new(1).unwrap();
+        let guard = mutex.lock(irql, Timeout::Never).guard().unwrap();
+        assert!(matches!(
+            mutex.lock(irql, Timeout::Never),
+            MutexOutcome::AlreadyOwned
+        ));
+        assert_eq!(
+            mutex.lock(irql, SHORT).guard().err(),
+            Some(NtStatus::POSSIBLE_DEADLOCK)
+        );
+        assert!(mutex.is_owned());
+        drop(guard);
+        assert!(!mutex.is_owned());
+    });
+}
+
+#[test]
+fn a_mutex_is_had_through_a_wait_for_several() {
+    every_schedule(|irql| {
+        let stop = Arc::new(event(EventKind::Notification)).unwrap();
+        let mutex = Arc::new(Mutex::new(0).unwrap()).unwrap();
+        let threads = [(); 2].map(|()| {
+            let (stop, mutex) = (stop.clone(), mutex.clone());
+            Thread::spawn(irql, move |irql| {
+                let claim = mutex.claim(irql);
+                loop {
+                    match wait_any(irql, [&*stop, &claim], LONG) {
+                        AnyOutcome::Signaled(0) => break,
+                        AnyOutcome::Signaled(1) => *claim.take().unwrap() += 1,
+                        other => panic!("{other:?}"),
+                    }
+                    delay(irql, Duration::from_millis(1));
+                }
+                assert!(claim.take().is_none());
+            })
+            .unwrap()
+        });
+        delay(irql, Duration::from_millis(50));
+        stop.set();
+        for thread in threads {
+            thread.join(irql);
+        }
+        assert!(*mutex.lock(irql, Timeout::Poll).guard().unwrap() >= 2);
+    });
+}
+
+#[test]
+fn a_claim_that_is_dropped_releases_what_it_acquired() {
+    run(|irql| {
+        let mutex = Mutex::new(()).unwrap();
+        let claim = mutex.claim(irql);
+        assert_eq!(wait(irql, &claim, Timeout::Never), ObjectOutcome::Signaled);
+        assert!(mutex.is_owned());
+        drop(claim);
+        assert!(!mutex.is_owned());
+    });
+}
+
+#[test]
+fn a_claim_of_a_mutex_that_the_thread_owns_has_no_guard() {
+    run(|irql| {
+        let mutex = Mutex::new(()).unwrap();
+        let guard = mutex.lock(irql, Timeout::Never);
+        let claim = mutex.claim(irql);
+        assert_eq!(wait(irql, &claim, Timeout::Never), ObjectOutcome::Signaled);
+        assert!(claim.take().is_none());
+        drop(claim);
+        assert!(mutex.is_owned());
+        drop(guard);
+        assert!(!mutex.is_owned());
+    });
+}
+
+#[test]
+fn a_thread_that_ends_with_a_mutex_stops_the_machine() {
+    // THREAD_TERMINATE_HELD_MUTEX
+    bug_check(0x4000_008A, None, |irql| {
+        let mutex = Arc::new(Mutex::new(()).unwrap()).unwrap();
+        let thread = Thread::spawn(irql, move |irql| {
+            std::mem::forget(mutex.lock(irql, Timeout::Never));
+            std::mem::forget(mutex);
+        });
+        thread.unwrap().join(irql);
+    });
+}
+
+#[test]
+fn the_memory_of_a_mutex_whose_guard_leaked_is_not_freed() {
+    // Freed, its object would be gone, and the thread's end would not be noticed.
+    bug_check(0x4000_008A, None, |irql| {
+        let thread = Thread::spawn(irql, move |irql| {
+            let mutex = Mutex::new(()).unwrap();
+            std::mem::forget(mutex.lock(irql, Timeout::Never));
+            drop(mutex);
+        });
+        thread.unwrap().join(irql);
+    });
+}
+
+// ---- several objects -------------------------------------------------------
+
+/// That many events, of which none is signaled.
+fn events(count: usize) -> Vec<Event> {
+    (0..count)
+        .map(|_| event(EventKind::Synchronization))
+        .collect()
+}
+
+fn as_objects(events: &[Event]) -> Vec<&dyn Waitable> {
+    events.iter().map(|event| event as &dyn Waitable).collect()
+}
+
+#[test]
+fn the_lowest_of_several_signaled_objects_ends_the_wait() {
+    run(|irql| {
+        let events = events(3);
+        events[2].set();
+        events[1].set();
+        let objects = [&events[0] as &dyn Waitable, &events[1], &events[2]];
+        assert_eq!(wait_any(irql, objects, LONG), AnyOutcome::Signaled(1));
+        assert_eq!(wait_any(irql, objects, LONG), AnyOutcome::Signaled(2));
+        assert_eq!(wait_any(irql, objects, SHORT), AnyOutcome::TimedOut);
+    });
+}
+
+#[test]
+fn each_of_sixty_four_objects_ends_a_wait() {
+    run(|irql| {
+        let events = events(MAXIMUM_WAIT_OBJECTS);
+        let objects: [&dyn Waitable; MAXIMUM_WAIT_OBJECTS] =
+            std::array::from_fn(|index| &events[index] as &dyn Waitable);
+        for (index, event) in events.iter().enumerate() {
+            event.set();
+            assert_eq!(wait_any(irql, objects, LONG), AnyOutcome::Signaled(index));
+            event.set();
+            assert_eq!(
+                Wait::ADVISED.any(irql, &objects, LONG),
+                Ok(Outcome::Signaled(index))
+            );
+        }
+        assert!(events.iter().all(|event| !event.set()));
+        assert_eq!(wait_all(irql, objects, LONG), Ok(ObjectOutcome::Signaled));
+        assert_eq!(wait_all(irql, objects, SHORT), Ok(ObjectOutcome::TimedOut));
+    });
+}
+
+#[test]
+fn a_wait_for_no_objects_or_too_many_is_an_error() {
+    run(|irql| {
+        let events = events(MAXIMUM_WAIT_OBJECTS + 1);
+        for objects in [&[][..], &as_objects(&events)[..]] {
+            let refused = Err(NtStatus::INVALID_PARAMETER);
+            assert_eq!(Wait::ADVISED.any(irql, objects, LONG), refused);
+            assert_eq!(Wait::ADVISED.all(irql, objects, LONG), refused);
+        }
+    });
+}
+
+#[test]
+fn a_wait_for_all_refuses_an_object_that_is_there_twice() {
+    run(|irql| {
+        let semaphore = Semaphore::new(1, 2).unwrap();
+        let refused = Err(NtStatus::INVALID_PARAMETER_MIX);
+        assert_eq!(wait_all(irql, [&semaphore, &semaphore], LONG), refused);
+        assert_eq!(
+            Wait::ADVISED.all(irql, &[&semaphore, &semaphore], LONG),
+            Err(NtStatus::INVALID_PARAMETER_MIX)
+        );
+        assert_eq!(semaphore.count(), 1);
+    });
+}
+
+#[test]
+fn a_wait_for_all_acquires_nothing_until_all_are_signaled() {
+    every_schedule(|irql| {
+        let pair = Arc::new((
+            Semaphore::new(1, 1).unwrap(),
+            event(EventKind::Synchronization),
+        ))
+        .unwrap();
+        let both = pair.clone();
+        let thread = Thread::spawn(irql, move |irql| {
+            let outcome = wait_all(irql, [&both.0, &both.1], LONG);
+            assert_eq!(outcome, Ok(ObjectOutcome::Signaled));
+        })
+        .unwrap();
+        // The other one waits for both, so this takes what is there.
+        assert_eq!(pair.0.acquire(irql, Timeout::Poll), WaitOutcome::Signaled);
+        pair.1.set();
+        delay(irql, Duration::from_millis(1));
+        assert!(!thread.is_finished(irql));
+        assert!(pair.1.is_signaled());
+        pair.0.release(1).unwrap();
+        thread.join(irql);
+        assert_eq!(pair.0.count(), 0);
+    });
+}
+
+#[test]
+fn objects_of_all_kinds_can_be_waited_for_together() {
+    run(|irql| {
+        let event = event(EventKind::Notification);
+        let semaphore = Semaphore::new(1, 1).unwrap();
+        let mutex = Mutex::new(7).unwrap();
+        let thread = Thread::spawn(irql, |irql| delay(irql, SHORT)).unwrap();
+        let exit = thread.exit().unwrap();
+        let claim = mutex.claim(irql);
+        event.set();
+        let outcome = wait_all(irql, [&event, &semaphore, &claim, &exit], LONG);
+        assert_eq!(outcome, Ok(ObjectOutcome::Signaled));
+        assert_eq!(*claim.take().unwrap(), 7);
+        assert_eq!(semaphore.count(), 0);
+        assert!(thread.is_finished(irql));
+    });
+}
+
+// ---- alerts and user APCs --------------------------------------------------
+
+thread_local! {
+    static OUTCOME: Cell<Option<Outcome>> = const { Cell::new(None) };
+    static DELAYED: Cell<Option<DelayOutcome>> = const { Cell::new(None) };
+}
+
+/// How the driver's first thread ends a wait of that kind, when `disturb` is
+/// done to it meanwhile.
+fn disturbed(wait: Wait, disturb: fn(&mut ntsim::Machine)) -> (Outcome, DelayOutcome) {
+    OUTCOME.take();
+    DELAYED.take();
+    let mut machine = machine(1);
+    let spawned = machine.run_thread("main", move || {
+        let thread = Thread::spawn(&passive(), move |irql| {
+            let event = Event::new(EventKind::Notification).unwrap();
+            OUTCOME.set(Some(wait.one(irql, &event, SHORT)));
+            DELAYED.set(Some(wait.delay(irql, SHORT)));
+        });
+        std::mem::forget(thread.unwrap());
+    });
+    spawned.unwrap_or_else(|stop| panic!("{stop}"));
+    machine.run_for(SHORT / 2).unwrap();
+    disturb(&mut machine);
+    machine.run_for(Duration::from_millis(1)).unwrap();
+    disturb(&mut machine);
+    machine.run_for(LONG).unwrap();
+    (OUTCOME.take().unwrap(), DELAYED.take().unwrap())
+}
+
+fn alert(machine: &mut ntsim::Machine) {
+    machine.alert_thread("thread#1").expect("it runs");
+}
+
+fn user_apc(machine: &mut ntsim::Machine) {
+    machine.queue_user_apc("thread#1").expect("it runs");
+}
+
+#[test]
+fn an_alert_ends_an_alertable_wait_and_no_other() {
+    let unmoved = (Outcome::TimedOut, DelayOutcome::Elapsed);
+    let alerted = (Outcome::Alerted, DelayOutcome::Alerted);
+    assert_eq!(disturbed(Wait::ADVISED, alert), unmoved);
+    assert_eq!(disturbed(ALERTABLE, alert), alerted);
+    assert_eq!(disturbed(FOR_A_USER, alert), alerted);
+}
+
+#[test]
+fn a_user_apc_ends_an_alertable_wait_for_a_user_and_no_other() {
+    let unmoved = (Outcome::TimedOut, DelayOutcome::Elapsed);
+    let delivered = (Outcome::UserApc, DelayOutcome::UserApc);
+    assert_eq!(disturbed(Wait::ADVISED, user_apc), unmoved);
+    assert_eq!(disturbed(ALERTABLE, user_apc), unmoved);
+    assert_eq!(disturbed(FOR_A_USER, user_apc), delivered);
+}
+
+#[test]
+fn the_default_is_the_kernels_advice() {
+    assert_eq!(Wait::default(), Wait::ADVISED);
+    assert_eq!(Wait::ADVISED.mode, WaitMode::Kernel);
+    assert_eq!(Wait::ADVISED.alertability, Alertability::NotAlertable);
+}
+
+// ---- delays, levels, threads -----------------------------------------------
+
+#[test]
+fn a_delay_is_never_too_short() {
+    run(|irql| {
+        for milliseconds in [0, 1, 15, 16, 100] {
+            let time = Duration::from_millis(milliseconds);
+            let start = Instant::now();
+            delay(irql, time);
+            assert!(start.elapsed() >= time);
+        }
+    });
+}
+
+#[test]
+fn a_long_stall_is_refused() {
+    run(|_| {
+        let start = Instant::now();
+        assert_eq!(
+            stall(Duration::from_micros(51)),
+            Err(NtStatus::INVALID_PARAMETER)
+        );
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert_eq!(stall(Duration::from_nanos(49_001)), Ok(()));
+        assert!(start.elapsed() >= Duration::from_micros(50));
+    });
+}
+
+#[test]
+fn what_is_there_is_taken_at_dispatch_level() {
+    run(|irql| {
+        let event = event(EventKind::Synchronization);
+        let semaphore = Semaphore::new(1, 1).unwrap();
+        let lock = SpinLock::new(());
+        let guard = lock.lock(irql);
+        assert_eq!(event.try_wait(), WaitOutcome::TimedOut);
+        event.set();
+        assert_eq!(try_wait(&event), ObjectOutcome::Signaled);
+        assert_eq!(event.try_wait(), WaitOutcome::TimedOut);
+        assert_eq!(semaphore.try_acquire(), WaitOutcome::Signaled);
+        assert_eq!(semaphore.try_acquire(), WaitOutcome::TimedOut);
+        assert_eq!(semaphore.release(1), Ok(0));
+        drop(guard);
+    });
+}
+
+#[test]
+fn a_thread_is_waited_for_when_it_is_dropped() {
+    every_schedule(|irql| {
+        let done = Arc::new(AtomicUsize::new(0)).unwrap();
+        let count = done.clone();
+        let thread = Thread::spawn(irql, move |irql| {
+            delay(irql, Duration::from_millis(1));
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        drop(thread);
+        assert_eq!(done.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn a_thread_that_does_not_end_in_time_is_given_back() {
+    run(|irql| {
+        let thread = Thread::spawn(irql, |irql| delay(irql, SHORT)).unwrap();
+        let thread = thread.join_timeout(irql, SHORT / 2).unwrap_err();
+        assert!(!thread.is_finished(irql));
+        thread.join_timeout(irql, LONG).unwrap();
+    });
+}
+
+#[test]
+fn a_thread_that_is_dropped_under_a_spin_lock_stops_the_machine() {
+    let report = kernel::stop(|irql| {
+        let thread = Thread::spawn(irql, |irql| delay(irql, SHORT)).unwrap();
+        let lock = SpinLock::new(());
+        lock.with(|()| drop(thread));
+    });
+    assert!(
+        report.message.contains("a Thread was dropped at IRQL 2"),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_token_above_apc_level_that_is_a_lie_is_found_out() {
+    // Driver Verifier: KeWaitForSingleObject at DISPATCH_LEVEL with a timeout.
+    bug_check(0xC4, Some(0x122), |irql| {
+        let event = event(EventKind::Notification);
+        let lock = SpinLock::new(());
+        std::mem::forget(lock.lock(irql));
+        let _ = event.wait(irql, SHORT);
+    });
+}
