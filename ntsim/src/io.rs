@@ -2,6 +2,7 @@
 
 //! The I/O manager (`Io`): drivers, their objects, loading and unloading.
 
+pub(crate) mod irp;
 pub(crate) mod remove_lock;
 pub(crate) mod work_item;
 
@@ -28,6 +29,8 @@ pub(crate) struct State {
     /// The tags with which remove locks are held.
     remove_locks: remove_lock::Tags,
     work_items: work_item::Items,
+    /// Requests of users, and the files they are for.
+    pub(crate) irps: irp::Irps,
     pub(crate) drivers: Vec<Driver>,
     /// The address ranges of loaded images, also of unloaded ones.
     images: Vec<Range<usize>>,

@@ -23,6 +23,8 @@
 //! When a driver's last device is gone it is unloaded, and what it left behind
 //! is reported.
 
+pub mod user;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -99,6 +101,8 @@ pub struct Machine {
     linked: BTreeMap<String, DriverEntry>,
     /// The devices that have a driver now, by instance id.
     running: BTreeMap<String, Running>,
+    /// Devices that are gone, whose files are not closed.
+    ghosts: Vec<Running>,
     /// What the devices are made of, by instance id in lower case.
     hardware: BTreeMap<String, Hardware>,
 }
@@ -143,6 +147,7 @@ impl Machine {
             dir,
             linked: BTreeMap::new(),
             running: BTreeMap::new(),
+            ghosts: Vec::new(),
         }
     }
 
@@ -467,6 +472,13 @@ impl Machine {
     /// [`Error::State`], [`Error::Driver`] if the driver refuses the query, [`Error::Stop`].
     pub fn remove_device(&mut self, device: &str) -> Result<()> {
         let running = self.expect_any(device, "remove")?;
+        if self.k.io.irps.open_files(running.device.0) > 0 {
+            return Err(Error::State {
+                device: device.to_owned(),
+                state: "open",
+                problem: "close its files before it is removed",
+            });
+        }
         self.note(format!("device {device} is removed"));
         let id = running.device;
         let asked = self.pnp(move || pnp::query_remove(id))?;
@@ -477,7 +489,8 @@ impl Machine {
     }
 
     /// Takes a device away without asking, as when it is unplugged.
-    /// Unloads the driver if this was its last device.
+    /// Unloads the driver if this was its last device. With files open, the
+    /// device stays until [`close`](Self::close) closed the last one.
     ///
     /// # Errors
     /// [`Error::State`], [`Error::Stop`].
@@ -485,12 +498,25 @@ impl Machine {
         let running = self.expect_any(device, "surprise removal")?;
         self.note(format!("device {device} is gone: surprise removal"));
         let id = running.device;
-        self.pnp(move || {
-            pnp::surprise_remove(id);
-            pnp::remove(id);
-        })?;
+        self.pnp(move || pnp::surprise_remove(id))?;
         self.running.remove(device);
-        self.unload_if_unused(running.driver)
+        self.ghosts.push(running);
+        self.remove_ghosts()
+    }
+
+    /// Ends the devices that are gone and whose files are closed.
+    fn remove_ghosts(&mut self) -> Result<()> {
+        let (open, closed): (Vec<Running>, Vec<Running>) = self
+            .ghosts
+            .iter()
+            .partition(|ghost| self.k.io.irps.open_files(ghost.device.0) > 0);
+        self.ghosts = open;
+        for ghost in closed {
+            let id = ghost.device;
+            self.pnp(move || pnp::remove(id))?;
+            self.unload_if_unused(ghost.driver)?;
+        }
+        Ok(())
     }
 
     /// Shuts down in good order, keeps the registry, and boots again. Devices
@@ -511,6 +537,7 @@ impl Machine {
             let _ = self.pnp(move || pnp::power_down(id, PowerState::D3Final))?;
         }
         self.running.clear();
+        self.ghosts.clear();
         self.k.zw.registry.drop_volatile();
         self.commit()?;
         let registry = self.k.zw.registry.clone();
@@ -578,8 +605,7 @@ impl Machine {
     /// Unloads the driver when no device of it is left.
     fn unload_if_unused(&mut self, driver: DriverId) -> Result<()> {
         if self
-            .running
-            .values()
+            .running.values().chain(&self.ghosts)
             .any(|running| running.driver == driver)
         {
             return Ok(());

@@ -22,6 +22,8 @@ pub(crate) mod bind;
 pub(crate) mod device;
 pub(crate) mod dpc;
 pub(crate) mod driver;
+pub(crate) mod file;
+pub(crate) mod interface;
 pub(crate) mod hardware;
 pub(crate) mod interrupt;
 pub(crate) mod lock;
@@ -31,8 +33,10 @@ mod names;
 pub(crate) mod object;
 pub(crate) mod pnp;
 pub(crate) mod power_policy;
+pub(crate) mod queue;
 pub(crate) mod raw;
 pub(crate) mod registry;
+pub(crate) mod request;
 pub(crate) mod timer;
 pub(crate) mod work_item;
 
@@ -52,7 +56,8 @@ use driver::Driver;
 use object::{Handle, Object};
 use raw::{
     CallbackConfig, ContextTypeInfo, DeviceState, DriverConfig, FileObjectConfig, MemoryOffset,
-    ObjectAttributes, PnpPowerCallbacks, PowerPolicyCallbacks, TimerConfig, VersionAvailableParams,
+    ObjectAttributes, PnpPowerCallbacks, PowerPolicyCallbacks, QueueConfig, RequestParameters,
+    TimerConfig, VersionAvailableParams,
 };
 
 pub(crate) const STATUS_SUCCESS: i32 = 0;
@@ -76,6 +81,18 @@ pub(crate) const STATUS_WDF_PARENT_ASSIGNMENT_NOT_ALLOWED: i32 = status(0xC020_0
 pub(crate) const STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID: i32 = status(0xC020_0210);
 pub(crate) const STATUS_WDF_EXECUTION_LEVEL_INVALID: i32 = status(0xC020_0211);
 pub(crate) const STATUS_WDF_PARENT_NOT_SPECIFIED: i32 = status(0xC020_0212);
+
+pub(crate) const STATUS_UNSUCCESSFUL: i32 = status(0xC000_0001);
+pub(crate) const STATUS_NO_SUCH_DEVICE: i32 = status(0xC000_000E);
+pub(crate) const STATUS_ACCESS_DENIED: i32 = status(0xC000_0022);
+pub(crate) const STATUS_OBJECT_NAME_NOT_FOUND: i32 = status(0xC000_0034);
+pub(crate) const STATUS_OBJECT_NAME_COLLISION: i32 = status(0xC000_0035);
+pub(crate) const STATUS_CANCELLED: i32 = status(0xC000_0120);
+pub(crate) const STATUS_NOT_FOUND: i32 = status(0xC000_0225);
+pub(crate) const STATUS_NO_MORE_ENTRIES: i32 = status(0x8000_001A);
+pub(crate) const STATUS_WDF_PAUSED: i32 = status(0xC020_0203);
+pub(crate) const STATUS_WDF_BUSY: i32 = status(0xC020_0204);
+pub(crate) const STATUS_WDF_NO_CALLBACK: i32 = status(0xC020_020B);
 
 const fn status(code: u32) -> i32 {
     code.cast_signed()
@@ -277,6 +294,8 @@ macro_rules! wdf_functions {
 
 type Attributes = *const ObjectAttributes;
 type Text = *const UnicodeString;
+/// The address of a callback.
+type Evt = Addr;
 
 wdf_functions! {
     WdfDriverCreate(DriverObject: *mut DriverObject, RegistryPath: Text, DriverAttributes: Attributes, DriverConfig: *const DriverConfig, Driver: *mut Handle) -> i32
@@ -324,7 +343,17 @@ wdf_functions! {
     WdfDeviceGetCharacteristics(Device: Handle) -> u32 = device::get_characteristics;
     WdfDeviceSetCharacteristics(Device: Handle, DeviceCharacteristics: u32) = device::set_characteristics;
     WdfDeviceSetStaticStopRemove(Device: Handle, Stoppable: u8) = device::set_static_stop_remove;
-    WdfDeviceGetDefaultQueue(Device: Handle) -> Handle = device::get_default_queue;
+    WdfDeviceGetDefaultQueue(Device: Handle) -> Handle = queue::get_default;
+    WdfDeviceConfigureRequestDispatching(Device: Handle, Queue: Handle, RequestType: u32) -> i32 = queue::configure_dispatching;
+    WdfDeviceEnqueueRequest(Device: Handle, Request: Handle) -> i32 = queue::enqueue_request;
+    WdfDeviceCreateDeviceInterface(Device: Handle, InterfaceClassGUID: *const interface::Guid, ReferenceString: Text) -> i32 = interface::create;
+    WdfDeviceSetDeviceInterfaceState(Device: Handle, InterfaceClassGUID: *const interface::Guid, ReferenceString: Text, IsInterfaceEnabled: u8)
+        = interface::set_state;
+    WdfDeviceSetDeviceInterfaceStateEx(Device: Handle, InterfaceClassGUID: *const interface::Guid, ReferenceString: Text, IsInterfaceEnabled: u8)
+        = interface::set_state;
+    WdfDeviceRetrieveDeviceInterfaceString(Device: Handle, InterfaceClassGUID: *const interface::Guid, ReferenceString: Text, String: Handle) -> i32
+        = interface::retrieve_string;
+    WdfDeviceCreateSymbolicLink(Device: Handle, SymbolicLinkName: Text) -> i32 = interface::create_symbolic_link;
     WdfDeviceOpenRegistryKey(Device: Handle, DeviceInstanceKeyType: u32, DesiredAccess: u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32
         = device::open_registry_key;
     WdfFdoInitOpenRegistryKey(DeviceInit: InitHandle, DeviceInstanceKeyType: u32, DesiredAccess: u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32
@@ -353,6 +382,55 @@ wdf_functions! {
     WdfDeviceResumeIdleNoTrack(Device: Handle) = power_policy::resume_idle_no_track;
     WdfDeviceStopIdleActual(Device: Handle, WaitForD0: u8, Tag: Addr, Line: i32, File: Addr) -> i32 = power_policy::stop_idle;
     WdfDeviceResumeIdleActual(Device: Handle, Tag: Addr, Line: i32, File: Addr) = power_policy::resume_idle;
+
+    WdfIoQueueCreate(Device: Handle, Config: *const QueueConfig, QueueAttributes: Attributes, Queue: *mut Handle) -> i32 = queue::create;
+    WdfIoQueueGetState(Queue: Handle, QueueRequests: *mut u32, DriverRequests: *mut u32) -> u32 = queue::get_state;
+    WdfIoQueueGetDevice(Queue: Handle) -> Handle = queue::get_device;
+    WdfIoQueueStart(Queue: Handle) = queue::start;
+    WdfIoQueueStop(Queue: Handle, StopComplete: Evt, Context: Addr) = queue::stop;
+    WdfIoQueueStopSynchronously(Queue: Handle) = queue::stop_synchronously;
+    WdfIoQueueDrain(Queue: Handle, DrainComplete: Evt, Context: Addr) = queue::drain;
+    WdfIoQueueDrainSynchronously(Queue: Handle) = queue::drain_synchronously;
+    WdfIoQueuePurge(Queue: Handle, PurgeComplete: Evt, Context: Addr) = queue::purge;
+    WdfIoQueuePurgeSynchronously(Queue: Handle) = queue::purge_synchronously;
+    WdfIoQueueStopAndPurge(Queue: Handle, StopAndPurgeComplete: Evt, Context: Addr) = queue::stop_and_purge;
+    WdfIoQueueStopAndPurgeSynchronously(Queue: Handle) = queue::stop_and_purge_synchronously;
+    WdfIoQueueRetrieveNextRequest(Queue: Handle, OutRequest: *mut Handle) -> i32 = queue::retrieve_next;
+    WdfIoQueueRetrieveRequestByFileObject(Queue: Handle, FileObject: Handle, OutRequest: *mut Handle) -> i32 = queue::retrieve_by_file;
+    WdfIoQueueFindRequest(Queue: Handle, FoundRequest: Handle, FileObject: Handle, Parameters: *mut RequestParameters, OutRequest: *mut Handle) -> i32
+        = queue::find;
+    WdfIoQueueRetrieveFoundRequest(Queue: Handle, FoundRequest: Handle, OutRequest: *mut Handle) -> i32 = queue::retrieve_found;
+    WdfIoQueueReadyNotify(Queue: Handle, QueueReady: Evt, Context: Addr) -> i32 = queue::ready_notify;
+
+    WdfRequestComplete(Request: Handle, Status: i32) = request::complete;
+    WdfRequestCompleteWithInformation(Request: Handle, Status: i32, Information: usize) = request::complete_with_information;
+    WdfRequestCompleteWithPriorityBoost(Request: Handle, Status: i32, PriorityBoost: i8) = request::complete_with_priority_boost;
+    WdfRequestGetParameters(Request: Handle, Parameters: *mut RequestParameters) = request::get_parameters;
+    WdfRequestRetrieveInputBuffer(Request: Handle, MinimumRequiredLength: usize, Buffer: *mut *mut u8, Length: *mut usize) -> i32
+        = request::retrieve_input_buffer;
+    WdfRequestRetrieveOutputBuffer(Request: Handle, MinimumRequiredSize: usize, Buffer: *mut *mut u8, Length: *mut usize) -> i32
+        = request::retrieve_output_buffer;
+    WdfRequestRetrieveInputMemory(Request: Handle, Memory: *mut Handle) -> i32 = request::retrieve_input_memory;
+    WdfRequestRetrieveOutputMemory(Request: Handle, Memory: *mut Handle) -> i32 = request::retrieve_output_memory;
+    WdfRequestSetInformation(Request: Handle, Information: usize) = request::set_information;
+    WdfRequestGetInformation(Request: Handle) -> usize = request::get_information;
+    WdfRequestGetStatus(Request: Handle) -> i32 = request::get_status;
+    WdfRequestGetFileObject(Request: Handle) -> Handle = request::get_file_object;
+    WdfRequestGetIoQueue(Request: Handle) -> Handle = request::get_io_queue;
+    WdfRequestGetRequestorMode(Request: Handle) -> i8 = request::get_requestor_mode;
+    WdfRequestIsFrom32BitProcess(Request: Handle) -> u8 = request::is_from_32_bit_process;
+    WdfRequestIsReserved(Request: Handle) -> u8 = request::is_reserved;
+    WdfRequestMarkCancelable(Request: Handle, EvtRequestCancel: Evt) = request::mark_cancelable;
+    WdfRequestMarkCancelableEx(Request: Handle, EvtRequestCancel: Evt) -> i32 = request::mark_cancelable_ex;
+    WdfRequestUnmarkCancelable(Request: Handle) -> i32 = request::unmark_cancelable;
+    WdfRequestIsCanceled(Request: Handle) -> u8 = request::is_canceled;
+    WdfRequestForwardToIoQueue(Request: Handle, DestinationQueue: Handle) -> i32 = queue::forward;
+    WdfRequestRequeue(Request: Handle) -> i32 = queue::requeue;
+    WdfRequestStopAcknowledge(Request: Handle, Requeue: u8) = queue::stop_acknowledge;
+
+    WdfFileObjectGetDevice(FileObject: Handle) -> Handle = file::get_device;
+    WdfFileObjectGetFileName(FileObject: Handle) -> *const UnicodeString = file::get_file_name;
+    WdfFileObjectGetFlags(FileObject: Handle) -> u32 = file::get_flags;
 
     WdfObjectGetTypedContextWorker(Handle: Handle, TypeInfo: *const ContextTypeInfo) -> *mut u8 = object::get_typed_context;
     WdfObjectAllocateContext(Handle: Handle, ContextAttributes: Attributes, Context: *mut *mut u8) -> i32 = object::allocate_context;

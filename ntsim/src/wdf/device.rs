@@ -5,6 +5,8 @@
 //!
 //! What becomes of a device afterwards is [`super::pnp`]'s part.
 
+use std::collections::BTreeMap;
+
 use crate::access::{UnicodeString, peek, peek_unicode, poke};
 use crate::kernel::Kernel;
 use crate::registry::{RegString, Volatility};
@@ -61,6 +63,48 @@ pub(crate) struct Settings {
     request_attributes: Attributes,
 }
 
+impl Settings {
+    pub(crate) fn is_filter(&self) -> bool {
+        self.is_filter
+    }
+
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
+
+    pub(crate) fn io_type(&self) -> u32 {
+        self.io_type
+    }
+
+    pub(crate) fn name(&self) -> &[u16] {
+        &self.name
+    }
+
+    pub(crate) fn file_object(&self) -> Option<FileObjectConfig> {
+        self.file_object
+    }
+
+    pub(crate) fn file_object_attributes(&self) -> &Attributes {
+        &self.file_object_attributes
+    }
+
+    pub(crate) fn request_attributes(&self) -> &Attributes {
+        &self.request_attributes
+    }
+}
+
+/// The I/O side of a device.
+#[derive(Default)]
+pub(crate) struct DeviceIo {
+    pub(crate) queues: Vec<Handle>,
+    pub(crate) default_queue: Option<Handle>,
+    /// Queues of request types that have one of their own.
+    pub(crate) dispatch: BTreeMap<u32, Handle>,
+    pub(crate) names: super::interface::Names,
+    /// It has no hardware: `WdfControlDeviceInitAllocate`.
+    pub(crate) is_control: bool,
+}
+
 /// What the framework keeps of a device.
 pub(crate) struct Device {
     pub(crate) instance: String,
@@ -69,6 +113,7 @@ pub(crate) struct Device {
     physical: usize,
     pub(crate) settings: Settings,
     pub(crate) pnp: Pnp,
+    pub(crate) io: DeviceIo,
     pub(crate) policy: PowerPolicy,
     /// `WDF_DEVICE_STATE`'s flags.
     state: [u32; 7],
@@ -317,7 +362,7 @@ fn kept_attributes(from: *const ObjectAttributes, function: &'static str) -> Att
     }
 }
 
-/// `WdfDeviceInitSetFileObjectConfig`. Kept; nothing opens the device in the simulation.
+/// `WdfDeviceInitSetFileObjectConfig`.
 pub(crate) fn init_set_file_object_config(
     _: Globals,
     handle: InitHandle,
@@ -336,7 +381,7 @@ pub(crate) fn init_set_file_object_config(
     });
 }
 
-/// `WdfDeviceInitSetRequestAttributes`. Kept; no request reaches the device in the simulation.
+/// `WdfDeviceInitSetRequestAttributes`.
 pub(crate) fn init_set_request_attributes(
     _: Globals,
     handle: InitHandle,
@@ -403,6 +448,7 @@ pub(crate) fn create(
                 physical,
                 settings,
                 pnp: Pnp::default(),
+                io: DeviceIo::default(),
                 policy: PowerPolicy::default(),
                 state: [2; 7],
                 stoppable: true,
@@ -548,14 +594,6 @@ pub(crate) fn set_static_stop_remove(_: Globals, handle: Handle, stoppable: u8) 
     kernel(|k| {
         object::device(k, handle, "WdfDeviceSetStaticStopRemove").stoppable = stoppable != 0;
     });
-}
-
-/// `WdfDeviceGetDefaultQueue`: no queue can be created yet, so there is none.
-pub(crate) fn get_default_queue(_: Globals, handle: Handle) -> Handle {
-    kernel(|k| {
-        object::device(k, handle, "WdfDeviceGetDefaultQueue");
-        std::ptr::null_mut()
-    })
 }
 
 /// `PLUGPLAY_REGKEY_DEVICE`.

@@ -28,6 +28,16 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// The buffer of a request, which is the request's to free.
+    pub(crate) fn of_request(address: usize, size: usize) -> Self {
+        Self {
+            address,
+            size,
+            owned: false,
+            paged: false,
+        }
+    }
+
     pub(crate) fn is_paged(&self) -> bool {
         self.paged
     }

@@ -39,8 +39,8 @@ use super::{
     Globals, STATUS_DELETE_PENDING, STATUS_INFO_LENGTH_MISMATCH, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_OBJECT_NAME_EXISTS, STATUS_SUCCESS, STATUS_WDF_EXECUTION_LEVEL_INVALID,
     STATUS_WDF_OBJECT_ATTRIBUTES_INVALID, STATUS_WDF_PARENT_ASSIGNMENT_NOT_ALLOWED,
-    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, device, dpc, hardware, interrupt, lock, lookaside,
-    memory, registry, required, timer, work_item,
+    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, device, dpc, file, hardware, interrupt, lock, lookaside,
+    memory, queue, registry, request, required, timer, work_item,
 };
 
 /// What a handle points at, if it pointed at anything.
@@ -85,6 +85,9 @@ pub(crate) enum Data {
     String(memory::Text),
     Collection(Vec<Handle>),
     ResourceList(hardware::ResourceList),
+    Queue(Box<queue::Queue>),
+    Request(request::Request),
+    File(file::File),
     Interrupt(interrupt::Interrupt),
     Lookaside(lookaside::Lookaside),
 }
@@ -106,6 +109,9 @@ impl Data {
             Self::String(_) => "WDFSTRING",
             Self::Collection(_) => "WDFCOLLECTION",
             Self::ResourceList(_) => "WDFCMRESLIST",
+            Self::Queue(_) => "WDFQUEUE",
+            Self::Request(_) => "WDFREQUEST",
+            Self::File(_) => "WDFFILEOBJECT",
             Self::Interrupt(_) => "WDFINTERRUPT",
             Self::Lookaside(_) => "WDFLOOKASIDE",
         }
@@ -121,6 +127,8 @@ impl Data {
             | Self::Dpc(_)
             | Self::WaitLock(_)
             | Self::Key(_)
+            | Self::Queue(_)
+            | Self::File(_)
             | Self::Interrupt(_)
             | Self::String(_) => true,
             Self::Memory(memory) => memory.is_paged(),
@@ -128,13 +136,18 @@ impl Data {
             | Self::SpinLock(_)
             | Self::Collection(_)
             | Self::Lookaside(_)
+            | Self::Request(_)
             | Self::ResourceList(_) => false,
         }
     }
 
     /// Whether only the framework may delete it.
     fn is_frameworks(&self) -> bool {
-        matches!(self, Self::Driver(_) | Self::Device(_) | Self::ResourceList(_))
+        match self {
+            Self::Driver(_) | Self::Device(_) | Self::ResourceList(_) | Self::Request(_) | Self::File(_) => true,
+            Self::Queue(queue) => queue.assigned,
+            _ => false,
+        }
     }
 }
 
@@ -473,6 +486,9 @@ typed! {
     memory: Memory => memory::Memory = "WDFMEMORY";
     string: String => memory::Text = "WDFSTRING";
     collection: Collection => Vec<Handle> = "WDFCOLLECTION";
+    queue: Queue => Box<queue::Queue> = "WDFQUEUE";
+    request: Request => request::Request = "WDFREQUEST";
+    file: File => file::File = "WDFFILEOBJECT";
     interrupt: Interrupt => interrupt::Interrupt = "WDFINTERRUPT";
     lookaside: Lookaside => lookaside::Lookaside = "WDFLOOKASIDE";
 }
@@ -544,6 +560,17 @@ pub(crate) fn delete(handle: Handle) {
     }
 }
 
+/// The same, for a request: `between` runs when it is disposed and not destroyed yet.
+pub(crate) fn delete_around(handle: Handle, between: impl FnOnce()) {
+    if matches!(kernel(|k| begin_deletion(k, handle)), Deletion::Now) {
+        dispose(handle);
+        between();
+        finish(handle);
+    } else {
+        between();
+    }
+}
+
 fn begin_deletion(k: &mut Kernel, handle: Handle) -> Deletion {
     let (life, parent) = {
         let object = get(k, handle);
@@ -611,6 +638,7 @@ fn dispose(handle: Handle) {
         Data::Timer(_) => timer::dispose,
         Data::WorkItem(_) => work_item::dispose,
         Data::Dpc(_) => dpc::dispose,
+        Data::Queue(_) => queue::dispose,
         Data::Interrupt(_) => interrupt::dispose,
         _ => drop,
     });
@@ -709,6 +737,10 @@ fn destroy(handle: Handle) {
             }
             Data::ResourceList(list) => {
                 list.free(k);
+                Vec::new()
+            }
+            Data::File(file) => {
+                file.free(k);
                 Vec::new()
             }
             Data::Collection(items) => items,

@@ -22,9 +22,9 @@
 //!
 //! | step | callbacks |
 //! |---|---|
-//! | start | PrepareHardware, D0Entry, interrupts enabled, `D0EntryPostInterruptsEnabled`, SelfManagedIoInit |
-//! | power down | SelfManagedIoSuspend, armed for wake, `D0ExitPreInterruptsDisabled`, interrupts disabled, D0Exit |
-//! | power up | D0Entry, interrupts enabled, `D0EntryPostInterruptsEnabled`, wake disarmed, SelfManagedIoRestart |
+//! | start | PrepareHardware, D0Entry, interrupts enabled, `D0EntryPostInterruptsEnabled`, power-managed queues start, SelfManagedIoInit |
+//! | power down | SelfManagedIoSuspend, EvtIoStop, armed for wake, `D0ExitPreInterruptsDisabled`, interrupts disabled, D0Exit |
+//! | power up | D0Entry, interrupts enabled, `D0EntryPostInterruptsEnabled`, wake disarmed, EvtIoResume, SelfManagedIoRestart |
 //! | stop | as power down, then ReleaseHardware |
 //! | remove | as stop, then SelfManagedIoFlush, SelfManagedIoCleanup, deletion |
 //! | surprise removal | SurpriseRemoval, then as remove |
@@ -40,16 +40,17 @@ use crate::kernel::{ContextId, Kernel};
 use crate::trap::kernel;
 
 use super::object::{self, Attributes, Data, Handle};
+use super::queue::{self, PowerStop};
 use super::raw::PnpPowerCallbacks;
 use super::hardware::ResourceList;
 use super::{
-    STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, device, driver, interrupt,
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, device, driver, interface, interrupt,
     power_policy,
 };
 
 /// Names a device for as long as the machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct DeviceId(Handle);
+pub(crate) struct DeviceId(pub(crate) Handle);
 
 /// `WDF_POWER_DEVICE_STATE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +145,8 @@ pub(crate) struct Pnp {
     hardware_prepared: bool,
     /// The state that D0Exit named, which the next D0Entry comes from.
     came_from: i32,
+    /// The device is between D0Entry and D0Exit.
+    in_d0: bool,
     /// The driver called `WdfDeviceSetFailed`.
     failed_by_driver: bool,
     /// A power or PnP change is under way on this context.
@@ -160,6 +163,11 @@ impl Pnp {
     /// Whether it is too late to create an interrupt.
     pub(crate) fn is_past_hardware(&self) -> bool {
         self.hardware_prepared
+    }
+
+    /// Whether power-managed queues dispatch.
+    pub(crate) fn is_in_d0(&self) -> bool {
+        self.in_d0
     }
 
     pub(crate) fn set_failed(&mut self) {
@@ -228,12 +236,14 @@ pub(crate) fn idle_down(device: Handle, to: i32, can_wake: bool) {
     if suspended.is_ok() && can_wake && power_policy::arm_for_s0(device).is_err() {
         kernel(|k| power_policy::set_awake(k, device));
         if start_self_managed_io(id).is_err() {
+            stop_io(id, PowerStop::Purge);
             exit_d0(id, D3_FINAL).unwrap_or_default();
             fail(id);
         }
         return;
     }
     set_state(id, State::Sleeping);
+    stop_io(id, PowerStop::Suspend);
     let left = exit_d0(id, to);
     if suspended.and(left).is_err() {
         fail(id);
@@ -348,7 +358,10 @@ pub(crate) fn start(device: DeviceId) -> Result<(), i32> {
 fn start_now(device: DeviceId) -> Result<(), i32> {
     let result = prepare_hardware(device).and_then(|()| enter_d0(device, D3_FINAL));
     match result {
-        Ok(()) => now_working(device),
+        Ok(()) => {
+            now_working(device);
+            kernel(|k| interface::enable(k, device.0));
+        }
         Err(_) => fail(device),
     }
     result
@@ -456,7 +469,21 @@ fn enter_d0(device: DeviceId, from: i32) -> Result<(), i32> {
         return Err(status);
     }
     power_policy::disarm(device.0);
-    start_self_managed_io(device).inspect_err(|_| exit_d0(device, D3_FINAL).unwrap_or_default())
+    resume_io(device);
+    start_self_managed_io(device).inspect_err(|_| {
+        stop_io(device, PowerStop::Purge);
+        exit_d0(device, D3_FINAL).unwrap_or_default();
+    })
+}
+
+fn resume_io(device: DeviceId) {
+    kernel(|k| pnp(k, device).in_d0 = true);
+    queue::resume_for_power(device.0);
+}
+
+fn stop_io(device: DeviceId, why: PowerStop) {
+    kernel(|k| pnp(k, device).in_d0 = false);
+    queue::stop_for_power(device.0, why);
 }
 
 fn d0_exit(device: DeviceId, to: i32) -> Result<(), i32> {
@@ -558,7 +585,10 @@ fn clean_up_self_managed_io(device: DeviceId) {
 /// What KMDF does at once with a device that failed: it releases the hardware
 /// and flushes self-managed I/O. Cleanup comes with the removal.
 fn fail(device: DeviceId) {
-    kernel(|k| power_policy::suspend(k, device.0));
+    kernel(|k| {
+        power_policy::suspend(k, device.0);
+        interface::disable(k, device.0);
+    });
     release_hardware(device).unwrap_or_default();
     flush_self_managed_io(device);
     set_state(device, State::Failed);
@@ -587,6 +617,7 @@ fn power_down_now(device: DeviceId, to: PowerState) -> Result<(), i32> {
         },
     );
     let suspended = suspend_self_managed_io(device);
+    stop_io(device, PowerStop::Suspend);
     if to != PowerState::D3Final {
         power_policy::arm_for_sx(device.0);
     }
@@ -599,8 +630,9 @@ fn power_down_now(device: DeviceId, to: PowerState) -> Result<(), i32> {
 }
 
 /// All of the way down is gone whatever the callbacks say; the first bad status counts.
-fn leave_d0(device: DeviceId, to: i32) -> Result<(), i32> {
+fn leave_d0(device: DeviceId, to: i32, why: PowerStop) -> Result<(), i32> {
     let suspended = suspend_self_managed_io(device);
+    stop_io(device, why);
     let left = exit_d0(device, to);
     suspended.and(left)
 }
@@ -647,7 +679,7 @@ pub(crate) fn stop(device: DeviceId) -> Result<(), i32> {
         &[],
     )?;
     let result = match kernel(|k| state(k, device)) {
-        State::Working => leave_d0(device, D3_FINAL),
+        State::Working => leave_d0(device, D3_FINAL, PowerStop::Suspend),
         _ => Ok(()),
     };
     let result = result.and_then(|()| release_hardware(device));
@@ -681,12 +713,17 @@ pub(crate) fn surprise_remove(device: DeviceId) {
 }
 
 fn surprise_remove_now(device: DeviceId) {
-    kernel(|k| power_policy::suspend(k, device.0));
+    kernel(|k| {
+        power_policy::suspend(k, device.0);
+        interface::disable(k, device.0);
+    });
     tell(device, "EvtDeviceSurpriseRemoval", |callbacks| {
         callbacks.surprise_removal
     });
     if kernel(|k| state(k, device)) == State::Working {
-        leave_d0(device, D3_FINAL).unwrap_or_default();
+        leave_d0(device, D3_FINAL, PowerStop::Purge).unwrap_or_default();
+    } else {
+        stop_io(device, PowerStop::Purge);
     }
     if kernel(|k| state(k, device)) != State::Failed {
         fail(device);
@@ -701,12 +738,16 @@ pub(crate) fn remove(device: DeviceId) {
 }
 
 fn remove_now(device: DeviceId) {
-    kernel(|k| power_policy::suspend(k, device.0));
+    kernel(|k| {
+        power_policy::suspend(k, device.0);
+        interface::disable(k, device.0);
+    });
     if kernel(|k| state(k, device)) == State::Working {
-        leave_d0(device, D3_FINAL).unwrap_or_default();
+        leave_d0(device, D3_FINAL, PowerStop::Purge).unwrap_or_default();
     }
     release_hardware(device).unwrap_or_default();
     flush_self_managed_io(device);
+    queue::purge_all(device.0);
     clean_up_self_managed_io(device);
     kernel(|k| {
         pnp(k, device).removed = true;

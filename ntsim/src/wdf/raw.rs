@@ -144,6 +144,38 @@ pub(crate) struct CallbackConfig {
     pub(crate) automatic_serialization: u8,
 }
 
+/// `WDF_IO_QUEUE_CONFIG`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct QueueConfig {
+    pub(crate) size: u32,
+    pub(crate) dispatch_type: u32,
+    pub(crate) power_managed: u32,
+    pub(crate) allow_zero_length_requests: u8,
+    pub(crate) default_queue: u8,
+    pub(crate) evt_io_default: usize,
+    pub(crate) evt_io_read: usize,
+    pub(crate) evt_io_write: usize,
+    pub(crate) evt_io_device_control: usize,
+    pub(crate) evt_io_internal_device_control: usize,
+    pub(crate) evt_io_stop: usize,
+    pub(crate) evt_io_resume: usize,
+    pub(crate) evt_io_canceled_on_queue: usize,
+    /// `Settings.Parallel.NumberOfPresentedRequests`.
+    pub(crate) presented_requests: u32,
+    pub(crate) driver: Handle,
+}
+
+/// `WDF_REQUEST_PARAMETERS`, with its union as four words.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct RequestParameters {
+    pub(crate) size: u16,
+    pub(crate) minor_function: u8,
+    pub(crate) kind: u32,
+    pub(crate) parameters: [u64; 4],
+}
+
 /// `WDFMEMORY_OFFSET`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -187,6 +219,8 @@ mod tests {
             ("_WDF_WORKITEM_CONFIG", size_of::<CallbackConfig>()),
             ("_WDF_DPC_CONFIG", size_of::<CallbackConfig>()),
             ("_WDFMEMORY_OFFSET", size_of::<MemoryOffset>()),
+            ("_WDF_IO_QUEUE_CONFIG", size_of::<QueueConfig>()),
+            ("_WDF_REQUEST_PARAMETERS", size_of::<RequestParameters>()),
         ] {
             assert_eq!(json["structs"][name]["size"], size, "{name}");
         }
@@ -237,6 +271,21 @@ mod tests {
                 "_WDF_TIMER_CONFIG",
                 "UseHighResolutionTimer",
                 std::mem::offset_of!(TimerConfig, use_high_resolution_timer),
+            ),
+            (
+                "_WDF_IO_QUEUE_CONFIG",
+                "EvtIoCanceledOnQueue",
+                std::mem::offset_of!(QueueConfig, evt_io_canceled_on_queue),
+            ),
+            (
+                "_WDF_IO_QUEUE_CONFIG",
+                "Settings",
+                std::mem::offset_of!(QueueConfig, presented_requests),
+            ),
+            (
+                "_WDF_REQUEST_PARAMETERS",
+                "Parameters",
+                std::mem::offset_of!(RequestParameters, parameters),
             ),
             (
                 "_WDF_PNPPOWER_EVENT_CALLBACKS",

@@ -1,0 +1,668 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `WDFREQUEST`: <https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-request-objects>
+//!
+//! # Vocabulary
+//! - *owned*: the driver was given the request and has to complete, forward or
+//!   requeue it.
+//! - *cancelable*: owned, and the driver registered an `EvtRequestCancel`.
+//!
+//! ```text
+//!            presented, retrieved            WdfRequestComplete*
+//!   Queued ───────────────────────► Owned ─────────────────────────► (deleted)
+//!     ▲  │     requeue, forward     │  ▲                                ▲
+//!     │  └──────────────────────────│──│──── cancelled: completed by ───┤
+//!     └─────────────────────────────┘  │     the framework, unless      │
+//!                   MarkCancelable │   │     EvtIoCanceledOnQueue       │
+//!                                  ▼   │ UnmarkCancelable               │
+//!                               Cancelable ── cancelled: ── EvtRequestCancel completes it
+//! ```
+//!
+//! A request whose cancellation has begun is not unmarked any more:
+//! `WdfRequestUnmarkCancelable` says `STATUS_CANCELLED`, and the driver leaves
+//! the request to its `EvtRequestCancel`. See
+//! <https://learn.microsoft.com/windows-hardware/drivers/wdf/synchronizing-cancel-and-completion-code>.
+
+use crate::abi::{callback, param};
+use crate::access::{Addr, peek, poke};
+use crate::bugcheck::BugCheck;
+use crate::io::irp::{self, Buffer, IrpId, Kind, Method};
+use crate::kernel::Kernel;
+use crate::memory::Fill;
+use crate::trace::Event;
+use crate::trap::kernel;
+
+use super::object::{self, Attributes, Data, Handle};
+use super::raw::RequestParameters;
+use super::{
+    Globals, STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_INVALID_DEVICE_REQUEST,
+    STATUS_SUCCESS, memory, power_policy, queue, required,
+};
+
+/// Who has the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// It waits in its queue.
+    Queue,
+    Driver,
+    /// Nobody any more.
+    Completed,
+}
+
+/// Whether the driver lets the request be cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancelability {
+    No,
+    /// With this `EvtRequestCancel`.
+    Yes(usize),
+    /// `EvtRequestCancel` was or is being called.
+    Begun,
+}
+
+/// What a driver that was told to stop said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopping {
+    No,
+    /// Its queue stops; the driver has not answered.
+    Asked,
+    /// `WdfRequestStopAcknowledge(FALSE)`: the driver keeps it.
+    Acknowledged,
+}
+
+/// What the framework keeps of a request.
+pub(crate) struct Request {
+    pub(crate) irp: IrpId,
+    pub(crate) kind: Kind,
+    pub(crate) queue: Option<Handle>,
+    pub(crate) holder: Holder,
+    pub(crate) cancelability: Cancelability,
+    pub(crate) stopping: Stopping,
+    /// The driver had it once.
+    pub(crate) presented: bool,
+    /// It holds a power reference on its device.
+    pub(crate) powers: bool,
+    information: usize,
+    status: i32,
+    input_memory: Option<Handle>,
+    output_memory: Option<Handle>,
+}
+
+/// Memory for a request's data: guarded, and gone when the request is completed.
+pub(crate) fn allocate_buffer(k: &mut Kernel, length: usize, fill: Fill, tag: u32) -> usize {
+    k.wdf
+        .memory
+        .allocate(length, tag, fill)
+        .expect("the host has memory for a request's data")
+        .as_ptr() as usize
+}
+
+/// Makes the `WDFREQUEST` of a request.
+///
+/// # Errors
+/// Those of [`object::create`].
+pub(crate) fn create(k: &mut Kernel, irp: IrpId, attributes: &Attributes) -> Result<Handle, i32> {
+    let (device, kind) = {
+        let irp = k.io.irps.get(irp);
+        (irp.device, irp.kind)
+    };
+    let slot = object::get(k, device).driver;
+    let request = Request {
+        irp,
+        kind,
+        queue: None,
+        holder: Holder::Driver,
+        cancelability: Cancelability::No,
+        stopping: Stopping::No,
+        presented: false,
+        powers: false,
+        information: 0,
+        status: STATUS_SUCCESS,
+        input_memory: None,
+        output_memory: None,
+    };
+    let handle = object::create(k, slot, Some(device), attributes, Data::Request(request))?;
+    k.io.irps.get(irp).request = Some(handle);
+    Ok(handle)
+}
+
+/// The request of a handle that the framework keeps.
+pub(crate) fn get(k: &mut Kernel, handle: Handle) -> &mut Request {
+    object::request(k, handle, "the framework")
+}
+
+fn name(k: &Kernel, handle: Handle) -> String {
+    k.name_of(handle as usize).unwrap_or("the request").to_owned()
+}
+
+/// The request of a handle that the driver gave, which must be the driver's now.
+pub(crate) fn owned<'k>(k: &'k mut Kernel, handle: Handle, function: &str) -> &'k mut Request {
+    let request = object::request(k, handle, function);
+    match request.holder {
+        Holder::Driver => {}
+        Holder::Queue => {
+            let message = format!(
+                "{function} was called on {}, which is in a queue and not the driver's",
+                name(k, handle)
+            );
+            super::verifier_break(k, message)
+        }
+        Holder::Completed => {
+            let message = format!("{function} was called on {}, which is completed", name(k, handle));
+            super::verifier_break(k, message)
+        }
+    }
+    get(k, handle)
+}
+
+/// The same, which in addition must not be cancelable.
+pub(crate) fn uncancelable<'k>(k: &'k mut Kernel, handle: Handle, function: &str) -> &'k mut Request {
+    if let Cancelability::Yes(_) = owned(k, handle, function).cancelability {
+        let message = format!(
+            "{function} was called on {}, which is cancelable: WdfRequestUnmarkCancelable comes first, or EvtRequestCancel and this race for it",
+            name(k, handle)
+        );
+        super::verifier_break(k, message)
+    }
+    get(k, handle)
+}
+
+// ---- completion --------------------------------------------------------
+
+/// Ends a request whoever has it, and deletes it.
+pub(crate) fn finish(handle: Handle, status: i32, information: usize) {
+    let (irp, queue) = kernel(|k| {
+        let request = get(k, handle);
+        request.holder = Holder::Completed;
+        request.status = status;
+        request.information = information;
+        let (irp, queue) = (request.irp, request.queue.take());
+        if std::mem::take(&mut request.powers) {
+            let device = k.io.irps.get(irp).device;
+            power_policy::release(k, device);
+        }
+        if let Some(queue) = queue {
+            queue::get(k, queue).owned.retain(|owned| *owned != handle);
+            // Whoever completes the last request must find the queue there still.
+            object::reference(k, queue);
+        }
+        (irp, queue)
+    });
+    // The cleanup callbacks come before the user hears of it: they may look at
+    // the request's buffers. The request then goes, unless it is referenced.
+    let file = kernel(|k| k.io.irps.get(irp).file);
+    object::delete_around(handle, || {
+        kernel(|k| {
+            let text = format!(
+                "{} ends with status {:#010x}, {information} bytes",
+                name(k, handle),
+                status.cast_unsigned()
+            );
+            k.log(Event::Machine(text));
+            irp::complete(k, irp, status, information);
+        });
+    });
+    if let Some(queue) = queue {
+        queue::dispatch(queue);
+        object::release(queue);
+    }
+    super::file::close_if_last(file);
+}
+
+fn complete_by_driver(handle: Handle, status: i32, information: Option<usize>, function: &'static str) {
+    const STATUS_PENDING: i32 = 0x103;
+    let information = kernel(|k| {
+        crate::ke::irql::at_most_dispatch(k, function);
+        let information = information.unwrap_or_else(|| object::request(k, handle, function).information);
+        let (irp, kind) = {
+            let request = uncancelable(k, handle, function);
+            (request.irp, request.kind)
+        };
+        if status == STATUS_PENDING {
+            let message = format!("{function} was given STATUS_PENDING for {}, which is no way to complete it", name(k, handle));
+            super::verifier_break(k, message)
+        }
+        check_information(k, handle, irp, kind, information, function);
+        information
+    });
+    finish(handle, status, information);
+}
+
+/// More bytes than the user's buffer has cannot have been transferred: bug
+/// check 0x10D/6 with `WDF_REQUEST_FATAL_ERROR_INFORMATION_LENGTH_MISMATCH`.
+fn check_information(k: &mut Kernel, handle: Handle, irp: IrpId, kind: Kind, information: usize, function: &str) {
+    const FATAL_ERROR: u64 = 6;
+    const INFORMATION_LENGTH_MISMATCH: u64 = 4;
+    let irp = k.io.irps.get(irp);
+    let limit = match kind {
+        Kind::Read => irp.output.length,
+        Kind::Write => irp.input.length,
+        // With buffered I/O both are one buffer of the larger length.
+        Kind::DeviceControl | Kind::InternalDeviceControl => irp.output.length,
+        Kind::Create => return,
+    };
+    if information > limit {
+        let message = format!(
+            "{function} says that {information} bytes were transferred for {}, whose buffer has {limit}",
+            name(k, handle)
+        );
+        k.bug_check(BugCheck::wdf(FATAL_ERROR, [INFORMATION_LENGTH_MISMATCH, handle as u64, 0], message))
+    }
+}
+
+/// `WdfRequestComplete`. Callable at `<= DISPATCH_LEVEL`. `Information` is what
+/// `WdfRequestSetInformation` set, or 0.
+pub(crate) fn complete(_: Globals, handle: Handle, status: i32) {
+    complete_by_driver(handle, status, None, "WdfRequestComplete");
+}
+
+/// `WdfRequestCompleteWithInformation`. Callable at `<= DISPATCH_LEVEL`.
+pub(crate) fn complete_with_information(_: Globals, handle: Handle, status: i32, information: usize) {
+    complete_by_driver(handle, status, Some(information), "WdfRequestCompleteWithInformation");
+}
+
+/// `WdfRequestCompleteWithPriorityBoost`; the scheduler has no priorities to boost.
+pub(crate) fn complete_with_priority_boost(_: Globals, handle: Handle, status: i32, _boost: i8) {
+    complete_by_driver(handle, status, None, "WdfRequestCompleteWithPriorityBoost");
+}
+
+/// `WdfRequestSetInformation`.
+pub(crate) fn set_information(_: Globals, handle: Handle, information: usize) {
+    kernel(|k| owned(k, handle, "WdfRequestSetInformation").information = information);
+}
+
+/// `WdfRequestGetInformation`.
+pub(crate) fn get_information(_: Globals, handle: Handle) -> usize {
+    kernel(|k| object::request(k, handle, "WdfRequestGetInformation").information)
+}
+
+/// `WdfRequestGetStatus`.
+pub(crate) fn get_status(_: Globals, handle: Handle) -> i32 {
+    kernel(|k| object::request(k, handle, "WdfRequestGetStatus").status)
+}
+
+// ---- what it asks for --------------------------------------------------
+
+/// `WdfRequestGetParameters`.
+pub(crate) fn get_parameters(_: Globals, handle: Handle, out: *mut RequestParameters) {
+    let function = "WdfRequestGetParameters";
+    required(out, function, "Parameters");
+    let size = peek(out.cast::<u16>());
+    if usize::from(size) != size_of::<RequestParameters>() {
+        kernel(|k| {
+            let message = format!(
+                "{function} was given a record of {size} bytes; it has {}",
+                size_of::<RequestParameters>()
+            );
+            super::verifier_break(k, message)
+        });
+    }
+    let parameters = kernel(|k| {
+        let (irp, kind) = {
+            let request = object::request(k, handle, function);
+            if request.holder == Holder::Completed {
+                owned(k, handle, function);
+            }
+            let request = get(k, handle);
+            (request.irp, request.kind)
+        };
+        let irp = k.io.irps.get(irp);
+        let (output, input) = (irp.output.length as u64, irp.input.length as u64);
+        let parameters = match kind {
+            Kind::Create => [0; 4],
+            Kind::Read => [output, 0, 0, 0],
+            Kind::Write => [input, 0, 0, 0],
+            Kind::DeviceControl | Kind::InternalDeviceControl => [output, input, u64::from(irp.code), 0],
+        };
+        RequestParameters { size, minor_function: 0, kind: kind as u32, parameters }
+    });
+    poke(out, parameters);
+}
+
+/// Which of a request's buffers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Input,
+    Output,
+}
+
+/// The buffer, if the request has one of that sort.
+///
+/// # Errors
+/// `STATUS_INVALID_DEVICE_REQUEST` for the wrong sort of request or transfer
+/// method, `STATUS_BUFFER_TOO_SMALL` for an empty buffer, both as documented for
+/// `WdfRequestRetrieveInputBuffer` and `WdfRequestRetrieveOutputBuffer`.
+fn buffer(k: &mut Kernel, handle: Handle, side: Side, function: &str) -> Result<Buffer, i32> {
+    crate::ke::irql::at_most_dispatch(k, function);
+    let request = owned(k, handle, function);
+    let (irp, kind) = (request.irp, request.kind);
+    let irp = k.io.irps.get(irp);
+    let fits = match kind {
+        Kind::Read => side == Side::Output,
+        Kind::Write => side == Side::Input,
+        Kind::DeviceControl | Kind::InternalDeviceControl => true,
+        Kind::Create => false,
+    };
+    if !fits || irp.method == Method::Neither {
+        return Err(STATUS_INVALID_DEVICE_REQUEST);
+    }
+    let buffer = if side == Side::Input { irp.input } else { irp.output };
+    if buffer.length == 0 {
+        return Err(STATUS_BUFFER_TOO_SMALL);
+    }
+    Ok(buffer)
+}
+
+fn retrieve_buffer(
+    handle: Handle,
+    side: Side,
+    minimum: usize,
+    out: *mut *mut u8,
+    length: *mut usize,
+    function: &'static str,
+) -> i32 {
+    required(out, function, "Buffer");
+    let found = kernel(|k| {
+        let buffer = buffer(k, handle, side, function)?;
+        if buffer.length < minimum {
+            return Err(STATUS_BUFFER_TOO_SMALL);
+        }
+        if k.name_of(buffer.address).is_none() {
+            let name = format!("{}.Buffer", name(k, handle));
+            k.name_as(buffer.address, name);
+        }
+        Ok(buffer)
+    });
+    match found {
+        Ok(buffer) => {
+            poke(out, buffer.address as *mut u8);
+            if !length.is_null() {
+                poke(length, buffer.length);
+            }
+            STATUS_SUCCESS
+        }
+        Err(status) => {
+            poke(out, std::ptr::null_mut());
+            if !length.is_null() {
+                poke(length, 0);
+            }
+            status
+        }
+    }
+}
+
+/// `WdfRequestRetrieveInputBuffer`. Callable at `<= DISPATCH_LEVEL`.
+pub(crate) fn retrieve_input_buffer(
+    _: Globals,
+    handle: Handle,
+    minimum: usize,
+    out: *mut *mut u8,
+    length: *mut usize,
+) -> i32 {
+    retrieve_buffer(handle, Side::Input, minimum, out, length, "WdfRequestRetrieveInputBuffer")
+}
+
+/// `WdfRequestRetrieveOutputBuffer`. Callable at `<= DISPATCH_LEVEL`.
+pub(crate) fn retrieve_output_buffer(
+    _: Globals,
+    handle: Handle,
+    minimum: usize,
+    out: *mut *mut u8,
+    length: *mut usize,
+) -> i32 {
+    retrieve_buffer(handle, Side::Output, minimum, out, length, "WdfRequestRetrieveOutputBuffer")
+}
+
+fn retrieve_memory(handle: Handle, side: Side, out: *mut Handle, function: &'static str) -> i32 {
+    required(out, function, "Memory");
+    poke(out, std::ptr::null_mut());
+    let created = kernel(|k| {
+        let buffer = buffer(k, handle, side, function)?;
+        let request = get(k, handle);
+        let known = if side == Side::Input { request.input_memory } else { request.output_memory };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let slot = object::get(k, handle).driver;
+        let memory = Data::Memory(memory::Memory::of_request(buffer.address, buffer.length));
+        let created = object::create(k, slot, Some(handle), &Attributes::default(), memory)?;
+        let request = get(k, handle);
+        if side == Side::Input {
+            request.input_memory = Some(created);
+        } else {
+            request.output_memory = Some(created);
+        }
+        Ok(created)
+    });
+    object::give(out, created)
+}
+
+/// `WdfRequestRetrieveInputMemory`. The object is the request's and goes with it.
+pub(crate) fn retrieve_input_memory(_: Globals, handle: Handle, out: *mut Handle) -> i32 {
+    retrieve_memory(handle, Side::Input, out, "WdfRequestRetrieveInputMemory")
+}
+
+/// `WdfRequestRetrieveOutputMemory`. The object is the request's and goes with it.
+pub(crate) fn retrieve_output_memory(_: Globals, handle: Handle, out: *mut Handle) -> i32 {
+    retrieve_memory(handle, Side::Output, out, "WdfRequestRetrieveOutputMemory")
+}
+
+/// `WdfRequestGetFileObject`: NULL if the device's driver wants no file objects.
+pub(crate) fn get_file_object(_: Globals, handle: Handle) -> Handle {
+    kernel(|k| {
+        let irp = object::request(k, handle, "WdfRequestGetFileObject").irp;
+        let file = match k.io.irps.find(irp) {
+            Some(irp) => irp.file,
+            None => return std::ptr::null_mut(),
+        };
+        k.io.irps.file(file).and_then(|file| file.object).unwrap_or(std::ptr::null_mut())
+    })
+}
+
+/// `WdfRequestGetIoQueue`: NULL if the request did not come from a queue.
+pub(crate) fn get_io_queue(_: Globals, handle: Handle) -> Handle {
+    kernel(|k| {
+        object::request(k, handle, "WdfRequestGetIoQueue").queue.unwrap_or(std::ptr::null_mut())
+    })
+}
+
+/// `WdfRequestGetRequestorMode`: users' requests are `UserMode`'s.
+pub(crate) fn get_requestor_mode(_: Globals, handle: Handle) -> i8 {
+    const USER_MODE: i8 = 1;
+    kernel(|k| {
+        object::request(k, handle, "WdfRequestGetRequestorMode");
+    });
+    USER_MODE
+}
+
+/// `WdfRequestIsFrom32BitProcess`: no.
+pub(crate) fn is_from_32_bit_process(_: Globals, handle: Handle) -> u8 {
+    kernel(|k| {
+        object::request(k, handle, "WdfRequestIsFrom32BitProcess");
+    });
+    0
+}
+
+/// `WdfRequestIsReserved`: no; there are no forward-progress requests.
+pub(crate) fn is_reserved(_: Globals, handle: Handle) -> u8 {
+    kernel(|k| {
+        object::request(k, handle, "WdfRequestIsReserved");
+    });
+    0
+}
+
+// ---- cancellation ------------------------------------------------------
+
+fn is_cancelled(k: &mut Kernel, irp: IrpId) -> bool {
+    k.io.irps.get(irp).cancelled
+}
+
+fn mark(k: &mut Kernel, handle: Handle, evt: usize, function: &str) -> bool {
+    crate::ke::irql::at_most_dispatch(k, function);
+    if evt == 0 {
+        let message = format!("{function} was given NULL for EvtRequestCancel, which it needs");
+        k.bug_check(BugCheck::wdf(0x4, [0; 3], message))
+    }
+    let request = uncancelable(k, handle, function);
+    let (irp, cancelability) = (request.irp, request.cancelability);
+    if cancelability == Cancelability::Begun {
+        let message = format!("{function} was called on {}, whose EvtRequestCancel was called", name(k, handle));
+        super::verifier_break(k, message)
+    }
+    if is_cancelled(k, irp) {
+        return false;
+    }
+    get(k, handle).cancelability = Cancelability::Yes(evt);
+    true
+}
+
+/// `WdfRequestMarkCancelable`. Callable at `<= DISPATCH_LEVEL`. Calls
+/// `EvtRequestCancel` before it returns if the request is cancelled already.
+pub(crate) fn mark_cancelable(_: Globals, handle: Handle, Addr(evt): Addr) {
+    let marked = kernel(|k| mark(k, handle, evt, "WdfRequestMarkCancelable"));
+    if !marked {
+        kernel(|k| get(k, handle).cancelability = Cancelability::Begun);
+        callback::<()>("EvtRequestCancel", evt, &[param("Request", &handle)]);
+    }
+}
+
+/// `WdfRequestMarkCancelableEx`. Callable at `<= DISPATCH_LEVEL`.
+///
+/// # Errors
+/// `STATUS_CANCELLED` if the request is cancelled already: `EvtRequestCancel` is
+/// not called, the driver completes the request.
+pub(crate) fn mark_cancelable_ex(_: Globals, handle: Handle, Addr(evt): Addr) -> i32 {
+    let marked = kernel(|k| mark(k, handle, evt, "WdfRequestMarkCancelableEx"));
+    if marked { STATUS_SUCCESS } else { STATUS_CANCELLED }
+}
+
+/// `WdfRequestUnmarkCancelable`. Callable at `<= DISPATCH_LEVEL`.
+///
+/// # Errors
+/// `STATUS_CANCELLED` if `EvtRequestCancel` was or is being called.
+pub(crate) fn unmark_cancelable(_: Globals, handle: Handle) -> i32 {
+    let function = "WdfRequestUnmarkCancelable";
+    kernel(|k| {
+        crate::ke::irql::at_most_dispatch(k, function);
+        let request = owned(k, handle, function);
+        match request.cancelability {
+            Cancelability::Yes(_) => {
+                request.cancelability = Cancelability::No;
+                STATUS_SUCCESS
+            }
+            Cancelability::Begun => STATUS_CANCELLED,
+            Cancelability::No => {
+                let message = format!("{function} was called on {}, which is not cancelable", name(k, handle));
+                super::verifier_break(k, message)
+            }
+        }
+    })
+}
+
+/// `WdfRequestIsCanceled`, for a request that is the driver's and not cancelable.
+pub(crate) fn is_canceled(_: Globals, handle: Handle) -> u8 {
+    let function = "WdfRequestIsCanceled";
+    kernel(|k| {
+        crate::ke::irql::at_most_dispatch(k, function);
+        let irp = uncancelable(k, handle, function).irp;
+        u8::from(is_cancelled(k, irp))
+    })
+}
+
+/// What a cancellation is to do.
+enum Cancel {
+    Nothing,
+    /// The framework completes it.
+    Complete(Handle),
+    /// This callback gets it, with its queue.
+    CanceledOnQueue(Handle, Handle, usize),
+    /// `EvtRequestCancel`.
+    Call(Handle, usize),
+}
+
+/// Cancels a request, as `IoCancelIrp` does: whoever has it is asked. Tells
+/// whether it was still under way.
+pub(crate) fn cancel_irp(irp: IrpId) -> bool {
+    let what = kernel(|k| {
+        let irp = k.io.irps.find(irp)?;
+        if irp.completion.is_some() {
+            return None;
+        }
+        let again = std::mem::replace(&mut irp.cancelled, true);
+        let request = irp.request;
+        if again {
+            return Some(Cancel::Nothing);
+        }
+        Some(request.map_or(Cancel::Nothing, |request| plan_cancel(k, request)))
+    });
+    match what {
+        None => false,
+        Some(plan) => {
+            carry_out(plan);
+            true
+        }
+    }
+}
+
+fn plan_cancel(k: &mut Kernel, handle: Handle) -> Cancel {
+    let request = get(k, handle);
+    match (request.holder, request.cancelability) {
+        (Holder::Queue, _) => {
+            let queue = request.queue.expect("it is in one");
+            let presented = request.presented;
+            queue::remove_waiting(k, queue, handle);
+            let evt = queue::get(k, queue).config.evt_io_canceled_on_queue;
+            if presented && evt != 0 {
+                queue::own(k, queue, handle);
+                Cancel::CanceledOnQueue(queue, handle, evt)
+            } else {
+                get(k, handle).holder = Holder::Driver;
+                Cancel::Complete(handle)
+            }
+        }
+        (Holder::Driver, Cancelability::Yes(evt)) => {
+            request.cancelability = Cancelability::Begun;
+            Cancel::Call(handle, evt)
+        }
+        _ => Cancel::Nothing,
+    }
+}
+
+fn carry_out(plan: Cancel) {
+    match plan {
+        Cancel::Nothing => {}
+        Cancel::Complete(request) => finish(request, STATUS_CANCELLED, 0),
+        Cancel::CanceledOnQueue(queue, request, evt) => {
+            queue::serialized(queue, || {
+                callback::<()>(
+                    "EvtIoCanceledOnQueue",
+                    evt,
+                    &[param("Queue", &queue), param("Request", &request)],
+                );
+            });
+        }
+        Cancel::Call(request, evt) => {
+            let queue = kernel(|k| get(k, request).queue);
+            let call = || callback::<()>("EvtRequestCancel", evt, &[param("Request", &request)]);
+            match queue {
+                Some(queue) => queue::serialized(queue, call),
+                None => call(),
+            }
+        }
+    }
+}
+
+/// Cancels a request on the framework's own account, as a purge does.
+pub(crate) fn cancel(handle: Handle) {
+    let plan = kernel(|k| {
+        if !k.wdf.objects.contains_key(&handle) {
+            return Cancel::Nothing;
+        }
+        let irp = get(k, handle).irp;
+        if get(k, handle).holder == Holder::Completed {
+            return Cancel::Nothing;
+        }
+        k.io.irps.get(irp).cancelled = true;
+        plan_cancel(k, handle)
+    });
+    carry_out(plan);
+}
