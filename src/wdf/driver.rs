@@ -48,7 +48,7 @@ impl Driver {
         self.0
     }
 
-    /// KMDF's version as text, such as `1.33`.
+    /// KMDF's name and version as text, for people.
     ///
     /// # IRQL
     /// `PASSIVE_LEVEL`

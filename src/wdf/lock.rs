@@ -281,7 +281,8 @@ impl<T> WaitLock<T> {
         // SAFETY: the lock is valid, the token proves the level, and `due` is
         // valid for the length of the call.
         let status = unsafe { sys::kmdf::WdfWaitLockAcquire(self.as_raw(), &raw mut due) };
-        (NtStatus::from_raw(status) == NtStatus::SUCCESS).then_some(WaitLockGuard {
+        // Not `then_some`: a guard that is made is a guard that releases.
+        (NtStatus::from_raw(status) == NtStatus::SUCCESS).then(|| WaitLockGuard {
             lock: self,
             thread: PhantomData,
         })
