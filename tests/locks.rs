@@ -253,7 +253,11 @@ fn a_writer_excludes_readers_and_readers_share() {
         }
         assert_eq!(*pair.read(irql), [3, 3]);
     });
-    assert_eq!(MOST.load(Ordering::Relaxed), 2, "two readers were never inside together");
+    assert_eq!(
+        MOST.load(Ordering::Relaxed),
+        2,
+        "two readers were never inside together"
+    );
 }
 
 #[test]
