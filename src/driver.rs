@@ -165,6 +165,8 @@ unsafe fn add_device<D: Device>(init: sys::PWDFDEVICE_INIT) -> Result {
     let mut callbacks = power_policy_callbacks();
     // SAFETY: as above.
     unsafe { sys::kmdf::WdfDeviceInitSetPowerPolicyEventCallbacks(init, &raw mut callbacks) };
+    // SAFETY: as above; the device's context is written below.
+    unsafe { crate::wdf::file::configure(init) };
     let mut device = no_handle();
     let mut attributes = attributes(&DEVICE, ptr::null_mut());
     // SAFETY: as above. KMDF takes the init if the call succeeds, and frees it

@@ -331,10 +331,6 @@ pub(crate) mod kmdf {
             config: PWDF_FILEOBJECT_CONFIG,
             attributes: PWDF_OBJECT_ATTRIBUTES,
         ) = WdfDeviceInitSetFileObjectConfigTableIndex, PFN_WDFDEVICEINITSETFILEOBJECTCONFIG;
-        /// The device of a file.
-        fn WdfFileObjectGetDevice(
-            file: WDFFILEOBJECT,
-        ) -> WDFDEVICE = WdfFileObjectGetDeviceTableIndex, PFN_WDFFILEOBJECTGETDEVICE;
         /// The name that a file was opened by.
         fn WdfFileObjectGetFileName(
             file: WDFFILEOBJECT,

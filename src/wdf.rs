@@ -15,7 +15,7 @@ pub(crate) mod dispatch;
 mod device_init;
 mod dpc;
 mod driver;
-mod file;
+pub(crate) mod file;
 mod interface;
 mod io_target;
 pub mod interrupt;

@@ -128,8 +128,9 @@ impl Device for Lab {
     }
 
     fn io_stop(&self, stop: &mut IoStop<'_>) {
+        let id = stop.request();
         let slot = self.parked.with(|slot| match slot {
-            Slot::Parked(parked) if stop.is_about(parked) => std::mem::replace(slot, Slot::Empty),
+            Slot::Parked(parked) if parked.id() == id => std::mem::replace(slot, Slot::Empty),
             _ => Slot::Empty,
         });
         if let Slot::Parked(parked) = slot
@@ -219,7 +220,9 @@ impl Instance for Taking {
 
     fn file_create(&self, cx: &mut FileCreate<'_>) -> FileAnswer {
         note(format!("{} create", self.name));
-        let _ = cx.attach(Seen(self.name));
+        if !seen(cx.file(), "first") {
+            cx.attach(Seen(self.name)).unwrap();
+        }
         FileAnswer::Declined
     }
 
@@ -338,7 +341,11 @@ fn taking_and_cancelling_at_once_complete_the_request_once() {
     for seed in 0..SEEDS {
         let (mut probe, file) = opened(seed);
         let write = done(seed, probe.machine.begin_write(file, b"12345"));
-        let canceler = probe.machine.spawn_thread("canceler", move || write.cancel());
+        let canceler = probe.machine.spawn_thread("canceler", move || {
+            // As long as the way of the other one's request to the driver.
+            file.ioctl(FIRST.value(), &[], 0);
+            write.cancel()
+        });
         let taker = probe.machine.spawn_thread("taker", move || {
             u32::get(&file.ioctl(FINISH.value(), &[], 4).data)
         });

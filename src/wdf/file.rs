@@ -24,7 +24,7 @@ use core::ptr::NonNull;
 use super::dispatch::IoEvent;
 use super::object::{ContextInfo, attributes, no_handle};
 use crate::irql::{Irql, Passive};
-use crate::module::node;
+use crate::module::node::{self, Header, Reference};
 use crate::pool::Box;
 use crate::status::{NtStatus, Result};
 use crate::string::UnicodeStr;
@@ -207,6 +207,8 @@ impl FileCreate<'_> {
 struct Context {
     /// Changed only in `file_create`, when there are no requests yet.
     first: Cell<Option<NonNull<SlotHead>>>,
+    /// The root of the device's tree, counted: a file may outlive its device.
+    root: Cell<Option<NonNull<Header>>>,
 }
 
 struct SlotHead {
@@ -265,11 +267,13 @@ pub(crate) unsafe fn configure(init: sys::PWDFDEVICE_INIT) {
 /// Tells the device's tree.
 ///
 /// # Safety
-/// The device is one of this crate; `PASSIVE_LEVEL`.
-unsafe fn tell(device: sys::WDFDEVICE, event: &mut IoEvent<'_>) -> Result {
+/// The file is valid and of a device of this crate; `PASSIVE_LEVEL`.
+unsafe fn tell(file: File<'_>, event: &mut IoEvent<'_>) -> Result {
     // SAFETY: the caller's promise.
-    let root = unsafe { crate::driver::root_of(device) };
-    // SAFETY: the device has a count of its root, and the caller's promise.
+    let Some(root) = unsafe { context(file.raw) }.root.get() else {
+        return Err(NtStatus::INVALID_DEVICE_STATE);
+    };
+    // SAFETY: the file has a count of the root, and the caller's promise.
     unsafe { node::tell(root, event) }
 }
 
@@ -282,11 +286,17 @@ callback! {
         // SAFETY: KMDF gives each create a file of the device.
         let status = match unsafe { File::from_raw(raw) } {
             Some(file) => {
+                // SAFETY: the device is one of this crate, and is there.
+                let root = unsafe { crate::driver::root_of(device) };
+                // SAFETY: as above.
+                let root = unsafe { Reference::to(root) }.into_raw();
+                // SAFETY: the file is new and has this context.
+                unsafe { context(raw) }.root.set(Some(root));
                 // SAFETY: KMDF calls this at PASSIVE_LEVEL.
                 let cx = unsafe { FileCreate::new(file) };
                 let mut event = IoEvent::Create(cx, FileAnswer::Declined);
                 // SAFETY: as above.
-                match (unsafe { tell(device, &mut event) }, event) {
+                match (unsafe { tell(file, &mut event) }, event) {
                     (Err(status), _) | (_, IoEvent::Create(_, FileAnswer::Refused(status))) => {
                         status
                     }
@@ -306,10 +316,8 @@ callback! {
         let Some(file) = (unsafe { File::from_raw(raw) }) else { return };
         // SAFETY: KMDF calls this at PASSIVE_LEVEL.
         let cx = unsafe { FileCleanup::new(file) };
-        // SAFETY: the file is valid.
-        let device = unsafe { sys::kmdf::WdfFileObjectGetDevice(raw) };
         // SAFETY: as above. A device that is gone need not be told.
-        let _ = unsafe { tell(device, &mut IoEvent::Cleanup(cx)) };
+        let _ = unsafe { tell(file, &mut IoEvent::Cleanup(cx)) };
     }
 }
 
@@ -319,23 +327,26 @@ callback! {
         let Some(file) = (unsafe { File::from_raw(raw) }) else { return };
         // SAFETY: KMDF calls this at PASSIVE_LEVEL.
         let cx = unsafe { FileClose::new(file) };
-        // SAFETY: the file is valid.
-        let device = unsafe { sys::kmdf::WdfFileObjectGetDevice(raw) };
         // SAFETY: as above. A device that is gone need not be told.
-        let _ = unsafe { tell(device, &mut IoEvent::Close(cx)) };
+        let _ = unsafe { tell(file, &mut IoEvent::Close(cx)) };
     }
 }
 
 callback! {
     unsafe fn evt_file_destroy(raw: sys::WDFOBJECT) {
         // SAFETY: KMDF calls this for files with this context.
-        let mut at = unsafe { context(raw) }.first.take();
+        let context = unsafe { context(raw) };
+        let mut at = context.first.take();
         while let Some(slot) = at {
             // SAFETY: slots live as long as their file.
             let head = unsafe { slot.as_ref() };
             at = head.next;
             // SAFETY: nobody has the file any more.
             unsafe { (head.drop)(slot) };
+        }
+        if let Some(root) = context.root.take() {
+            // SAFETY: the context's count.
+            drop(unsafe { Reference::from_raw(root) });
         }
     }
 }

@@ -26,7 +26,9 @@
 //!
 //! When the device loses power KMDF asks for each request that the driver
 //! still has: `io_stop`. It waits until each is completed, put back, or
-//! acknowledged ([`IoStop`]). On removal it cancels what is in the queues.
+//! acknowledged ([`IoStop`]). On removal it cancels what is in the queues; on
+//! surprise removal at once in power-managed ones, in others only when the last
+//! handle is closed, unless the driver [purges](Queue::purge) them.
 //!
 //! # Examples
 //!
@@ -77,7 +79,7 @@ use super::dispatch::IoEvent;
 use super::file::File;
 use super::object::{ContextInfo, attributes, no_handle};
 use super::request::{
-    Cancelable, InternalIoctl, Io, Ioctl, Kind, Read, Refused, Request, RequestId, Write,
+    InternalIoctl, Io, Ioctl, Kind, Read, Refused, Request, RequestId, Write,
 };
 use crate::irql::{Irql, Passive};
 use crate::module::Modules;
@@ -246,16 +248,11 @@ impl<'a> IoStop<'a> {
         self.answered
     }
 
-    /// Which request is meant.
+    /// Which request is meant: to be compared with [`Request::id`] or
+    /// [`Cancelable::id`](super::Cancelable::id).
     #[must_use]
     pub fn request(&self) -> RequestId {
         RequestId::of(self.request)
-    }
-
-    /// Whether this is the request that is meant.
-    #[must_use]
-    pub fn is_about<K: Kind>(&self, parked: &Cancelable<K>) -> bool {
-        self.request() == parked.id()
     }
 
     /// Why.

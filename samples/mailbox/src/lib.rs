@@ -16,8 +16,8 @@
 //!   read ──► queue ─┘
 //! ```
 //!
-//! Messages survive D3; the counters do not. On removal, expected or not, KMDF
-//! cancels the reads that wait.
+//! Messages survive D3; the counters do not. On removal what waits is cancelled:
+//! by KMDF, and by the driver if the mailbox was pulled out.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -82,8 +82,13 @@ impl Device for Mailbox {
         dmf::println!("mailbox: going to {}", cx.target_state());
     }
 
-    fn surprise_removal(&self, _cx: &mut SurpriseRemoval<'_>) {
+    fn surprise_removal(&self, cx: &mut SurpriseRemoval<'_>) {
         dmf::println!("mailbox: gone");
+        // KMDF cancels what is in queues that are not power-managed only when
+        // the last handle is closed, and programs wait for their reads until then.
+        for queue in [self.waiting.queue(), self.flushes.queue()] {
+            let _ = queue.purge(cx.irql());
+        }
     }
 
     fn file_create(&self, cx: &mut FileCreate<'_>) -> FileAnswer {

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The mailbox on a simulated machine: how it gets there, and what programs do
+//! with it. The same for the image and for the linked driver.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dmf::ioctl::IoctlData;
+use mailbox::interface::{self, Statistics};
+use ntsim::inf::{Architecture, DriverDate, Inf, StampOptions, stamp};
+use ntsim::machine::Error;
+use ntsim::store::{MachineDir, PackageSource};
+use ntsim::trace::{Event, Line};
+use ntsim::{Completion, File, Machine, Pending, Settings};
+
+/// How the driver gets onto the machine.
+#[allow(dead_code, reason = "each test program uses one")]
+pub enum FrontEnd {
+    /// As the image of the package with this INF.
+    Image(PathBuf),
+    /// Linked into the test.
+    Host,
+}
+
+/// The mailbox's hardware id.
+const HARDWARE_ID: &str = r"Root\DmfMailbox";
+
+pub const SUCCESS: u32 = 0;
+pub const CANCELLED: u32 = 0xC000_0120;
+pub const BUFFER_OVERFLOW: u32 = 0x8000_0005;
+pub const BUFFER_TOO_SMALL: u32 = 0xC000_0023;
+pub const INVALID_PARAMETER: u32 = 0xC000_000D;
+pub const NOT_SUPPORTED: u32 = 0xC000_00BB;
+pub const INSUFFICIENT_RESOURCES: u32 = 0xC000_009A;
+
+/// A machine with one mailbox.
+pub struct Box {
+    pub machine: Machine,
+    pub device: String,
+    pub seed: u64,
+}
+
+#[allow(dead_code, reason = "each test program uses some of it")]
+impl Box {
+    /// The package is installed, and the device is plugged in and started.
+    pub fn started(front_end: &FrontEnd, seed: u64) -> Self {
+        let settings = match front_end {
+            FrontEnd::Image(_) => Settings::for_images(),
+            FrontEnd::Host => Settings::default(),
+        };
+        let mut machine = Machine::boot(MachineDir::in_memory(), Settings { seed, ..settings });
+        let device = install(&mut machine, front_end)
+            .and_then(|()| machine.plug_in(HARDWARE_ID))
+            .and_then(|device| machine.start_device(&device).map(|()| device))
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        Self {
+            machine,
+            device,
+            seed,
+        }
+    }
+
+    /// Whatever happens on the machine, a bug check is the test's failure.
+    fn done<T, E: std::fmt::Display>(&self, result: Result<T, E>) -> T {
+        result.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed))
+    }
+
+    pub fn open(&mut self) -> File {
+        let file = self.machine.open(&interface::MAILBOX.to_string());
+        self.done(file)
+    }
+
+    pub fn close(&mut self, file: File) {
+        let result = self.machine.close(file);
+        self.done(result);
+    }
+
+    pub fn write(&mut self, file: File, bytes: &[u8]) -> u32 {
+        let result = self.machine.write(file, bytes);
+        self.done(result).status
+    }
+
+    /// Reads what must be there.
+    pub fn read(&mut self, file: File) -> Vec<u8> {
+        let result = self.machine.read(file, interface::MESSAGE_SIZE);
+        let completion = self.done(result);
+        assert_eq!(completion.status, SUCCESS, "seed {}", self.seed);
+        completion.data
+    }
+
+    pub fn begin_read(&mut self, file: File, length: usize) -> Pending {
+        let pending = self.machine.begin_read(file, length);
+        self.done(pending)
+    }
+
+    pub fn begin_flush(&mut self, file: File) -> Pending {
+        let pending = self
+            .machine
+            .begin_ioctl(file, interface::FLUSH.value(), &[], 0);
+        self.done(pending)
+    }
+
+    pub fn cancel(&mut self, pending: Pending) {
+        let result = self.machine.cancel(pending);
+        self.done(result);
+    }
+
+    /// How a request ended, or `None` if it has not after a second.
+    pub fn ended(&mut self, pending: Pending) -> Option<Completion> {
+        let result = self.machine.wait(pending, Duration::from_secs(1));
+        self.done(result)
+    }
+
+    /// How a request ended that must have.
+    pub fn end_of(&mut self, pending: Pending) -> Completion {
+        let seed = self.seed;
+        self.ended(pending)
+            .unwrap_or_else(|| panic!("seed {seed}: a request is still pending"))
+    }
+
+    pub fn ioctl(&mut self, file: File, code: u32, input: &[u8], output: usize) -> Completion {
+        let result = self.machine.ioctl(file, code, input, output);
+        self.done(result)
+    }
+
+    pub fn statistics(&mut self, file: File) -> Statistics {
+        let code = interface::GET_STATISTICS.value();
+        let answer = self.ioctl(file, code, &[], Statistics::SIZE);
+        assert_eq!(answer.status, SUCCESS, "seed {}", self.seed);
+        Statistics::get(&answer.data)
+    }
+
+    pub fn power_cycle(&mut self) {
+        let result = self
+            .machine
+            .power_down(&self.device)
+            .and_then(|()| self.machine.power_up(&self.device));
+        self.done(result);
+    }
+
+    pub fn surprise_remove(&mut self) {
+        let result = self.machine.surprise_remove(&self.device);
+        self.done(result);
+    }
+
+    pub fn remove(&mut self) {
+        let result = self.machine.remove_device(&self.device);
+        self.done(result);
+    }
+}
+
+fn install(machine: &mut Machine, front_end: &FrontEnd) -> Result<(), Error> {
+    match front_end {
+        FrontEnd::Image(inf) => {
+            machine.install(inf)?;
+        }
+        FrontEnd::Host => {
+            let inx = include_str!("../../mailbox.inx");
+            let date = DriverDate::new(2026, 1, 1).expect("a day of the calendar");
+            let inf = stamp(inx, &StampOptions::new(date, [0, 1, 0, 0]));
+            let package = Inf::parse("mailbox.inf", inf.as_bytes())
+                .and_then(|inf| inf.validate_for(Architecture::Amd64))
+                .map_err(ntsim::store::StoreError::from)?;
+            // The package's image is this program, so its file is empty.
+            let files = BTreeMap::from([
+                ("mailbox.inf".to_owned(), inf.into_bytes()),
+                ("mailbox.sys".to_owned(), Vec::new()),
+            ]);
+            machine.install_package(&package, PackageSource::Memory(&files))?;
+            machine.link_driver("DmfMailbox", mailbox::Mailbox::DRIVER_ENTRY);
+        }
+    }
+    Ok(())
+}
+
+/// A bit of everything: messages, reads that wait, a read that is cancelled,
+/// IOCTLs, a power cycle, surprise removal with a read that waits. The trace.
+#[allow(dead_code, reason = "each test program uses some of it")]
+pub fn whole_life(front_end: &FrontEnd, seed: u64) -> Vec<Line> {
+    let mut mailbox = Box::started(front_end, seed);
+    let file = mailbox.open();
+    let read = mailbox.begin_read(file, 64);
+    assert_eq!(mailbox.write(file, b"hello"), SUCCESS);
+    assert_eq!(mailbox.end_of(read).data, b"hello", "seed {seed}");
+
+    let read = mailbox.begin_read(file, 64);
+    mailbox.cancel(read);
+    assert_eq!(mailbox.end_of(read).status, CANCELLED, "seed {seed}");
+
+    assert_eq!(mailbox.write(file, b"kept"), SUCCESS);
+    let flush = mailbox.begin_flush(file);
+    mailbox.power_cycle();
+    assert_eq!(mailbox.statistics(file).held, 1, "seed {seed}");
+    assert_eq!(mailbox.read(file), b"kept", "seed {seed}");
+    assert_eq!(mailbox.end_of(flush).status, SUCCESS, "seed {seed}");
+
+    let read = mailbox.begin_read(file, 64);
+    mailbox.surprise_remove();
+    assert!(!mailbox.end_of(read).is_success(), "seed {seed}");
+    mailbox.machine.trace().to_vec()
+}
+
+/// What of the trace a driver can see: calls with their results and callbacks,
+/// each with its thread; not the machine's remarks.
+#[allow(dead_code, reason = "for the comparison")]
+pub fn driver_visible(trace: &[Line]) -> Vec<String> {
+    trace
+        .iter()
+        .filter(|line| !matches!(line.what, Event::Machine(_)))
+        .map(ToString::to_string)
+        .collect()
+}
