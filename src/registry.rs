@@ -401,10 +401,8 @@ impl Key {
         let name = name.to_raw();
         // SAFETY: the invariant; the token proves the level; the name is valid
         // for the length of the call.
-        NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfRegistryRemoveValue(self.0, &raw const name)
-        })
-        .into_result()
+        NtStatus::from_raw(unsafe { sys::kmdf::WdfRegistryRemoveValue(self.0, &raw const name) })
+            .into_result()
     }
 
     /// Reads a value of any type: its bytes and what they are.
@@ -604,12 +602,7 @@ impl Key {
     ///
     /// # Errors
     /// As [`assign`](Self::assign).
-    pub fn assign_u64(
-        &self,
-        irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-        value: u64,
-    ) -> Result {
+    pub fn assign_u64(&self, irql: &Irql<'_, Passive>, name: UnicodeStr<'_>, value: u64) -> Result {
         self.assign(irql, name, ValueType::U64, &value.to_le_bytes())
     }
 

@@ -18,6 +18,7 @@ use dmf::wdf::{
     Queued, Resource, Timer, TimerConfig, TimerFired, WaitForD0, WaitLock,
 };
 use ntsim::machine::{Hardware, Raised};
+use ntsim::trace::Event as Traced;
 use probe::Probe;
 
 type Body = Box<dyn FnOnce(&mut Irql<'_, Passive>)>;
@@ -110,7 +111,9 @@ fn a_collection_owns_its_objects_with_others() {
         let mut collection = Collection::new().unwrap();
         assert!(collection.is_empty());
         for number in 0..3 {
-            collection.push(Object::new(|| Ok(Number(number))).unwrap()).unwrap();
+            collection
+                .push(Object::new(|| Ok(Number(number))).unwrap())
+                .unwrap();
         }
         assert_eq!(collection.len(), 3);
         let second = collection.get(1).unwrap();
@@ -130,6 +133,9 @@ fn memory_is_zeroed_and_as_long_as_asked_for() {
         let mut memory = Memory::new(24).unwrap();
         assert_eq!(*memory, [0; 24]);
         memory[23] = 1;
+        // SAFETY: just given up.
+        let memory = unsafe { Memory::from_raw(memory.into_raw()) };
+        assert_eq!(memory.len(), 24);
         assert_eq!(memory.iter().sum::<u8>(), 1);
         assert_eq!(Memory::new(0).err(), Some(NtStatus::INVALID_PARAMETER));
     });
@@ -164,7 +170,9 @@ fn a_spin_lock_gives_its_value_to_one_at_a_time() {
 fn a_wait_lock_that_is_held_times_out() {
     in_driver(|irql| {
         let lock = dmf::pool::Arc::new(WaitLock::new(0).unwrap()).unwrap();
-        let held = dmf::pool::Arc::new(Event::new(dmf::sync::EventKind::Notification).unwrap()).unwrap();
+        let held =
+            dmf::pool::Arc::new(dmf::sync::Event::new(dmf::sync::EventKind::Notification).unwrap())
+                .unwrap();
         let (theirs, told) = (lock.clone(), held.clone());
         let thread = Thread::spawn(irql, move |cx| {
             let guard = theirs.lock(cx);
@@ -197,10 +205,15 @@ fn each_type_of_value_is_read_as_it_was_written() {
         assert_eq!(key.query_u64(irql, name), Ok(1 << 40));
         key.assign_binary(irql, name, &[1, 2, 3]).unwrap();
         assert_eq!(*key.query_binary(irql, name).unwrap(), [1, 2, 3]);
-        key.assign_string(irql, name, unicode_string!("héllo")).unwrap();
-        assert_eq!(*key.query_string(irql, name).unwrap(), *dmf::utf16!("héllo"));
+        key.assign_string(irql, name, unicode_string!("héllo"))
+            .unwrap();
+        assert_eq!(
+            *key.query_string(irql, name).unwrap(),
+            *dmf::utf16!("héllo")
+        );
         assert_eq!(key.query(irql, name).unwrap().1.len(), 12);
-        key.assign_expand_string(irql, name, unicode_string!("%a%")).unwrap();
+        key.assign_expand_string(irql, name, unicode_string!("%a%"))
+            .unwrap();
         assert_eq!(key.query(irql, name).unwrap().0, ValueType::EXPAND_STRING);
         assert_eq!(*key.query_string(irql, name).unwrap(), *dmf::utf16!("%a%"));
 
@@ -212,7 +225,10 @@ fn each_type_of_value_is_read_as_it_was_written() {
         assert_eq!(key.query_strings(irql, name).unwrap().iter().count(), 0);
 
         key.delete_value(irql, name).unwrap();
-        assert_eq!(key.delete_value(irql, name), Err(NtStatus::OBJECT_NAME_NOT_FOUND));
+        assert_eq!(
+            key.delete_value(irql, name),
+            Err(NtStatus::OBJECT_NAME_NOT_FOUND)
+        );
     });
 }
 
@@ -223,12 +239,21 @@ fn a_value_of_another_type_or_size_is_an_error() {
         let name = unicode_string!("Value");
         key.assign_string(irql, name, unicode_string!("7")).unwrap();
         assert_eq!(key.query_u64(irql, name), Err(QueryError::WrongType));
-        assert_eq!(key.query_binary(irql, name).err(), Some(QueryError::WrongType));
-        assert_eq!(key.query_strings(irql, name).err(), Some(QueryError::WrongType));
+        assert_eq!(
+            key.query_binary(irql, name).err(),
+            Some(QueryError::WrongType)
+        );
+        assert_eq!(
+            key.query_strings(irql, name).err(),
+            Some(QueryError::WrongType)
+        );
         key.assign(irql, name, ValueType::U64, &[1, 2, 3]).unwrap();
         assert_eq!(key.query_u64(irql, name), Err(QueryError::WrongType));
         let empty = [unicode_string!("a"), unicode_string!("")];
-        assert_eq!(key.assign_strings(irql, name, &empty), Err(NtStatus::INVALID_PARAMETER));
+        assert_eq!(
+            key.assign_strings(irql, name, &empty),
+            Err(NtStatus::INVALID_PARAMETER)
+        );
         key.delete_value(irql, name).unwrap();
     });
 }
@@ -238,7 +263,8 @@ fn a_string_without_its_nul_is_read_whole() {
     in_driver(|irql| {
         let key = Key::parameters(irql, Access::All).unwrap();
         let name = unicode_string!("Value");
-        key.assign(irql, name, ValueType::STRING, b"a\0b\0").unwrap();
+        key.assign(irql, name, ValueType::STRING, b"a\0b\0")
+            .unwrap();
         assert_eq!(*key.query_string(irql, name).unwrap(), *dmf::utf16!("ab"));
         key.assign(irql, name, ValueType::STRING, b"").unwrap();
         assert!(key.query_string(irql, name).unwrap().is_empty());
@@ -255,7 +281,9 @@ fn keys_are_made_opened_and_deleted_below_others() {
             key.open(irql, name, Access::Read).err(),
             Some(NtStatus::OBJECT_NAME_NOT_FOUND)
         );
-        let ports = key.create(irql, name, Access::All, Lifetime::Volatile).unwrap();
+        let ports = key
+            .create(irql, name, Access::All, Lifetime::Volatile)
+            .unwrap();
         ports.assign_u32(irql, unicode_string!("Count"), 2).unwrap();
         let read = key.open(irql, name, Access::Read).unwrap();
         assert_eq!(read.query_u32(irql, unicode_string!("Count")), Ok(2));
@@ -303,10 +331,14 @@ impl Device for Ticker {
             .precision(Precision::Tolerable(Duration::from_millis(5)));
         let exact = TimerConfig::passive().precision(Precision::HighResolution);
         Ok(Ticker {
-            tick: Timer::with_config(add, periodic, |this: &Self, _: &mut TimerFired<'_, Dispatch>| {
-                TICKS.fetch_add(1, Ordering::Relaxed);
-                let _ = this.later.enqueue();
-            })?,
+            tick: Timer::with_config(
+                add,
+                periodic,
+                |this: &Self, _: &mut TimerFired<'_, Dispatch>| {
+                    TICKS.fetch_add(1, Ordering::Relaxed);
+                    let _ = this.later.enqueue();
+                },
+            )?,
             exact: Timer::with_config(add, exact, |_: &Self, _: &mut TimerFired<'_>| {
                 EXACT.fetch_add(1, Ordering::Relaxed);
             })?,
@@ -317,7 +349,9 @@ impl Device for Ticker {
     }
 
     fn describe(init: DeviceInit<'_>) -> Result<DeviceInit<'_>> {
-        init.io_type(IoType::Direct).exclusive().name(unicode_string!(r"\Device\Ticker"))
+        init.io_type(IoType::Direct)
+            .exclusive()
+            .name(unicode_string!(r"\Device\Ticker"))
     }
 
     fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
@@ -384,7 +418,11 @@ impl Device for Card {
     }
 
     fn prepare_hardware(&self, cx: &mut PrepareHardware<'_>) -> Result {
-        let found = cx.assigned().iter().map(|assigned| assigned.translated).collect();
+        let found = cx
+            .assigned()
+            .iter()
+            .map(|assigned| assigned.translated)
+            .collect();
         CARD.with_borrow_mut(|card| card.0 = found);
         // The state is there before the interrupt is connected, too.
         assert!(!self.line.with(|state| state.enabled));
@@ -424,27 +462,114 @@ fn every_interrupt_is_served_under_any_schedule() {
         let device = probe.device.clone();
         probe.machine.set_hardware(
             &device,
-            Hardware::new().memory(0xFEB0_0000, 0x1000).port(0x3F8, 8).interrupt(),
+            Hardware::new()
+                .memory(0xFEB0_0000, 0x1000)
+                .port(0x3F8, 8)
+                .interrupt(),
         );
-        probe.start().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        probe
+            .start()
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         CARD.with_borrow(|card| {
             assert!(matches!(
                 card.0[..],
                 [
-                    Resource::Memory { start: 0xFEB0_0000, length: 0x1000, .. },
-                    Resource::Port { start: 0x3F8, length: 8, .. },
+                    Resource::Memory {
+                        start: 0xFEB0_0000,
+                        length: 0x1000,
+                        ..
+                    },
+                    Resource::Port {
+                        start: 0x3F8,
+                        length: 8,
+                        ..
+                    },
                     Resource::Interrupt { .. }
                 ]
             ));
         });
         for _ in 0..10 {
-            assert_eq!(probe.machine.raise_interrupt(&device, 0).unwrap(), Raised::Delivered);
+            assert_eq!(
+                probe.machine.raise_interrupt(&device, 0).unwrap(),
+                Raised::Delivered
+            );
         }
-        assert_eq!(probe.machine.raise_interrupt(&device, 1).unwrap(), Raised::Unconnected);
+        assert_eq!(
+            probe.machine.raise_interrupt(&device, 1).unwrap(),
+            Raised::Unconnected
+        );
         probe.run_for(Duration::from_millis(1));
         probe.remove();
         CARD.with_borrow(|card| assert_eq!(card.1, 10, "seed {seed}"));
     }
+}
+
+/// The framework's callbacks in the order of their calls.
+fn callbacks(probe: &Probe) -> Vec<&'static str> {
+    let of_interest = |name: &&'static str| {
+        ["Interrupt", "D0", "Wake", "SelfManagedIo"]
+            .iter()
+            .any(|part| name.contains(part))
+    };
+    let names = probe
+        .machine
+        .trace()
+        .iter()
+        .filter_map(|line| match line.what {
+            Traced::Callback { name, .. } => Some(name),
+            _ => None,
+        });
+    names.filter(of_interest).collect()
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/wdf/enabling-and-disabling-interrupts>
+#[test]
+fn interrupts_are_on_from_after_d0_entry_until_before_d0_exit() {
+    let mut probe = Probe::new(Card::DRIVER_ENTRY, 5);
+    let device = probe.device.clone();
+    probe
+        .machine
+        .set_hardware(&device, Hardware::new().interrupt());
+    probe.start().unwrap();
+    probe.power_down();
+    assert_eq!(
+        callbacks(&probe),
+        [
+            "EvtDeviceD0Entry",
+            "EvtInterruptEnable",
+            "EvtDeviceD0EntryPostInterruptsEnabled",
+            "EvtDeviceSelfManagedIoInit",
+            "EvtDeviceSelfManagedIoSuspend",
+            "EvtDeviceD0ExitPreInterruptsDisabled",
+            "EvtInterruptDisable",
+            "EvtDeviceD0Exit",
+        ]
+    );
+    probe.remove();
+}
+
+/// ISRs run at the line's IRQL, which the trace shows.
+#[test]
+fn an_isr_runs_above_dispatch_level_and_its_dpc_at_it() {
+    let mut probe = Probe::new(Card::DRIVER_ENTRY, 5);
+    let device = probe.device.clone();
+    probe
+        .machine
+        .set_hardware(&device, Hardware::new().interrupt());
+    probe.start().unwrap();
+    let _ = probe.machine.raise_interrupt(&device, 0).unwrap();
+    probe.run_for(Duration::from_millis(1));
+    let irql = |wanted| {
+        let mut lines = probe.machine.trace().iter();
+        lines.find_map(|line| match line.what {
+            Traced::Callback { name, .. } if name == wanted => Some(line.irql),
+            _ => None,
+        })
+    };
+    assert_eq!(irql("EvtInterruptIsr"), Some(5));
+    assert_eq!(irql("EvtInterruptDpc"), Some(2));
+    assert_eq!(irql("EvtInterruptEnable"), Some(5));
+    probe.remove();
 }
 
 #[test]
@@ -452,13 +577,20 @@ fn power_goes_down_amid_interrupts() {
     for seed in 0..64 {
         let mut probe = Probe::new(Card::DRIVER_ENTRY, seed);
         let device = probe.device.clone();
-        probe.machine.set_hardware(&device, Hardware::new().interrupt());
-        probe.start().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        probe
+            .machine
+            .set_hardware(&device, Hardware::new().interrupt());
+        probe
+            .start()
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         for _ in 0..3 {
             let _ = probe.machine.raise_interrupt(&device, 0).unwrap();
         }
         probe.power_down();
-        assert_eq!(probe.machine.raise_interrupt(&device, 0).unwrap(), Raised::Pending);
+        assert_eq!(
+            probe.machine.raise_interrupt(&device, 0).unwrap(),
+            Raised::Pending
+        );
         probe.power_up();
         probe.run_for(Duration::from_millis(1));
         probe.remove();
@@ -530,6 +662,32 @@ fn an_idle_device_sleeps_and_wakes() {
         probe.thread(move |_| drop(meter));
         probe.remove();
     }
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_disarm_wake_from_s0>
+#[test]
+fn an_idle_device_is_armed_before_d0_exit_and_disarmed_after_d0_entry() {
+    let mut probe = Probe::started(Meter::DRIVER_ENTRY, 9);
+    let device = probe.device.clone();
+    probe.run_for(Duration::from_secs(11));
+    assert!(probe.machine.signal_wake(&device).unwrap());
+    probe.run_for(Duration::from_secs(1));
+    assert_eq!(
+        callbacks(&probe)[3..],
+        [
+            "EvtDeviceSelfManagedIoSuspend",
+            "EvtDeviceArmWakeFromS0",
+            "EvtDeviceD0ExitPreInterruptsDisabled",
+            "EvtDeviceD0Exit",
+            "EvtDeviceD0Entry",
+            "EvtDeviceD0EntryPostInterruptsEnabled",
+            "EvtDeviceWakeFromS0Triggered",
+            "EvtDeviceDisarmWakeFromS0",
+            "EvtDeviceSelfManagedIoRestart",
+        ]
+    );
+    drop(METER.take());
+    probe.remove();
 }
 
 #[test]

@@ -95,10 +95,8 @@ impl<T: Context> Collection<T> {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfcollection/nf-wdfcollection-wdfcollectionadd
     pub fn push(&mut self, object: Object<T>) -> Result {
         // SAFETY: both are valid.
-        NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfCollectionAdd(self.as_raw(), object.as_raw())
-        })
-        .into_result()?;
+        NtStatus::from_raw(unsafe { sys::kmdf::WdfCollectionAdd(self.as_raw(), object.as_raw()) })
+            .into_result()?;
         // INVARIANT: the list has taken over this owner's count.
         let _ = object.into_raw();
         Ok(())
@@ -185,17 +183,32 @@ impl WdfString {
         // SAFETY: the token proves the level; the arguments are valid for the
         // length of the call.
         NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfStringCreate(
-                &raw const text,
-                &raw mut attributes,
-                &raw mut string,
-            )
+            sys::kmdf::WdfStringCreate(&raw const text, &raw mut attributes, &raw mut string)
         })
         .into_result()?;
-        // SAFETY: just created, below the driver.
         Ok(Self {
+            // SAFETY: just created, below the driver.
             object: unsafe { Owned::new(string) },
         })
+    }
+
+    /// Gives up ownership. [`from_raw`](Self::from_raw) takes it back.
+    #[must_use]
+    pub fn into_raw(self) -> sys::WDFSTRING {
+        self.object.into_raw()
+    }
+
+    /// Takes over a string.
+    ///
+    /// # Safety
+    /// The string is valid and its parent is the driver; nobody else deletes it
+    /// or assigns to it.
+    #[must_use]
+    pub const unsafe fn from_raw(string: sys::WDFSTRING) -> Self {
+        Self {
+            // SAFETY: the caller's promise.
+            object: unsafe { Owned::new(string) },
+        }
     }
 
     /// The text.

@@ -81,6 +81,36 @@ impl Memory {
         Ok(unsafe { Self::over(object, buffer.cast(), size) })
     }
 
+    /// Gives up ownership. [`from_raw`](Self::from_raw) takes it back.
+    #[must_use]
+    pub fn into_raw(self) -> sys::WDFMEMORY {
+        self.object.into_raw()
+    }
+
+    /// Takes over a memory object.
+    ///
+    /// # Safety
+    /// The object is valid and its parent is the driver; its buffer has been
+    /// written; nobody else deletes it or uses its buffer.
+    #[must_use]
+    pub unsafe fn from_raw(memory: sys::WDFMEMORY) -> Self {
+        let mut size = 0;
+        // SAFETY: the caller's promise.
+        let buffer = unsafe { sys::kmdf::WdfMemoryGetBuffer(memory, &raw mut size) };
+        // INVARIANT: the caller's promise.
+        Self {
+            // SAFETY: the caller's promise.
+            object: unsafe { Owned::new(memory) },
+            buffer: buffer.cast(),
+            #[allow(
+                clippy::useless_conversion,
+                clippy::unnecessary_cast,
+                reason = "a `ULONG_PTR` in one of the two worlds"
+            )]
+            size: size as usize,
+        }
+    }
+
     /// # Safety
     /// `buffer` is the object's buffer of `size` bytes.
     unsafe fn over(object: Owned, buffer: *mut u8, size: usize) -> Self {

@@ -244,9 +244,7 @@ static HELD: ContextInfo = ContextInfo::new::<Held>(c"dmf::Object", &HELD);
 /// struct Line([u8; 64]);
 /// impl Context for Line {}
 ///
-/// fn refused() -> dmf::Result<Object<Line>> {
-///     Object::new(|| Ok(Line([0; 64])))
-/// }
+/// let refused = Object::new(|| Ok(Line([0; 64])));
 /// ```
 ///
 /// # IRQL

@@ -193,8 +193,9 @@ impl Resource {
                 bytes[at + 7],
             ])
         };
-        let word =
-            |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         let flags = u16::from_le_bytes([bytes[2], bytes[3]]);
         match bytes[0] {
             PORT => Self::Port {
@@ -266,9 +267,6 @@ mod tests {
 
     #[test]
     fn a_type_that_is_not_known_keeps_its_number() {
-        assert_eq!(
-            Resource::from_bytes(&[0x81; 20]),
-            Resource::Other(0x81)
-        );
+        assert_eq!(Resource::from_bytes(&[0x81; 20]), Resource::Other(0x81));
     }
 }

@@ -154,7 +154,7 @@ impl<L: Level> TimerConfig<L> {
         self
     }
 
-    fn to_raw(self) -> sys::WDF_TIMER_CONFIG {
+    fn to_raw(&self) -> sys::WDF_TIMER_CONFIG {
         let (tolerable, high_resolution) = match self.precision {
             Precision::Tick => (0, 0),
             Precision::Tolerable(delay) => (milliseconds(delay), 0),
