@@ -25,6 +25,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use corosensei::Coroutine;
 use corosensei::stack::DefaultStack;
@@ -131,6 +132,8 @@ pub struct Settings {
     pub stack_size: usize,
     /// Whether trace lines are kept.
     pub trace: bool,
+    /// Folders in which PDBs are looked for, besides the image's own.
+    pub symbol_path: Vec<PathBuf>,
     /// Calls without virtual time passing after which the run is stopped as a livelock.
     pub livelock_limit: u64,
 }
@@ -156,6 +159,7 @@ impl Default for Settings {
             processors: 2,
             stack_size: 256 * 1024,
             trace: true,
+            symbol_path: Vec::new(),
             livelock_limit: 1_000_000,
         }
     }
@@ -619,7 +623,7 @@ impl Kernel {
     /// Names code addresses for a report; what the simulator has on the stack
     /// below the driver is left out.
     pub(crate) fn locate(&self, addresses: &[u64]) -> Vec<String> {
-        let images: Vec<_> = self.io.images_with_symbols();
+        let images: Vec<_> = self.io.images_with_symbols(&self.settings.symbol_path);
         let borrowed: Vec<_> = images
             .iter()
             .map(|(loaded, symbols)| (*loaded, symbols.as_ref()))
