@@ -190,6 +190,8 @@ pub(crate) struct Kernel {
     idle_stacks: Vec<DefaultStack>,
     names: Names,
     pub(crate) trace: Vec<Line>,
+    /// Why the simulation ended: it does not go on after that.
+    stopped: Option<Box<Stop>>,
     /// Calls since time last moved.
     calls_at_this_time: u64,
     pub(crate) ke: crate::ke::State,
@@ -229,6 +231,7 @@ impl Kernel {
             idle_stacks: Vec::new(),
             names: Names::default(),
             trace: Vec::new(),
+            stopped: None,
             calls_at_this_time: 0,
             ke: crate::ke::State::default(),
             ex: crate::ex::State::default(),
@@ -455,6 +458,9 @@ impl Kernel {
     /// # Errors
     /// The bug check or other stop that ended the simulation.
     pub(crate) fn run(&mut self, until: &mut dyn FnMut(&Kernel) -> bool) -> Result<Ran, Box<Stop>> {
+        if let Some(stop) = &self.stopped {
+            return Err(stop.clone());
+        }
         loop {
             if until(self) {
                 return Ok(Ran::Until);
@@ -511,7 +517,10 @@ impl Kernel {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(self))) {
             Ok(value) => Ok(value),
             Err(payload) => match payload.downcast::<Stopping>() {
-                Ok(stopping) => Err(stopping.0),
+                Ok(stopping) => {
+                    self.stopped = Some(stopping.0.clone());
+                    Err(stopping.0)
+                }
                 Err(payload) => std::panic::resume_unwind(payload),
             },
         }
