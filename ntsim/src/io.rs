@@ -127,14 +127,26 @@ impl State {
             .collect()
     }
 
-    /// The same with their symbols, where a PDB lies beside the image.
-    pub(crate) fn images_with_symbols(&self) -> Vec<(&Loaded, Option<Symbols>)> {
+    /// The same with their symbols, where a PDB lies beside the image
+    /// or in one of `folders`.
+    pub(crate) fn images_with_symbols(
+        &self,
+        folders: &[PathBuf],
+    ) -> Vec<(&Loaded, Option<Symbols>)> {
         self.drivers
             .iter()
             .filter_map(|driver| {
                 let loaded = driver.image.as_ref()?;
-                let path = driver.image_path.as_deref()?;
-                Some((loaded, Symbols::find(loaded.image(), path).ok()))
+                let elsewhere = folders
+                    .iter()
+                    .map(|folder| folder.join(loaded.image().name()));
+                let symbols = driver
+                    .image_path
+                    .iter()
+                    .cloned()
+                    .chain(elsewhere)
+                    .find_map(|path| Symbols::find(loaded.image(), &path).ok());
+                Some((loaded, symbols))
             })
             .collect()
     }

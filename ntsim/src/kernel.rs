@@ -25,6 +25,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use corosensei::Coroutine;
 use corosensei::stack::DefaultStack;
@@ -131,6 +132,8 @@ pub struct Settings {
     pub stack_size: usize,
     /// Whether trace lines are kept.
     pub trace: bool,
+    /// Folders in which PDBs are looked for, besides the image's own.
+    pub symbol_path: Vec<PathBuf>,
     /// Calls without virtual time passing after which the run is stopped as a livelock.
     pub livelock_limit: u64,
 }
@@ -156,6 +159,7 @@ impl Default for Settings {
             processors: 2,
             stack_size: 256 * 1024,
             trace: true,
+            symbol_path: Vec::new(),
             livelock_limit: 1_000_000,
         }
     }
@@ -186,6 +190,8 @@ pub(crate) struct Kernel {
     idle_stacks: Vec<DefaultStack>,
     names: Names,
     pub(crate) trace: Vec<Line>,
+    /// Why the simulation ended: it does not go on after that.
+    stopped: Option<Box<Stop>>,
     /// Calls since time last moved.
     calls_at_this_time: u64,
     pub(crate) inject: crate::inject::State,
@@ -226,6 +232,7 @@ impl Kernel {
             idle_stacks: Vec::new(),
             names: Names::default(),
             trace: Vec::new(),
+            stopped: None,
             calls_at_this_time: 0,
             inject: crate::inject::State::default(),
             ke: crate::ke::State::default(),
@@ -463,6 +470,9 @@ impl Kernel {
     /// # Errors
     /// The bug check or other stop that ended the simulation.
     pub(crate) fn run(&mut self, until: &mut dyn FnMut(&Kernel) -> bool) -> Result<Ran, Box<Stop>> {
+        if let Some(stop) = &self.stopped {
+            return Err(stop.clone());
+        }
         loop {
             if until(self) {
                 return Ok(Ran::Until);
@@ -519,7 +529,10 @@ impl Kernel {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(self))) {
             Ok(value) => Ok(value),
             Err(payload) => match payload.downcast::<Stopping>() {
-                Ok(stopping) => Err(stopping.0),
+                Ok(stopping) => {
+                    self.stopped = Some(stopping.0.clone());
+                    Err(stopping.0)
+                }
                 Err(payload) => std::panic::resume_unwind(payload),
             },
         }
@@ -631,7 +644,7 @@ impl Kernel {
     /// Names code addresses for a report; what the simulator has on the stack
     /// below the driver is left out.
     pub(crate) fn locate(&self, addresses: &[u64]) -> Vec<String> {
-        let images: Vec<_> = self.io.images_with_symbols();
+        let images: Vec<_> = self.io.images_with_symbols(&self.settings.symbol_path);
         let borrowed: Vec<_> = images
             .iter()
             .map(|(loaded, symbols)| (*loaded, symbols.as_ref()))

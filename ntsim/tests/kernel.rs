@@ -797,3 +797,19 @@ fn an_alert_ends_an_alertable_wait_and_no_other() {
 }
 
 static SECOND_FROM_NOW: i64 = -10_000_000;
+
+#[test]
+fn a_machine_that_has_stopped_stays_stopped() {
+    let mut machine = Machine::with_seed(1);
+    let first = machine
+        .run_thread("main", || KeBugCheckEx(0xDEAD, 1, 2, 3, 4))
+        .expect_err("it stops");
+    let again = machine
+        .run_for(std::time::Duration::from_secs(1))
+        .expect_err("it does not go on");
+    assert_eq!(again.kind, first.kind);
+    let later = machine
+        .run_thread("later", || ())
+        .expect_err("nor does anything new run");
+    assert_eq!(later.kind, first.kind);
+}

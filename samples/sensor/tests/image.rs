@@ -58,3 +58,20 @@ fn one_seed_gives_the_image_one_trace_byte_for_byte() {
     };
     assert_eq!(text(5), text(5));
 }
+
+#[test]
+fn a_report_names_functions_and_lines_of_the_image() {
+    let image = image();
+    let settings = ntsim::Settings {
+        // Reached soon: the machine takes the driver for one that never waits.
+        livelock_limit: 60,
+        ..image.settings(0)
+    };
+    let mut machine = plan::prepare_with(&image, MachineDir::in_memory(), settings).unwrap();
+    let error = story::play(&mut machine, &plan::steps(), &mut |_| {}).unwrap_err();
+    let ntsim::machine::Error::Stop(stop) = error else {
+        panic!("{error}")
+    };
+    let in_image = |frame: &&String| frame.contains("sensor.sys!") && frame.contains(".rs:");
+    assert!(stop.backtrace.iter().filter(in_image).count() > 1, "{stop}");
+}

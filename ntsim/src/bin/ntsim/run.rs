@@ -133,6 +133,7 @@ impl Run {
             Settings {
                 seed: self.seed,
                 strategy: Strategy::Random,
+                symbol_path: self.image.parent().map(Into::into).into_iter().collect(),
                 ..Settings::for_images()
             },
         );

@@ -30,6 +30,18 @@ impl FrontEnd {
             Self::Host => "host",
         }
     }
+
+    /// The machine's settings for it.
+    pub fn settings(&self, seed: u64) -> Settings {
+        let settings = match self {
+            Self::Image(inf) => Settings {
+                symbol_path: inf.parent().map(Into::into).into_iter().collect(),
+                ..Settings::for_images()
+            },
+            Self::Host => Settings::default(),
+        };
+        Settings { seed, ..settings }
+    }
 }
 
 /// The sensor's hardware id.
@@ -37,11 +49,16 @@ const HARDWARE_ID: &str = r"Root\DmfSensor";
 
 /// A machine with the package installed and the sensor plugged in.
 pub fn prepare(front_end: &FrontEnd, dir: MachineDir, seed: u64) -> Result<Machine, Error> {
-    let settings = match front_end {
-        FrontEnd::Image(_) => Settings::for_images(),
-        FrontEnd::Host => Settings::default(),
-    };
-    let mut machine = Machine::boot(dir, Settings { seed, ..settings });
+    prepare_with(front_end, dir, front_end.settings(seed))
+}
+
+/// The same with other settings.
+pub fn prepare_with(
+    front_end: &FrontEnd,
+    dir: MachineDir,
+    settings: Settings,
+) -> Result<Machine, Error> {
+    let mut machine = Machine::boot(dir, settings);
     match front_end {
         FrontEnd::Image(inf) => {
             machine.install(inf)?;
