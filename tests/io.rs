@@ -14,8 +14,8 @@ use dmf::ioctl::{Access, DeviceType, IoctlCode, IoctlData};
 use dmf::module::{Create, Instance, Link, ModuleConfig};
 use dmf::prelude::*;
 use dmf::wdf::{
-    Cancelable, DefaultQueue, File as WdfFile, FileAnswer, FileCleanup, FileClose, FileCreate, Guid, Ioctl, IoStop,
-    Offer, QueueCallback, Read, Request, RequestId, StopReason, Taken, Write,
+    Cancelable, DefaultQueue, File as WdfFile, FileAnswer, FileCleanup, FileClose, FileCreate,
+    Guid, IoStop, Ioctl, Offer, QueueCallback, Read, Request, RequestId, StopReason, Taken, Write,
 };
 use ntsim::{Completion, File, Pending};
 use probe::Probe;
@@ -101,7 +101,9 @@ impl Device for Lab {
         note("device control");
         request
             .on(FINISH, |()| {
-                let slot = self.parked.with(|slot| std::mem::replace(slot, Slot::Empty));
+                let slot = self
+                    .parked
+                    .with(|slot| std::mem::replace(slot, Slot::Empty));
                 Ok(match slot {
                     Slot::Empty => NOTHING,
                     Slot::Held(_) => u32::MAX,
@@ -147,7 +149,9 @@ impl Device for Lab {
     }
 
     fn io_resume(&self, id: RequestId) {
-        let slot = self.parked.with(|slot| std::mem::replace(slot, Slot::Empty));
+        let slot = self
+            .parked
+            .with(|slot| std::mem::replace(slot, Slot::Empty));
         if let Slot::Held(request) = slot {
             note("resume");
             assert_eq!(request.id(), id);
@@ -158,7 +162,10 @@ impl Device for Lab {
     }
 
     fn file_create(&self, cx: &mut FileCreate<'_>) -> FileAnswer {
-        note(format!("device create, first saw it: {}", seen(cx.file(), "first")));
+        note(format!(
+            "device create, first saw it: {}",
+            seen(cx.file(), "first")
+        ));
         FileAnswer::Declined
     }
 
@@ -263,12 +270,24 @@ fn finish(probe: &mut Probe, file: File) -> u32 {
 #[test]
 fn a_request_is_offered_to_the_modules_in_order_and_then_to_the_device() {
     let (mut probe, file) = opened(0);
-    assert_eq!(ioctl(&mut probe, file, FIRST.value(), &[], 0).status, SUCCESS);
+    assert_eq!(
+        ioctl(&mut probe, file, FIRST.value(), &[], 0).status,
+        SUCCESS
+    );
     assert_eq!(journal(), ["first control"]);
-    assert_eq!(ioctl(&mut probe, file, SECOND.value(), &[], 0).status, SUCCESS);
+    assert_eq!(
+        ioctl(&mut probe, file, SECOND.value(), &[], 0).status,
+        SUCCESS
+    );
     assert_eq!(journal(), ["first control", "second control"]);
-    assert_eq!(ioctl(&mut probe, file, 0x0022_3FFC, &[], 0).status, NOT_SUPPORTED);
-    assert_eq!(journal(), ["first control", "second control", "device control"]);
+    assert_eq!(
+        ioctl(&mut probe, file, 0x0022_3FFC, &[], 0).status,
+        NOT_SUPPORTED
+    );
+    assert_eq!(
+        journal(),
+        ["first control", "second control", "device control"]
+    );
 }
 
 #[test]
@@ -277,14 +296,22 @@ fn a_file_is_told_to_everybody_and_its_contexts_go_last() {
     let file = done(0, probe.machine.open(&LAB.to_string()));
     assert_eq!(
         journal(),
-        ["first create", "second create", "device create, first saw it: true"]
+        [
+            "first create",
+            "second create",
+            "device create, first saw it: true"
+        ]
     );
     done(0, probe.machine.close(file));
     assert_eq!(
         journal(),
         [
-            "device cleanup", "second cleanup", "first cleanup",
-            "device close", "second close", "first close",
+            "device cleanup",
+            "second cleanup",
+            "first cleanup",
+            "device close",
+            "second close",
+            "first close",
             "context dropped",
         ]
     );
@@ -352,13 +379,20 @@ fn taking_and_cancelling_at_once_complete_the_request_once() {
         done(seed, probe.machine.join(canceler));
         let answer = done(seed, probe.machine.join(taker));
         let end = ended(&mut probe, write).unwrap_or_else(|| panic!("seed {seed}: pending"));
-        let wanted = if end.status == SUCCESS { TAKEN } else { CANCELED };
+        let wanted = if end.status == SUCCESS {
+            TAKEN
+        } else {
+            CANCELED
+        };
         assert_eq!(answer, wanted, "seed {seed}: {:#x}", end.status);
         ends[usize::from(end.status == CANCELLED)] += 1;
         done(seed, probe.machine.close(file));
         probe.remove();
     }
-    assert!(ends.iter().all(|count| *count > 0), "only one side ever won: {ends:?}");
+    assert!(
+        ends.iter().all(|count| *count > 0),
+        "only one side ever won: {ends:?}"
+    );
 }
 
 #[test]
@@ -371,7 +405,11 @@ fn a_stop_that_is_acknowledged_lets_power_go_and_the_request_goes_on_later() {
         probe.power_up();
         assert_eq!(journal(), ["resume"], "seed {seed}");
         assert_eq!(finish(&mut probe, file), TAKEN, "seed {seed}");
-        assert_eq!(ended(&mut probe, write).unwrap().status, SUCCESS, "seed {seed}");
+        assert_eq!(
+            ended(&mut probe, write).unwrap().status,
+            SUCCESS,
+            "seed {seed}"
+        );
     }
 }
 
@@ -381,7 +419,11 @@ fn removal_ends_a_parked_request() {
         let (mut probe, file) = opened(seed);
         let write = done(seed, probe.machine.begin_write(file, b"12345"));
         done(seed, probe.machine.surprise_remove(&probe.device.clone()));
-        assert_eq!(ended(&mut probe, write).unwrap().status, CANCELLED, "seed {seed}");
+        assert_eq!(
+            ended(&mut probe, write).unwrap().status,
+            CANCELLED,
+            "seed {seed}"
+        );
         assert_eq!(journal()[0], "purge", "seed {seed}");
     }
 }

@@ -78,9 +78,7 @@ use core::ptr::NonNull;
 use super::dispatch::IoEvent;
 use super::file::File;
 use super::object::{ContextInfo, attributes, no_handle};
-use super::request::{
-    InternalIoctl, Io, Ioctl, Kind, Read, Refused, Request, RequestId, Write,
-};
+use super::request::{InternalIoctl, Io, Ioctl, Kind, Read, Refused, Request, RequestId, Write};
 use crate::irql::{Irql, Passive};
 use crate::module::Modules;
 use crate::module::node::{self, Header, Reference};

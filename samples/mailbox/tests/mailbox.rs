@@ -92,7 +92,10 @@ fn a_short_buffer_gets_what_fits() {
         assert_eq!(mailbox.write(file, b"long message"), SUCCESS);
         let read = mailbox.begin_read(file, 4);
         let end = mailbox.end_of(read);
-        assert_eq!((end.status, end.data.as_slice()), (BUFFER_OVERFLOW, &b"long"[..]));
+        assert_eq!(
+            (end.status, end.data.as_slice()),
+            (BUFFER_OVERFLOW, &b"long"[..])
+        );
     });
 }
 
