@@ -162,6 +162,14 @@ pub struct InterruptConfig<O, S> {
     can_wake: bool,
 }
 
+impl<O, S> Copy for InterruptConfig<O, S> {}
+
+impl<O, S> Clone for InterruptConfig<O, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
 impl<O, S> InterruptConfig<O, S> {
     /// An interrupt with this ISR, and no more.
     #[must_use]

@@ -108,12 +108,20 @@ pub enum Precision {
 /// [`WDF_TIMER_CONFIG`][ms].
 ///
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/ns-wdftimer-_wdf_timer_config
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[must_use]
 pub struct TimerConfig<L: Level> {
     period: Option<Duration>,
     precision: Precision,
     level: PhantomData<fn(L)>,
+}
+
+impl<L: Level> Copy for TimerConfig<L> {}
+
+impl<L: Level> Clone for TimerConfig<L> {
+    fn clone(&self) -> Self {
+        *self
+    }
 }
 
 impl TimerConfig<Passive> {
@@ -154,7 +162,7 @@ impl<L: Level> TimerConfig<L> {
         self
     }
 
-    fn to_raw(&self) -> sys::WDF_TIMER_CONFIG {
+    fn to_raw(self) -> sys::WDF_TIMER_CONFIG {
         let (tolerable, high_resolution) = match self.precision {
             Precision::Tick => (0, 0),
             Precision::Tolerable(delay) => (milliseconds(delay), 0),
