@@ -38,7 +38,6 @@
 //! [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/supporting-pnp-and-power-management-in-your-driver
 
 use core::fmt;
-use core::ptr;
 
 use crate::irql::{Irql, Passive};
 use crate::module::Modules;
@@ -147,7 +146,7 @@ impl Resources {
 
     #[cfg(test)]
     pub(crate) const fn none() -> Self {
-        Self::new(ptr::null_mut(), ptr::null_mut())
+        Self::new(core::ptr::null_mut(), core::ptr::null_mut())
     }
 
     /// The list as the bus sees the resources. Null where KMDF gives none. It

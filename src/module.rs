@@ -222,7 +222,7 @@ pub trait Instance: Sized + Send + Sync + 'static {
 /// |---|---|---|
 /// | `Create` | when the device was created | when it is deleted |
 /// | `PrepareHardware` | after PrepareHardware | before ReleaseHardware |
-/// | `D0EntrySystemPowerUp` | after a D0Entry that finds it closed | before a D0Exit to D3Final or for hibernation, or ReleaseHardware |
+/// | `D0EntrySystemPowerUp` | after a D0Entry that finds it closed | before a D0Exit to `D3Final` or for hibernation, or ReleaseHardware |
 /// | `D0Entry` | after each D0Entry | before each D0Exit |
 ///
 /// With the `Notify` policies the framework calls [`Instance::register`] and

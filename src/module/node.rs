@@ -511,13 +511,12 @@ pub(crate) unsafe fn adopt(parent: NonNull<Header>, child: Reference) {
 pub(crate) unsafe fn dispatch(root: NonNull<Header>, step: Step) -> Result {
     let row = step.row();
     let mut failed = None;
-    // SAFETY: the caller's promise, which holds for the nodes below as well.
-    let result = unsafe {
-        walk(root, row.order, &mut |node| {
-            // SAFETY: as above.
-            visit(node, step).inspect_err(|_| failed = Some(node))
-        })
+    let mut go = |node| {
+        // SAFETY: the caller's promise, which holds for the nodes below as well.
+        unsafe { visit(node, step) }.inspect_err(|_| failed = Some(node))
     };
+    // SAFETY: the caller's promise.
+    let result = unsafe { walk(root, row.order, &mut go) };
     if result.is_ok() || row.failure != Failure::Undone {
         return result;
     }
@@ -526,20 +525,19 @@ pub(crate) unsafe fn dispatch(root: NonNull<Header>, step: Step) -> Result {
     };
     // Backwards, those that come after the one that failed were not reached.
     let mut reached = false;
-    // SAFETY: as above. What undoes something cannot fail, or nobody cares.
-    let _ = unsafe {
-        walk(root, row.order.reversed(), &mut |node| {
-            let is_failed = failed == Some(node);
-            // The one that failed has refused, and has nothing else to undo.
-            let refused = is_failed && matches!(step, Step::UsageNotification(..));
-            reached |= is_failed;
-            if reached && !refused {
-                // SAFETY: as above.
-                let _ = visit(node, undo);
-            }
-            Ok(())
-        })
+    let mut back = |node| {
+        let is_failed = failed == Some(node);
+        // The one that failed has refused, and has nothing else to undo.
+        let refused = is_failed && matches!(step, Step::UsageNotification(..));
+        reached |= is_failed;
+        if reached && !refused {
+            // SAFETY: as above. What undoes something cannot fail, or nobody cares.
+            let _ = unsafe { visit(node, undo) };
+        }
+        Ok(())
     };
+    // SAFETY: as above.
+    let _ = unsafe { walk(root, row.order.reversed(), &mut back) };
     result
 }
 
@@ -1047,6 +1045,7 @@ pub(crate) unsafe fn take_down(node: Reference) {
     let _ = unsafe { dispatch(node.0, Step::Close) };
     // SAFETY: the caller's promise, and the node is closed.
     unsafe { destroy(node.0) };
+    drop(node);
 }
 
 /// The same with all of a node's modules that were made at run time, newest first.

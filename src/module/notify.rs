@@ -64,8 +64,8 @@ impl<'a> Unregister<'a> {
     /// # Safety
     /// The level is `PASSIVE_LEVEL`.
     pub(crate) unsafe fn new() -> Self {
-        // SAFETY: the caller's promise.
         Self {
+            // SAFETY: the caller's promise.
             irql: unsafe { Irql::assume() },
         }
     }

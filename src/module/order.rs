@@ -162,7 +162,7 @@ mod tests {
             };
             writeln!(
                 text,
-                "| {} | {order} | {failure} | {} |",
+                "| `{}` | {order} | {failure} | {} |",
                 row.name, row.framework
             )
             .unwrap();
