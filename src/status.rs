@@ -135,9 +135,14 @@ impl NtStatus {
     }
 
     /// The status that a function which the kernel calls returns for `result`.
+    ///
+    /// An error is an error whatever its code: one that the kernel would take
+    /// for a success ([`TIMEOUT`](Self::TIMEOUT), say) becomes
+    /// [`UNSUCCESSFUL`](Self::UNSUCCESSFUL).
     pub fn from_result(result: Result) -> Self {
         match result {
             Ok(()) => Self::SUCCESS,
+            Err(status) if status.is_success() => Self::UNSUCCESSFUL,
             Err(status) => status,
         }
     }
@@ -573,6 +578,18 @@ impl core::error::Error for NtStatus {}
 mod tests {
     use super::*;
     use std::format;
+
+    #[test]
+    fn an_error_is_never_reported_as_a_success() {
+        for status in [NtStatus::SUCCESS, NtStatus::TIMEOUT, NtStatus::PENDING] {
+            assert_eq!(NtStatus::from_result(Err(status)), NtStatus::UNSUCCESSFUL);
+        }
+        assert_eq!(
+            NtStatus::from_result(Err(NtStatus::DEVICE_BUSY)),
+            NtStatus::DEVICE_BUSY
+        );
+        assert_eq!(NtStatus::from_result(Ok(())), NtStatus::SUCCESS);
+    }
 
     #[test]
     fn every_code_survives_a_round_trip() {

@@ -89,7 +89,10 @@ impl<T> SpinLock<T> {
         irql: &'a mut Irql<'_, L>,
     ) -> SpinLockGuard<'a, T> {
         let _ = irql;
-        // SAFETY: the guard borrows the token, so its holder stays at DISPATCH_LEVEL.
+        // SAFETY: the guard borrows the token, so its holder stays at
+        // DISPATCH_LEVEL. (Who forgets the guard holds the lock for ever and
+        // gets the token back at a raised level: the next wait is then a bug
+        // check, but no memory is touched that is not the caller's.)
         unsafe { self.acquire() }
     }
 
@@ -100,10 +103,23 @@ impl<T> SpinLock<T> {
     ///
     /// C counterpart: [`KeAcquireSpinLock`][ms].
     ///
+    /// No token comes in through the value either:
+    ///
+    /// ```compile_fail,E0277
+    /// # use dmf::prelude::*;
+    /// fn hidden(irql: &Irql<'_, Passive>, event: &dmf::sync::Event) {
+    ///     let lock = SpinLock::new(irql);
+    ///     lock.with(|irql| event.wait(irql, dmf::time::Timeout::Never));
+    /// }
+    /// ```
+    ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-keacquirespinlock
-    pub fn with<R>(&self, action: impl FnOnce(&mut T) -> R + Send) -> R {
-        // SAFETY: the closure is `Send`, so it has captured no token, and the
-        // guard is dropped before this function returns.
+    pub fn with<R>(&self, action: impl FnOnce(&mut T) -> R + Send) -> R
+    where
+        T: Send,
+    {
+        // SAFETY: neither the closure nor the value can hold a token, which is
+        // not `Send`, and the guard is dropped before this function returns.
         let mut guard = unsafe { self.acquire() };
         action(&mut guard)
     }
