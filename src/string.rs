@@ -110,7 +110,7 @@ impl<'a> UnicodeStr<'a> {
     }
 }
 
-impl<'a> UnicodeStr<'a> {
+impl UnicodeStr<'_> {
     /// The view of a string of the kernel's.
     ///
     /// # Errors

@@ -56,7 +56,7 @@ pub struct Semaphore {
 /// # Invariants
 /// The kernel's semaphore is initialized and pinned.
 struct RawSemaphore {
-    semaphore: UnsafeCell<sys::KSEMAPHORE>,
+    raw: UnsafeCell<sys::KSEMAPHORE>,
     /// The kernel links waiters to it.
     _pinned: PhantomPinned,
 }
@@ -88,11 +88,11 @@ impl Semaphore {
         // At most the limit, so it does not wrap.
         let count = count.cast_signed();
         let semaphore = Box::pin(RawSemaphore {
-            semaphore: UnsafeCell::new(sys::KSEMAPHORE::default()),
+            raw: UnsafeCell::new(sys::KSEMAPHORE::default()),
             _pinned: PhantomPinned,
         })?;
         // SAFETY: the memory is new and pinned, and the numbers were checked.
-        unsafe { sys::ntddk::KeInitializeSemaphore(semaphore.semaphore.get(), count, limit) };
+        unsafe { sys::ntddk::KeInitializeSemaphore(semaphore.raw.get(), count, limit) };
         Ok(Self {
             semaphore,
             releasing: SpinLock::new(()),
@@ -155,7 +155,7 @@ impl Semaphore {
             {
                 return Err(NtStatus::SEMAPHORE_LIMIT_EXCEEDED);
             }
-            let semaphore = self.semaphore.semaphore.get();
+            let semaphore = self.semaphore.raw.get();
             // SAFETY: the invariant; the limit is kept, and no wait follows.
             let before = unsafe { sys::ntddk::KeReleaseSemaphore(semaphore, 0, count, 0) };
             Ok(before.cast_unsigned())
@@ -177,7 +177,7 @@ impl Semaphore {
 
     fn raw_count(&self) -> i32 {
         // SAFETY: the invariant.
-        unsafe { sys::ntddk::KeReadStateSemaphore(self.semaphore.semaphore.get()) }
+        unsafe { sys::ntddk::KeReadStateSemaphore(self.semaphore.raw.get()) }
     }
 }
 
@@ -191,7 +191,7 @@ fn of_semaphore(outcome: ObjectOutcome) -> WaitOutcome {
 
 impl sealed::Object for Semaphore {
     fn object(&self) -> sys::PVOID {
-        self.semaphore.semaphore.get().cast()
+        self.semaphore.raw.get().cast()
     }
 }
 

@@ -433,7 +433,7 @@ impl Wait {
 /// What a wait's status means. Every value that the kernel documents has its
 /// own arm, so nothing is mistaken for success.
 fn outcome(status: NtStatus, count: usize) -> Outcome {
-    const FIRST_ABANDONED: usize = NtStatus::ABANDONED_WAIT_0.to_raw() as usize;
+    const FIRST_ABANDONED: usize = NtStatus::ABANDONED_WAIT_0.to_raw().cast_unsigned() as usize;
     match (status, usize::try_from(status.to_raw())) {
         (NtStatus::USER_APC, _) => Outcome::UserApc,
         (NtStatus::ALERTED, _) => Outcome::Alerted,
