@@ -24,6 +24,7 @@ pub(crate) mod dpc;
 pub(crate) mod driver;
 pub(crate) mod file;
 pub(crate) mod interface;
+pub(crate) mod io_target;
 pub(crate) mod hardware;
 pub(crate) mod interrupt;
 pub(crate) mod lock;
@@ -55,7 +56,7 @@ use device::{DeviceInit, InitHandle};
 use driver::Driver;
 use object::{Handle, Object};
 use raw::{
-    CallbackConfig, ContextTypeInfo, DeviceState, DriverConfig, FileObjectConfig, MemoryOffset,
+    CallbackConfig, ContextTypeInfo, DeviceState, DriverConfig, FileObjectConfig, MemoryDescriptor, MemoryOffset, SendOptions,
     ObjectAttributes, PnpPowerCallbacks, PowerPolicyCallbacks, QueueConfig, RequestParameters,
     TimerConfig, VersionAvailableParams,
 };
@@ -120,6 +121,8 @@ pub(crate) struct State {
     object_locks: BTreeMap<Handle, ContextId>,
     /// Deletions that were put off to a system worker thread.
     deferred_deletions: usize,
+    /// The drivers below devices, by instance id in lower case.
+    pub(crate) lower: BTreeMap<String, io_target::Lower>,
     /// What devices are made of, by instance id in lower case.
     pub(crate) hardware: BTreeMap<String, hardware::Hardware>,
 }
@@ -427,6 +430,17 @@ wdf_functions! {
     WdfRequestForwardToIoQueue(Request: Handle, DestinationQueue: Handle) -> i32 = queue::forward;
     WdfRequestRequeue(Request: Handle) -> i32 = queue::requeue;
     WdfRequestStopAcknowledge(Request: Handle, Requeue: u8) = queue::stop_acknowledge;
+
+    WdfDeviceGetIoTarget(Device: Handle) -> Handle = io_target::of_device;
+    WdfIoTargetGetDevice(IoTarget: Handle) -> Handle = io_target::get_device;
+    WdfIoTargetSendReadSynchronously(IoTarget: Handle, Request: Handle, OutputBuffer: *const MemoryDescriptor, DeviceOffset: *const i64, RequestOptions: *const SendOptions, BytesRead: *mut usize) -> i32
+        = io_target::send_read;
+    WdfIoTargetSendWriteSynchronously(IoTarget: Handle, Request: Handle, InputBuffer: *const MemoryDescriptor, DeviceOffset: *const i64, RequestOptions: *const SendOptions, BytesWritten: *mut usize) -> i32
+        = io_target::send_write;
+    WdfIoTargetSendIoctlSynchronously(IoTarget: Handle, Request: Handle, IoctlCode: u32, InputBuffer: *const MemoryDescriptor, OutputBuffer: *const MemoryDescriptor, RequestOptions: *const SendOptions, BytesReturned: *mut usize) -> i32
+        = io_target::send_ioctl;
+    WdfIoTargetSendInternalIoctlSynchronously(IoTarget: Handle, Request: Handle, IoctlCode: u32, InputBuffer: *const MemoryDescriptor, OutputBuffer: *const MemoryDescriptor, RequestOptions: *const SendOptions, BytesReturned: *mut usize) -> i32
+        = io_target::send_internal_ioctl;
 
     WdfFileObjectGetDevice(FileObject: Handle) -> Handle = file::get_device;
     WdfFileObjectGetFileName(FileObject: Handle) -> *const UnicodeString = file::get_file_name;

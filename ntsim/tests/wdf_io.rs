@@ -23,7 +23,7 @@ use ntsim::inf::{Architecture, Inf};
 use ntsim::machine::Error;
 use ntsim::store::PackageSource;
 use ntsim::trace::Event;
-use ntsim::{File, Machine, StopKind};
+use ntsim::{Answer, File, LowerRequest, Machine, StopKind};
 use ntsim_sys::{
     DRIVER_OBJECT, NTSTATUS, PCUNICODE_STRING, PWDFDEVICE_INIT, UNICODE_STRING, WDF_DRIVER_CONFIG,
     WDF_FILEOBJECT_CONFIG, WDF_IO_QUEUE_CONFIG, WDF_OBJECT_ATTRIBUTES,
@@ -1270,4 +1270,65 @@ fn acknowledging_a_request_that_another_thread_completes_is_caught() {
         }
     });
     assert!(caught, "no schedule shows the race");
+}
+
+// ---- the driver below ---------------------------------------------------
+
+fn ask_lower(device: WDFDEVICE, seconds: Option<i64>) -> (NTSTATUS, Vec<u8>) {
+    let target = wdf!(WdfDeviceGetIoTarget: WdfDeviceGetIoTargetTableIndex
+        as PFN_WDFDEVICEGETIOTARGET(device));
+    let mut buffer = [0_u8; 4];
+    let mut output: ntsim_sys::WDF_MEMORY_DESCRIPTOR = unsafe { std::mem::zeroed() };
+    output.Type = 1;
+    output.u.BufferType.Buffer = buffer.as_mut_ptr().cast();
+    output.u.BufferType.Length = 4;
+    let mut options: ntsim_sys::WDF_REQUEST_SEND_OPTIONS = unsafe { std::mem::zeroed() };
+    options.Size = size_of::<ntsim_sys::WDF_REQUEST_SEND_OPTIONS>() as u32;
+    if let Some(seconds) = seconds {
+        options.Flags = 1;
+        options.Timeout = -seconds * 10_000_000;
+    }
+    let mut returned = 0;
+    let status = wdf!(WdfIoTargetSendIoctlSynchronously: WdfIoTargetSendIoctlSynchronouslyTableIndex
+        as PFN_WDFIOTARGETSENDIOCTLSYNCHRONOUSLY(target, std::ptr::null_mut(), ECHO, std::ptr::null_mut(),
+            &raw mut output, &raw mut options, &raw mut returned));
+    (status, buffer[..returned as usize].to_vec())
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfiotarget/nf-wdfiotarget-wdfiotargetsendioctlsynchronously>
+#[test]
+fn the_lower_driver_answers_at_once_later_or_never() {
+    let made = Rc::new(RefCell::new(std::ptr::null_mut()));
+    let slot = made.clone();
+    let mut bench = Bench::new().after_create(move |device| *slot.borrow_mut() = device);
+    bench.start();
+    let device = *made.borrow();
+    let mut ask = |answer: Answer, seconds| {
+        bench.machine.set_lower_driver(&bench.device, move |asked| {
+            assert!(matches!(
+                asked,
+                LowerRequest::Control {
+                    code: ECHO,
+                    output: 4,
+                    ..
+                }
+            ));
+            answer.clone()
+        });
+        let before = bench.machine.now();
+        let result = bench
+            .machine
+            .run_thread("sender", move || ask_lower(device, seconds))
+            .unwrap();
+        (result, bench.machine.now().checked_sub(before).unwrap())
+    };
+    let (answered, took) = ask(Answer::Now(0, b"now".to_vec()), None);
+    assert_eq!((answered, took), ((0, b"now".to_vec()), Duration::ZERO));
+    let (answered, took) = ask(Answer::After(second(), 0, b"late".to_vec()), Some(5));
+    assert_eq!(answered, (0, b"late".to_vec()));
+    assert!(took >= second() && took < 2 * second(), "{took:?}");
+    let ((status, _), took) = ask(Answer::Never, Some(2));
+    assert_eq!(status, 0xC000_00B5_u32.cast_signed());
+    assert!(took <= 3 * second(), "{took:?}");
+    bench.machine.remove_device(&bench.device).unwrap();
 }

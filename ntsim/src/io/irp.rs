@@ -39,7 +39,10 @@ pub(crate) enum Kind {
     Read = 3,
     Write = 4,
     DeviceControl = 14,
-    #[expect(dead_code, reason = "drivers send it, and no driver above is simulated")]
+    #[expect(
+        dead_code,
+        reason = "drivers send it, and no driver above is simulated"
+    )]
     InternalDeviceControl = 15,
 }
 
@@ -110,7 +113,11 @@ pub(crate) enum Ask {
     Create,
     Read(usize),
     Write(Vec<u8>),
-    Control { code: u32, input: Vec<u8>, output: usize },
+    Control {
+        code: u32,
+        input: Vec<u8>,
+        output: usize,
+    },
 }
 
 const METHOD_BUFFERED: u32 = 0;
@@ -123,7 +130,8 @@ fn block(k: &mut Kernel, length: usize, blocks: &mut Vec<Buffer>) -> Buffer {
     }
     // Not zeroed, as Windows does not: a driver that says it wrote more than it
     // did gives the system's memory away.
-    let address = crate::wdf::request::allocate_buffer(k, length, Fill::Uninitialised, FRAMEWORK_TAG);
+    let address =
+        crate::wdf::request::allocate_buffer(k, length, Fill::Uninitialised, FRAMEWORK_TAG);
     let buffer = Buffer { address, length };
     blocks.push(buffer);
     buffer
@@ -133,9 +141,19 @@ fn block(k: &mut Kernel, length: usize, blocks: &mut Vec<Buffer>) -> Buffer {
 pub(crate) fn begin(k: &mut Kernel, file: FileId, ask: &Ask, direct: bool) -> IrpId {
     let device = k.io.irps.files[&file].device;
     let mut blocks = Vec::new();
-    let transfer = if direct { Method::Direct } else { Method::Buffered };
+    let transfer = if direct {
+        Method::Direct
+    } else {
+        Method::Buffered
+    };
     let (kind, code, method, input, output) = match ask {
-        Ask::Create => (Kind::Create, 0, Method::Buffered, Buffer::default(), Buffer::default()),
+        Ask::Create => (
+            Kind::Create,
+            0,
+            Method::Buffered,
+            Buffer::default(),
+            Buffer::default(),
+        ),
         Ask::Read(length) => {
             let output = block(k, *length, &mut blocks);
             (Kind::Read, 0, transfer, Buffer::default(), output)
@@ -145,18 +163,38 @@ pub(crate) fn begin(k: &mut Kernel, file: FileId, ask: &Ask, direct: bool) -> Ir
             poke_bytes(input.address as *mut u8, bytes);
             (Kind::Write, 0, transfer, input, Buffer::default())
         }
-        Ask::Control { code, input, output } => {
+        Ask::Control {
+            code,
+            input,
+            output,
+        } => {
             let (method, from, to) = match code & 3 {
                 METHOD_BUFFERED => {
                     // One buffer holds first the input, then the output.
                     let whole = block(k, input.len().max(*output), &mut blocks);
                     poke_bytes(whole.address as *mut u8, input);
-                    (Method::Buffered, Buffer { length: input.len(), ..whole }, Buffer { length: *output, ..whole })
+                    (
+                        Method::Buffered,
+                        Buffer {
+                            length: input.len(),
+                            ..whole
+                        },
+                        Buffer {
+                            length: *output,
+                            ..whole
+                        },
+                    )
                 }
                 METHOD_NEITHER => (
                     Method::Neither,
-                    Buffer { address: 0, length: input.len() },
-                    Buffer { address: 0, length: *output },
+                    Buffer {
+                        address: 0,
+                        length: input.len(),
+                    },
+                    Buffer {
+                        address: 0,
+                        length: *output,
+                    },
                 ),
                 direct => {
                     let from = block(k, input.len(), &mut blocks);
@@ -197,7 +235,9 @@ impl Irps {
 
     /// A request that the framework works on.
     pub(crate) fn get(&mut self, id: IrpId) -> &mut Irp {
-        self.irps.get_mut(&id).expect("a request is in the table until it is completed")
+        self.irps
+            .get_mut(&id)
+            .expect("a request is in the table until it is completed")
     }
 
     /// Takes the completion of a request that has one; nothing is left of the request.
@@ -212,7 +252,13 @@ impl Irps {
         let id = FileId(self.next_file);
         self.files.insert(
             id,
-            OpenFile { device, object: None, outstanding: 0, cleaned_up: false, closed: false },
+            OpenFile {
+                device,
+                object: None,
+                outstanding: 0,
+                cleaned_up: false,
+                closed: false,
+            },
         );
         id
     }
@@ -231,7 +277,10 @@ impl Irps {
 
     /// How many files of the device are open.
     pub(crate) fn open_files(&self, device: Handle) -> usize {
-        self.files.values().filter(|file| file.device == device && !file.closed).count()
+        self.files
+            .values()
+            .filter(|file| file.device == device && !file.closed)
+            .count()
     }
 }
 
@@ -246,13 +295,21 @@ pub(crate) fn complete(k: &mut Kernel, id: IrpId, status: i32, information: usiz
         Method::Buffered | Method::Direct if output.address != 0 => information.min(output.length),
         _ => 0,
     };
-    let data = if length == 0 { Vec::new() } else { peek_bytes(output.address as *const u8, length) };
+    let data = if length == 0 {
+        Vec::new()
+    } else {
+        peek_bytes(output.address as *const u8, length)
+    };
     for block in blocks {
         crate::wdf::object::free_memory(k, block.address, block.length);
     }
     let irp = k.io.irps.get(id);
     irp.request = None;
-    irp.completion = Some(Completion { status, information, data });
+    irp.completion = Some(Completion {
+        status,
+        information,
+        data,
+    });
     k.io.irps.file_mut(file).outstanding -= 1;
     crate::wdf::wake(k);
 }

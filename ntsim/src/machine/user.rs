@@ -44,6 +44,7 @@ use crate::io::irp::{self, Ask, FileId, IrpId};
 use crate::ke::dispatcher::ThreadId;
 use crate::ke::thread;
 use crate::kernel::Ran;
+pub use crate::wdf::io_target::{Answer, LowerRequest};
 use crate::wdf::{file, request};
 
 use super::{Error, Machine, Result};
@@ -83,13 +84,21 @@ impl Completion {
     /// # Errors
     /// The status of a request that did not succeed.
     pub fn bytes(self) -> Result<Vec<u8>, u32> {
-        if self.is_success() { Ok(self.data) } else { Err(self.status) }
+        if self.is_success() {
+            Ok(self.data)
+        } else {
+            Err(self.status)
+        }
     }
 }
 
 impl From<irp::Completion> for Completion {
     fn from(from: irp::Completion) -> Self {
-        Self { status: from.status.cast_unsigned(), information: from.information, data: from.data }
+        Self {
+            status: from.status.cast_unsigned(),
+            information: from.information,
+            data: from.data,
+        }
     }
 }
 
@@ -132,7 +141,14 @@ impl File {
 
     /// Begins a control code.
     pub fn begin_ioctl(self, code: u32, input: &[u8], output: usize) -> Pending {
-        Pending(file::begin(self.0, &Ask::Control { code, input: input.to_vec(), output }))
+        Pending(file::begin(
+            self.0,
+            &Ask::Control {
+                code,
+                input: input.to_vec(),
+                output,
+            },
+        ))
     }
 
     /// Closes the file. Requests that are pending stay so, but those that wait in a
@@ -158,7 +174,9 @@ impl Pending {
 
     fn finish(self) -> Completion {
         let completion = file::wait(self.0, None);
-        completion.expect("nobody else knows of this request").into()
+        completion
+            .expect("nobody else knows of this request")
+            .into()
     }
 }
 
@@ -176,7 +194,11 @@ pub struct Thread<R> {
 
 impl Machine {
     /// Starts a simulated thread; it runs whenever the machine does.
-    pub fn spawn_thread<R: 'static>(&mut self, name: &str, body: impl FnOnce() -> R + 'static) -> Thread<R> {
+    pub fn spawn_thread<R: 'static>(
+        &mut self,
+        name: &str,
+        body: impl FnOnce() -> R + 'static,
+    ) -> Thread<R> {
         let value = Rc::new(RefCell::new(None));
         let slot = value.clone();
         let job = Box::new(move || {
@@ -184,7 +206,11 @@ impl Machine {
             *slot.borrow_mut() = Some(result);
         });
         let id = thread::spawn(&mut self.k, name.to_owned(), true, job);
-        Thread { id, name: name.to_owned(), value }
+        Thread {
+            id,
+            name: name.to_owned(),
+            value,
+        }
     }
 
     /// Runs the machine until the thread returns, and gives its value.
@@ -197,9 +223,26 @@ impl Machine {
     /// If the thread was one of another machine.
     pub fn join<R>(&mut self, thread: Thread<R>) -> std::result::Result<R, Box<Stop>> {
         match self.k.run(&mut |k| k.threads[&thread.id].exited)? {
-            Ran::Until => Ok(thread.value.borrow_mut().take().expect("the thread returned its value")),
+            Ran::Until => Ok(thread
+                .value
+                .borrow_mut()
+                .take()
+                .expect("the thread returned its value")),
             Ran::Idle => Err(Box::new(Stop::deadlock(&self.k, &thread.name))),
         }
+    }
+
+    /// Puts a driver below the device, for what its driver sends to its default
+    /// I/O target. It stays over removal, not over a reboot.
+    pub fn set_lower_driver(
+        &mut self,
+        device: &str,
+        answer: impl Fn(&LowerRequest) -> Answer + 'static,
+    ) {
+        self.k
+            .wdf
+            .lower
+            .insert(device.to_lowercase(), Rc::new(answer));
     }
 
     /// Runs `body` on a user's thread.
@@ -214,7 +257,10 @@ impl Machine {
     pub fn open(&mut self, name: &str) -> Result<File> {
         let wanted = name.to_owned();
         self.user(move || File::open(&wanted))?
-            .map_err(|status| Error::Driver { what: format!("opening {name}"), status })
+            .map_err(|status| Error::Driver {
+                what: format!("opening {name}"),
+                status,
+            })
     }
 
     /// Reads up to `length` bytes.
@@ -238,7 +284,13 @@ impl Machine {
     ///
     /// # Errors
     /// [`Error::Stop`].
-    pub fn ioctl(&mut self, file: File, code: u32, input: &[u8], output: usize) -> Result<Completion> {
+    pub fn ioctl(
+        &mut self,
+        file: File,
+        code: u32,
+        input: &[u8],
+        output: usize,
+    ) -> Result<Completion> {
         let input = input.to_vec();
         self.user(move || file.ioctl(code, &input, output))
     }
@@ -264,7 +316,13 @@ impl Machine {
     ///
     /// # Errors
     /// [`Error::Stop`].
-    pub fn begin_ioctl(&mut self, file: File, code: u32, input: &[u8], output: usize) -> Result<Pending> {
+    pub fn begin_ioctl(
+        &mut self,
+        file: File,
+        code: u32,
+        input: &[u8],
+        output: usize,
+    ) -> Result<Pending> {
         let input = input.to_vec();
         self.user(move || file.begin_ioctl(code, &input, output))
     }

@@ -101,6 +101,8 @@ pub(crate) struct DeviceIo {
     /// Queues of request types that have one of their own.
     pub(crate) dispatch: BTreeMap<u32, Handle>,
     pub(crate) names: super::interface::Names,
+    /// Its default I/O target, once the driver asked for it.
+    pub(crate) target: Option<Handle>,
     /// It has no hardware: `WdfControlDeviceInitAllocate`.
     pub(crate) is_control: bool,
 }

@@ -59,7 +59,11 @@ pub(crate) fn open(path: &str) -> Result<FileId, i32> {
         let file = k.io.irps.add_file(device);
         if config.is_none_or(|config| config.class & 0xFF != NOT_REQUIRED) {
             let slot = object::get(k, device).driver;
-            let data = File { device, name: found.rest.encode_utf16().collect(), address: 0 };
+            let data = File {
+                device,
+                name: found.rest.encode_utf16().collect(),
+                address: 0,
+            };
             match object::create(k, slot, Some(device), &attributes, Data::File(data)) {
                 Ok(handle) => k.io.irps.file_mut(file).object = Some(handle),
                 Err(status) => {
@@ -81,10 +85,16 @@ pub(crate) fn open(path: &str) -> Result<FileId, i32> {
 /// The driver's part of an open: `EvtDeviceFileCreate`, or the queue of create requests.
 fn ask_driver(file: FileId, device: Handle) -> i32 {
     let (evt, queue, object) = kernel(|k| {
-        let config = object::device(k, device, "the framework").settings.file_object();
+        let config = object::device(k, device, "the framework")
+            .settings
+            .file_object();
         let queue = queue::queue_for(k, device, Kind::Create);
         let object = k.io.irps.file(file).and_then(|file| file.object);
-        (config.map_or(0, |config| config.evt_create), queue, object.unwrap_or(std::ptr::null_mut()))
+        (
+            config.map_or(0, |config| config.evt_create),
+            queue,
+            object.unwrap_or(std::ptr::null_mut()),
+        )
     });
     if evt == 0 && queue.is_none() {
         return STATUS_SUCCESS;
@@ -97,7 +107,11 @@ fn ask_driver(file: FileId, device: Handle) -> i32 {
         callback::<()>(
             "EvtDeviceFileCreate",
             evt,
-            &[param("Device", &device), param("Request", &request), param("FileObject", &object)],
+            &[
+                param("Device", &device),
+                param("Request", &request),
+                param("FileObject", &object),
+            ],
         );
     } else if evt == 0 {
         submit(irp, "opens the device");
@@ -119,10 +133,16 @@ fn forget(file: FileId) {
 /// Makes a request's `WDFREQUEST`; if that fails the request ends with the status.
 fn make_request(irp: IrpId, device: Handle, what: &str) -> Option<Handle> {
     kernel(|k| {
-        let attributes = object::device(k, device, "the framework").settings.request_attributes().clone();
+        let attributes = object::device(k, device, "the framework")
+            .settings
+            .request_attributes()
+            .clone();
         match request::create(k, irp, &attributes) {
             Ok(request) => {
-                let name = k.name_of(request as usize).unwrap_or("WDFREQUEST").to_owned();
+                let name = k
+                    .name_of(request as usize)
+                    .unwrap_or("WDFREQUEST")
+                    .to_owned();
                 k.log(Event::Machine(format!("{name} {what}")));
                 Some(request)
             }
@@ -155,7 +175,9 @@ fn submit(irp: IrpId, what: &str) {
         kernel(|k| irp::complete(k, irp, STATUS_SUCCESS, 0));
         return;
     }
-    let Some(request) = make_request(irp, device, what) else { return };
+    let Some(request) = make_request(irp, device, what) else {
+        return;
+    };
     if let Err(status) = queue::insert(queue, request) {
         request::finish(request, status, 0);
     }
@@ -168,7 +190,9 @@ fn submit(irp: IrpId, what: &str) {
 pub(crate) fn begin(file: FileId, ask: &Ask) -> IrpId {
     let irp = kernel(|k| {
         let open = k.io.irps.file(file).filter(|file| !file.cleaned_up);
-        let device = open.expect("the file is open: it was closed, or its device deleted").device;
+        let device = open
+            .expect("the file is open: it was closed, or its device deleted")
+            .device;
         let settings = object::device(k, device, "the I/O manager");
         let direct = settings.settings.io_type() == IO_DIRECT;
         irp::begin(k, file, ask, direct)
@@ -177,8 +201,15 @@ pub(crate) fn begin(file: FileId, ask: &Ask) -> IrpId {
         Ask::Create => "opens the device".to_owned(),
         Ask::Read(length) => format!("reads {length} bytes"),
         Ask::Write(bytes) => format!("writes {} bytes", bytes.len()),
-        Ask::Control { code, input, output } => {
-            format!("asks for {code:#x} with {} bytes in, {output} out", input.len())
+        Ask::Control {
+            code,
+            input,
+            output,
+        } => {
+            format!(
+                "asks for {code:#x} with {} bytes in, {output} out",
+                input.len()
+            )
         }
     };
     submit(irp, &what);
@@ -196,7 +227,10 @@ pub(crate) fn wait(irp: IrpId, timeout: Option<u64>) -> Option<Completion> {
         })
     });
     super::wait_until(|k| {
-        let done = k.io.irps.find(irp).is_none_or(|irp| irp.completion.is_some());
+        let done =
+            k.io.irps
+                .find(irp)
+                .is_none_or(|irp| irp.completion.is_some());
         done || end.is_some_and(|end| k.now >= end)
     });
     kernel(|k| k.io.irps.take(irp))
@@ -216,7 +250,9 @@ pub(crate) fn close(file: FileId) {
         return;
     };
     let evt = kernel(|k| {
-        let config = object::device(k, device, "the framework").settings.file_object();
+        let config = object::device(k, device, "the framework")
+            .settings
+            .file_object();
         config.map_or(0, |config| config.evt_cleanup)
     });
     if let Some(object) = object
@@ -231,7 +267,9 @@ pub(crate) fn close(file: FileId) {
 /// Ends a file that was closed and has no request left.
 pub(crate) fn close_if_last(file: FileId) {
     let due = kernel(|k| {
-        let Some(open) = k.io.irps.file(file) else { return false };
+        let Some(open) = k.io.irps.file(file) else {
+            return false;
+        };
         let due = open.cleaned_up && !open.closed && open.outstanding == 0;
         if due {
             k.io.irps.file_mut(file).closed = true;
@@ -252,7 +290,9 @@ fn finish_close(file: FileId) {
     let (evt, object) = kernel(|k| {
         let open = k.io.irps.file(file).expect("it is forgotten below");
         let (device, object) = (open.device, open.object);
-        let config = object::device(k, device, "the framework").settings.file_object();
+        let config = object::device(k, device, "the framework")
+            .settings
+            .file_object();
         (config.map_or(0, |config| config.evt_close), object)
     });
     if let Some(object) = object
@@ -287,9 +327,13 @@ pub(crate) fn get_file_name(_: Globals, handle: Handle) -> *const UnicodeString 
             return (file.address, None);
         }
         let units = file.name.clone();
-        let name = format!("{}.FileName", k.name_of(handle as usize).unwrap_or("WDFFILEOBJECT"));
-        let address = object::allocate_memory(k, size_of::<UnicodeString>() + units.len() * 2, name)
-            .expect("the host has memory for a name");
+        let name = format!(
+            "{}.FileName",
+            k.name_of(handle as usize).unwrap_or("WDFFILEOBJECT")
+        );
+        let address =
+            object::allocate_memory(k, size_of::<UnicodeString>() + units.len() * 2, name)
+                .expect("the host has memory for a name");
         object::file(k, handle, function).address = address;
         (address, Some(units))
     });
@@ -299,7 +343,14 @@ pub(crate) fn get_file_name(_: Globals, handle: Handle) -> *const UnicodeString 
             poke(buffer.wrapping_add(index), *unit);
         }
         let length = u16::try_from(units.len() * 2).unwrap_or(u16::MAX - 1);
-        poke(address as *mut UnicodeString, UnicodeString { length, maximum_length: length, buffer });
+        poke(
+            address as *mut UnicodeString,
+            UnicodeString {
+                length,
+                maximum_length: length,
+                buffer,
+            },
+        );
     }
     address as *const UnicodeString
 }
@@ -307,7 +358,11 @@ pub(crate) fn get_file_name(_: Globals, handle: Handle) -> *const UnicodeString 
 impl File {
     pub(crate) fn free(&self, k: &mut Kernel) {
         if self.address != 0 {
-            object::free_memory(k, self.address, size_of::<UnicodeString>() + self.name.len() * 2);
+            object::free_memory(
+                k,
+                self.address,
+                size_of::<UnicodeString>() + self.name.len() * 2,
+            );
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::trap::kernel;
 
 use super::object::{self, Handle};
 use super::{
-    Globals, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
-    STATUS_OBJECT_NAME_COLLISION, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS, memory, required,
+    Globals, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_COLLISION,
+    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS, memory, required,
 };
 
 /// `GUID`, as it lies in memory.
@@ -30,7 +30,11 @@ pub(crate) struct Guid {
 impl std::fmt::Display for Guid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let [a, b, rest @ ..] = self.data4;
-        write!(f, "{{{:08x}-{:04x}-{:04x}-{a:02x}{b:02x}-", self.data1, self.data2, self.data3)?;
+        write!(
+            f,
+            "{{{:08x}-{:04x}-{:04x}-{a:02x}{b:02x}-",
+            self.data1, self.data2, self.data3
+        )?;
         for byte in rest {
             write!(f, "{byte:02x}")?;
         }
@@ -65,21 +69,36 @@ pub(crate) struct Found {
 }
 
 fn text(from: *const UnicodeString) -> String {
-    if from.is_null() { String::new() } else { String::from_utf16_lossy(&peek_unicode(from)) }
+    if from.is_null() {
+        String::new()
+    } else {
+        String::from_utf16_lossy(&peek_unicode(from))
+    }
 }
 
 /// The name without the prefix of the Win32 name space, in lower case.
 fn link_key(name: &str) -> Option<String> {
     let name = name.to_lowercase();
-    [r"\\.\", r"\\?\", r"\??\", r"\dosdevices\global\", r"\dosdevices\", r"\global??\"]
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix).map(str::to_owned))
+    [
+        r"\\.\",
+        r"\\?\",
+        r"\??\",
+        r"\dosdevices\global\",
+        r"\dosdevices\",
+        r"\global??\",
+    ]
+    .iter()
+    .find_map(|prefix| name.strip_prefix(prefix).map(str::to_owned))
 }
 
 /// The interface's path, as `SetupDiGetDeviceInterfaceDetail` gives it, less its prefix.
 fn path(instance: &str, interface: &Interface) -> String {
     let name = format!("{}#{}", instance.replace('\\', "#"), interface.guid);
-    if interface.reference.is_empty() { name } else { format!(r"{name}\{}", interface.reference) }
+    if interface.reference.is_empty() {
+        name
+    } else {
+        format!(r"{name}\{}", interface.reference)
+    }
 }
 
 /// The device that a user means by `name`: an interface's GUID or path, a
@@ -97,15 +116,34 @@ pub(crate) fn find(k: &Kernel, name: &str) -> Option<Found> {
     let lower = name.to_lowercase();
     for (handle, device) in devices {
         let names = &device.io.names;
-        let enabled = names.interfaces.iter().filter(|interface| interface.enabled);
+        let enabled = names
+            .interfaces
+            .iter()
+            .filter(|interface| interface.enabled);
         for interface in enabled {
             if interface.guid.to_string() == lower {
-                let rest = if interface.reference.is_empty() { String::new() } else { format!(r"\{}", interface.reference) };
-                return Some(Found { device: handle, rest });
+                let rest = if interface.reference.is_empty() {
+                    String::new()
+                } else {
+                    format!(r"\{}", interface.reference)
+                };
+                return Some(Found {
+                    device: handle,
+                    rest,
+                });
             }
             let full = path(&device.instance, interface).to_lowercase();
-            if let Some(rest) = link_key(name).and_then(|key| key.strip_prefix(&full).map(str::to_owned)) {
-                return Some(Found { device: handle, rest: if rest.is_empty() && !interface.reference.is_empty() { format!(r"\{}", interface.reference) } else { rest } });
+            if let Some(rest) =
+                link_key(name).and_then(|key| key.strip_prefix(&full).map(str::to_owned))
+            {
+                return Some(Found {
+                    device: handle,
+                    rest: if rest.is_empty() && !interface.reference.is_empty() {
+                        format!(r"\{}", interface.reference)
+                    } else {
+                        rest
+                    },
+                });
             }
         }
         let own = String::from_utf16_lossy(device.settings.name()).to_lowercase();
@@ -113,14 +151,22 @@ pub(crate) fn find(k: &Kernel, name: &str) -> Option<Found> {
             .links
             .iter()
             .map(|link| (link_key(name), link.clone()))
-            .chain([(Some(lower.clone()), own), (Some(lower.clone()), device.instance.to_lowercase())]);
+            .chain([
+                (Some(lower.clone()), own),
+                (Some(lower.clone()), device.instance.to_lowercase()),
+            ]);
         for (key, candidate) in candidates {
-            let Some(key) = key.filter(|_| !candidate.is_empty()) else { continue };
+            let Some(key) = key.filter(|_| !candidate.is_empty()) else {
+                continue;
+            };
             match key.strip_prefix(&candidate) {
                 Some(rest) if rest.is_empty() || rest.starts_with('\\') => {
                     // As the user wrote it.
                     let rest = name[name.len() - rest.len()..].to_owned();
-                    return Some(Found { device: handle, rest });
+                    return Some(Found {
+                        device: handle,
+                        rest,
+                    });
                 }
                 _ => {}
             }
@@ -148,7 +194,12 @@ pub(crate) fn disable(k: &mut Kernel, device: Handle) {
 }
 
 /// `WdfDeviceCreateDeviceInterface`. Needs `PASSIVE_LEVEL`.
-pub(crate) fn create(_: Globals, device: Handle, guid: *const Guid, reference: *const UnicodeString) -> i32 {
+pub(crate) fn create(
+    _: Globals,
+    device: Handle,
+    guid: *const Guid,
+    reference: *const UnicodeString,
+) -> i32 {
     let function = "WdfDeviceCreateDeviceInterface";
     required(guid, function, "InterfaceClassGUID");
     let (guid, reference) = (peek(guid), text(reference));
@@ -160,9 +211,17 @@ pub(crate) fn create(_: Globals, device: Handle, guid: *const Guid, reference: *
         }
         let names = &mut device.io.names;
         // Making one again gives the same one.
-        let known = names.interfaces.iter().any(|interface| interface.guid == guid && interface.reference == reference);
+        let known = names
+            .interfaces
+            .iter()
+            .any(|interface| interface.guid == guid && interface.reference == reference);
         if !known {
-            names.interfaces.push(Interface { guid, reference, enabled: names.started, kept_off: false });
+            names.interfaces.push(Interface {
+                guid,
+                reference,
+                enabled: names.started,
+                kept_off: false,
+            });
         }
         STATUS_SUCCESS
     })
@@ -213,7 +272,8 @@ pub(crate) fn retrieve_string(
         object::string(k, string, function);
         let device = object::device(k, device, function);
         let mut interfaces = device.io.names.interfaces.iter();
-        let found = interfaces.find(|interface| interface.guid == guid && interface.reference == reference)?;
+        let found = interfaces
+            .find(|interface| interface.guid == guid && interface.reference == reference)?;
         Some(format!(r"\??\{}", path(&device.instance, found)))
     });
     match found {

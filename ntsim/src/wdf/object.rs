@@ -39,7 +39,7 @@ use super::{
     Globals, STATUS_DELETE_PENDING, STATUS_INFO_LENGTH_MISMATCH, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_OBJECT_NAME_EXISTS, STATUS_SUCCESS, STATUS_WDF_EXECUTION_LEVEL_INVALID,
     STATUS_WDF_OBJECT_ATTRIBUTES_INVALID, STATUS_WDF_PARENT_ASSIGNMENT_NOT_ALLOWED,
-    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, device, dpc, file, hardware, interrupt, lock, lookaside,
+    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, device, dpc, file, io_target, hardware, interrupt, lock, lookaside,
     memory, queue, registry, request, required, timer, work_item,
 };
 
@@ -88,6 +88,7 @@ pub(crate) enum Data {
     Queue(Box<queue::Queue>),
     Request(request::Request),
     File(file::File),
+    IoTarget(io_target::Target),
     Interrupt(interrupt::Interrupt),
     Lookaside(lookaside::Lookaside),
 }
@@ -112,6 +113,7 @@ impl Data {
             Self::Queue(_) => "WDFQUEUE",
             Self::Request(_) => "WDFREQUEST",
             Self::File(_) => "WDFFILEOBJECT",
+            Self::IoTarget(_) => "WDFIOTARGET",
             Self::Interrupt(_) => "WDFINTERRUPT",
             Self::Lookaside(_) => "WDFLOOKASIDE",
         }
@@ -129,6 +131,7 @@ impl Data {
             | Self::Key(_)
             | Self::Queue(_)
             | Self::File(_)
+            | Self::IoTarget(_)
             | Self::Interrupt(_)
             | Self::String(_) => true,
             Self::Memory(memory) => memory.is_paged(),
@@ -144,7 +147,7 @@ impl Data {
     /// Whether only the framework may delete it.
     fn is_frameworks(&self) -> bool {
         match self {
-            Self::Driver(_) | Self::Device(_) | Self::ResourceList(_) | Self::Request(_) | Self::File(_) => true,
+            Self::Driver(_) | Self::Device(_) | Self::ResourceList(_) | Self::Request(_) | Self::File(_) | Self::IoTarget(_) => true,
             Self::Queue(queue) => queue.assigned,
             _ => false,
         }
@@ -489,6 +492,7 @@ typed! {
     queue: Queue => Box<queue::Queue> = "WDFQUEUE";
     request: Request => request::Request = "WDFREQUEST";
     file: File => file::File = "WDFFILEOBJECT";
+    io_target: IoTarget => io_target::Target = "WDFIOTARGET";
     interrupt: Interrupt => interrupt::Interrupt = "WDFINTERRUPT";
     lookaside: Lookaside => lookaside::Lookaside = "WDFLOOKASIDE";
 }

@@ -37,8 +37,8 @@ use super::request::{self, Cancelability, Holder, Stopping};
 use super::{
     Globals, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_REQUEST,
     STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER, STATUS_NO_MORE_ENTRIES,
-    STATUS_NOT_FOUND, STATUS_SUCCESS, STATUS_UNSUCCESSFUL, STATUS_WDF_BUSY,
-    STATUS_WDF_NO_CALLBACK, STATUS_WDF_PAUSED, required,
+    STATUS_NOT_FOUND, STATUS_SUCCESS, STATUS_UNSUCCESSFUL, STATUS_WDF_BUSY, STATUS_WDF_NO_CALLBACK,
+    STATUS_WDF_PAUSED, required,
 };
 
 const SEQUENTIAL: u32 = 1;
@@ -168,13 +168,21 @@ pub(crate) fn create(
     }
     let created = object::attributes(from, Allow::Parent, true).and_then(|attributes| {
         kernel(|k| {
-            let (slot, parent) = (object::get(k, device).driver, attributes.parent.unwrap_or(device));
+            let (slot, parent) = (
+                object::get(k, device).driver,
+                attributes.parent.unwrap_or(device),
+            );
             object::any(k, parent, function);
             if object::device_of(k, parent) != Some(device) {
                 return Err(STATUS_INVALID_DEVICE_REQUEST);
             }
             let default = config.default_queue != 0;
-            if default && object::device(k, device, function).io.default_queue.is_some() {
+            if default
+                && object::device(k, device, function)
+                    .io
+                    .default_queue
+                    .is_some()
+            {
                 return Err(STATUS_UNSUCCESSFUL);
             }
             let settings = &object::device(k, device, function);
@@ -201,7 +209,13 @@ pub(crate) fn create(
                 notices: Vec::new(),
                 ready: None,
             };
-            let handle = object::create(k, slot, Some(parent), &attributes, Data::Queue(Box::new(queue)))?;
+            let handle = object::create(
+                k,
+                slot,
+                Some(parent),
+                &attributes,
+                Data::Queue(Box::new(queue)),
+            )?;
             let (execution, scope) = {
                 let object = object::get(k, handle);
                 (object.execution, object.scope)
@@ -271,7 +285,8 @@ pub(crate) fn configure_dispatching(_: Globals, device: Handle, queue: Handle, k
     let function = "WdfDeviceConfigureRequestDispatching";
     kernel(|k| {
         object::device(k, device, function);
-        if object::queue(k, queue, function).device != device || ![0, 3, 4, 14, 15].contains(&kind) {
+        if object::queue(k, queue, function).device != device || ![0, 3, 4, 14, 15].contains(&kind)
+        {
             return STATUS_INVALID_PARAMETER;
         }
         let io = &mut object::device(k, device, function).io;
@@ -287,7 +302,9 @@ pub(crate) fn configure_dispatching(_: Globals, device: Handle, queue: Handle, k
 /// `WdfDeviceGetDefaultQueue`: NULL if there is none.
 pub(crate) fn get_default(_: Globals, device: Handle) -> Handle {
     kernel(|k| {
-        let queue = object::device(k, device, "WdfDeviceGetDefaultQueue").io.default_queue;
+        let queue = object::device(k, device, "WdfDeviceGetDefaultQueue")
+            .io
+            .default_queue;
         queue.unwrap_or(std::ptr::null_mut())
     })
 }
@@ -313,7 +330,11 @@ pub(crate) fn get_state(_: Globals, queue: Handle, waiting: *mut u32, owned: *mu
             (queue.owned.is_empty(), DRIVER_NO_REQUESTS),
             (!queue.powered, PNP_HELD),
         ];
-        let state = state.iter().filter(|(holds, _)| *holds).map(|(_, bit)| bit).sum();
+        let state = state
+            .iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, bit)| bit)
+            .sum();
         (state, [queue.waiting.len(), queue.owned.len()])
     });
     for (out, count) in [waiting, owned].into_iter().zip(counts) {
@@ -368,7 +389,11 @@ fn put(k: &mut Kernel, handle: Handle, request: Handle, first: bool) -> Option<(
     } else {
         queue.waiting.push_back(request);
     }
-    let ready = if was_empty && queue.dispatches() { queue.ready } else { None };
+    let ready = if was_empty && queue.dispatches() {
+        queue.ready
+    } else {
+        None
+    };
     power_up(k, handle, request);
     super::wake(k);
     ready
@@ -419,7 +444,11 @@ pub(crate) fn own(k: &mut Kernel, queue: Handle, handle: Handle) {
 pub(crate) fn serialized(queue: Handle, body: impl FnOnce()) {
     let serial = kernel(|k| {
         let serial = get(k, queue).serial;
-        if is_held_here(k, serial) { Serial::None } else { serial }
+        if is_held_here(k, serial) {
+            Serial::None
+        } else {
+            serial
+        }
     });
     lock::with(serial, body);
 }
@@ -446,7 +475,11 @@ fn next(k: &mut Kernel, handle: Handle) -> Next {
     let high = k.irql() > PASSIVE_LEVEL;
     let queue = get(k, handle);
     // A handler of this queue is further up on this stack: it goes on when that returns.
-    if !queue.dispatches() || queue.waiting.is_empty() || !queue.has_room() || queue.presenting.contains(&me) {
+    if !queue.dispatches()
+        || queue.waiting.is_empty()
+        || !queue.has_room()
+        || queue.presenting.contains(&me)
+    {
         return Next::Nothing;
     }
     let (passive, serial) = (queue.passive, queue.serial);
@@ -494,7 +527,11 @@ fn dispatch_elsewhere(k: &mut Kernel, queue: Handle) {
         crate::ex::queue_work(k, run);
     } else {
         let name = name(k, queue);
-        let queued = k.queue_dpc(Dpc { key: queue as usize, name, run });
+        let queued = k.queue_dpc(Dpc {
+            key: queue as usize,
+            name,
+            run,
+        });
         if !queued {
             object::get(k, queue).references -= 1;
         }
@@ -508,12 +545,17 @@ fn present(queue: Handle, request: Handle) {
             (request.irp, request.kind)
         };
         let irp = k.io.irps.get(irp);
-        let (Buffer { length: output, .. }, Buffer { length: input, .. }, code) = (irp.output, irp.input, irp.code);
+        let (Buffer { length: output, .. }, Buffer { length: input, .. }, code) =
+            (irp.output, irp.input, irp.code);
         let config = &get(k, queue).config;
         let (name, evt, arguments) = match kind {
             Kind::Read => ("EvtIoRead", config.evt_io_read, vec![output]),
             Kind::Write => ("EvtIoWrite", config.evt_io_write, vec![input]),
-            Kind::DeviceControl => ("EvtIoDeviceControl", config.evt_io_device_control, vec![output, input, code as usize]),
+            Kind::DeviceControl => (
+                "EvtIoDeviceControl",
+                config.evt_io_device_control,
+                vec![output, input, code as usize],
+            ),
             Kind::InternalDeviceControl => (
                 "EvtIoInternalDeviceControl",
                 config.evt_io_internal_device_control,
@@ -521,7 +563,11 @@ fn present(queue: Handle, request: Handle) {
             ),
             Kind::Create => ("EvtIoDefault", config.evt_io_default, Vec::new()),
         };
-        if evt == 0 { ("EvtIoDefault", config.evt_io_default, Vec::new()) } else { (name, evt, arguments) }
+        if evt == 0 {
+            ("EvtIoDefault", config.evt_io_default, Vec::new())
+        } else {
+            (name, evt, arguments)
+        }
     });
     if evt == 0 {
         // The queue has no handler for it.
@@ -533,7 +579,12 @@ fn present(queue: Handle, request: Handle) {
         _ => &["OutputBufferLength", "InputBufferLength", "IoControlCode"],
     };
     let mut params: Vec<Param<'_>> = vec![param("Queue", &queue), param("Request", &request)];
-    params.extend(labels.iter().zip(&arguments).map(|(label, value)| param(label, value)));
+    params.extend(
+        labels
+            .iter()
+            .zip(&arguments)
+            .map(|(label, value)| param(label, value)),
+    );
     serialized(queue, || callback::<()>(name, evt, &params));
 }
 
@@ -542,13 +593,19 @@ fn notify(queue: Handle) {
     kernel(super::wake);
     while let Some(notice) = kernel(|k| {
         let queue = get(k, queue);
-        let at = queue.notices.iter().position(|notice| queue.is_done(notice.when))?;
+        let at = queue
+            .notices
+            .iter()
+            .position(|notice| queue.is_done(notice.when))?;
         Some(queue.notices.remove(at))
     }) {
         callback::<()>(
             notice.name,
             notice.evt,
-            &[param("Queue", &queue), param("Context", &Addr(notice.context))],
+            &[
+                param("Queue", &queue),
+                param("Context", &Addr(notice.context)),
+            ],
         );
     }
 }
@@ -604,7 +661,9 @@ pub(crate) fn retrieve_by_file(_: Globals, queue: Handle, file: Handle, out: *mu
         object::file(k, file, function);
     });
     retrieve(queue, out, function, |k, waiting| {
-        let found = waiting.iter().find(|request| file_of(k, **request) == Some(file));
+        let found = waiting
+            .iter()
+            .find(|request| file_of(k, **request) == Some(file));
         found.copied().ok_or(STATUS_NO_MORE_ENTRIES)
     })
 }
@@ -635,7 +694,11 @@ pub(crate) fn find(
             0
         } else {
             object::request(k, after, function);
-            waiting.iter().position(|request| *request == after).ok_or(STATUS_NOT_FOUND)? + 1
+            waiting
+                .iter()
+                .position(|request| *request == after)
+                .ok_or(STATUS_NOT_FOUND)?
+                + 1
         };
         let found = waiting
             .iter()
@@ -669,7 +732,11 @@ pub(crate) fn retrieve_found(_: Globals, queue: Handle, found: Handle, out: *mut
         object::request(k, found, function);
     });
     retrieve(queue, out, function, |_, waiting| {
-        waiting.iter().find(|request| **request == found).copied().ok_or(STATUS_NOT_FOUND)
+        waiting
+            .iter()
+            .find(|request| **request == found)
+            .copied()
+            .ok_or(STATUS_NOT_FOUND)
     })
 }
 
@@ -835,12 +902,34 @@ struct Halt {
     when: When,
 }
 
-const STOP: Halt =
-    Halt { function: "WdfIoQueueStop", accept: true, dispatch: false, purge: false, when: When::NoneOwned };
-const DRAIN: Halt = Halt { function: "WdfIoQueueDrain", accept: false, dispatch: true, purge: false, when: When::Empty };
-const PURGE: Halt = Halt { function: "WdfIoQueuePurge", accept: false, dispatch: true, purge: true, when: When::Empty };
-const STOP_AND_PURGE: Halt =
-    Halt { function: "WdfIoQueueStopAndPurge", accept: true, dispatch: false, purge: true, when: When::NoneOwned };
+const STOP: Halt = Halt {
+    function: "WdfIoQueueStop",
+    accept: true,
+    dispatch: false,
+    purge: false,
+    when: When::NoneOwned,
+};
+const DRAIN: Halt = Halt {
+    function: "WdfIoQueueDrain",
+    accept: false,
+    dispatch: true,
+    purge: false,
+    when: When::Empty,
+};
+const PURGE: Halt = Halt {
+    function: "WdfIoQueuePurge",
+    accept: false,
+    dispatch: true,
+    purge: true,
+    when: When::Empty,
+};
+const STOP_AND_PURGE: Halt = Halt {
+    function: "WdfIoQueueStopAndPurge",
+    accept: true,
+    dispatch: false,
+    purge: true,
+    when: When::NoneOwned,
+};
 
 fn halt(queue: Handle, what: Halt) {
     let cancel = kernel(|k| {
@@ -872,7 +961,12 @@ fn halt_with_callback(queue: Handle, what: Halt, evt: usize, context: usize) {
         crate::ke::irql::at_most_dispatch(k, what.function);
         object::queue(k, queue, what.function);
         if evt != 0 {
-            get(k, queue).notices.push(Notice { when: what.when, name: "EvtIoQueueState", evt, context });
+            get(k, queue).notices.push(Notice {
+                when: what.when,
+                name: "EvtIoQueueState",
+                evt,
+                context,
+            });
         }
     });
     halt(queue, what);
@@ -1028,13 +1122,24 @@ pub(crate) fn stop_for_power(device: Handle, why: PowerStop) {
             asked
         });
         for request in asked {
-            tell_stop(*queue, request, if why == PowerStop::Purge { PURGE_ACTION } else { SUSPEND }, CANCELABLE);
+            tell_stop(
+                *queue,
+                request,
+                if why == PowerStop::Purge {
+                    PURGE_ACTION
+                } else {
+                    SUSPEND
+                },
+                CANCELABLE,
+            );
         }
     }
     for queue in stopping {
         super::wait_until(|k| {
             let owned = get(k, queue).owned.clone();
-            owned.iter().all(|request| request::get(k, *request).stopping == Stopping::Acknowledged)
+            owned
+                .iter()
+                .all(|request| request::get(k, *request).stopping == Stopping::Acknowledged)
         });
     }
 }
@@ -1045,7 +1150,10 @@ fn tell_stop(queue: Handle, request: Handle, action: u32, cancelable_flag: u32) 
             return None;
         }
         let evt = get(k, queue).config.evt_io_stop;
-        let cancelable = matches!(request::get(k, request).cancelability, Cancelability::Yes(_));
+        let cancelable = matches!(
+            request::get(k, request).cancelability,
+            Cancelability::Yes(_)
+        );
         (evt != 0).then_some((evt, action | if cancelable { cancelable_flag } else { 0 }))
     });
     if let Some((evt, flags)) = call {
@@ -1053,7 +1161,11 @@ fn tell_stop(queue: Handle, request: Handle, action: u32, cancelable_flag: u32) 
             callback::<()>(
                 "EvtIoStop",
                 evt,
-                &[param("Queue", &queue), param("Request", &request), param("ActionFlags", &flags)],
+                &[
+                    param("Queue", &queue),
+                    param("Request", &request),
+                    param("ActionFlags", &flags),
+                ],
             );
         });
     }
@@ -1075,12 +1187,21 @@ pub(crate) fn resume_for_power(device: Handle) {
                 if !get(k, queue).owned.contains(&request) {
                     return 0;
                 }
-                let stopping = std::mem::replace(&mut request::get(k, request).stopping, Stopping::No);
-                if stopping == Stopping::Acknowledged { get(k, queue).config.evt_io_resume } else { 0 }
+                let stopping =
+                    std::mem::replace(&mut request::get(k, request).stopping, Stopping::No);
+                if stopping == Stopping::Acknowledged {
+                    get(k, queue).config.evt_io_resume
+                } else {
+                    0
+                }
             });
             if evt != 0 {
                 serialized(queue, || {
-                    callback::<()>("EvtIoResume", evt, &[param("Queue", &queue), param("Request", &request)]);
+                    callback::<()>(
+                        "EvtIoResume",
+                        evt,
+                        &[param("Queue", &queue), param("Request", &request)],
+                    );
                 });
             }
         }
@@ -1113,8 +1234,14 @@ pub(crate) fn stop_acknowledge(_: Globals, request: Handle, requeue: u8) {
             request::owned(k, request, function)
         };
         if held.stopping != Stopping::Asked {
-            let name = k.name_of(request as usize).unwrap_or("the request").to_owned();
-            super::verifier_break(k, format!("{function} was called on {name}, for which EvtIoStop was not called"))
+            let name = k
+                .name_of(request as usize)
+                .unwrap_or("the request")
+                .to_owned();
+            super::verifier_break(
+                k,
+                format!("{function} was called on {name}, for which EvtIoStop was not called"),
+            )
         }
         if requeue == 0 {
             held.stopping = Stopping::Acknowledged;

@@ -166,6 +166,26 @@ pub(crate) struct QueueConfig {
     pub(crate) driver: Handle,
 }
 
+/// `WDF_MEMORY_DESCRIPTOR`, with its union as two words.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct MemoryDescriptor {
+    pub(crate) kind: u32,
+    /// A buffer's address, or a `WDFMEMORY`.
+    pub(crate) first: usize,
+    /// A buffer's length in the low half, or the address of offsets.
+    pub(crate) second: usize,
+}
+
+/// `WDF_REQUEST_SEND_OPTIONS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct SendOptions {
+    pub(crate) size: u32,
+    pub(crate) flags: u32,
+    pub(crate) timeout: i64,
+}
+
 /// `WDF_REQUEST_PARAMETERS`, with its union as four words.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -221,6 +241,8 @@ mod tests {
             ("_WDFMEMORY_OFFSET", size_of::<MemoryOffset>()),
             ("_WDF_IO_QUEUE_CONFIG", size_of::<QueueConfig>()),
             ("_WDF_REQUEST_PARAMETERS", size_of::<RequestParameters>()),
+            ("_WDF_MEMORY_DESCRIPTOR", size_of::<MemoryDescriptor>()),
+            ("_WDF_REQUEST_SEND_OPTIONS", size_of::<SendOptions>()),
         ] {
             assert_eq!(json["structs"][name]["size"], size, "{name}");
         }

@@ -131,7 +131,9 @@ pub(crate) fn get(k: &mut Kernel, handle: Handle) -> &mut Request {
 }
 
 fn name(k: &Kernel, handle: Handle) -> String {
-    k.name_of(handle as usize).unwrap_or("the request").to_owned()
+    k.name_of(handle as usize)
+        .unwrap_or("the request")
+        .to_owned()
 }
 
 /// The request of a handle that the driver gave, which must be the driver's now.
@@ -147,7 +149,10 @@ pub(crate) fn owned<'k>(k: &'k mut Kernel, handle: Handle, function: &str) -> &'
             super::verifier_break(k, message)
         }
         Holder::Completed => {
-            let message = format!("{function} was called on {}, which is completed", name(k, handle));
+            let message = format!(
+                "{function} was called on {}, which is completed",
+                name(k, handle)
+            );
             super::verifier_break(k, message)
         }
     }
@@ -155,7 +160,11 @@ pub(crate) fn owned<'k>(k: &'k mut Kernel, handle: Handle, function: &str) -> &'
 }
 
 /// The same, which in addition must not be cancelable.
-pub(crate) fn uncancelable<'k>(k: &'k mut Kernel, handle: Handle, function: &str) -> &'k mut Request {
+pub(crate) fn uncancelable<'k>(
+    k: &'k mut Kernel,
+    handle: Handle,
+    function: &str,
+) -> &'k mut Request {
     if let Cancelability::Yes(_) = owned(k, handle, function).cancelability {
         let message = format!(
             "{function} was called on {}, which is cancelable: WdfRequestUnmarkCancelable comes first, or EvtRequestCancel and this race for it",
@@ -208,17 +217,26 @@ pub(crate) fn finish(handle: Handle, status: i32, information: usize) {
     super::file::close_if_last(file);
 }
 
-fn complete_by_driver(handle: Handle, status: i32, information: Option<usize>, function: &'static str) {
+fn complete_by_driver(
+    handle: Handle,
+    status: i32,
+    information: Option<usize>,
+    function: &'static str,
+) {
     const STATUS_PENDING: i32 = 0x103;
     let information = kernel(|k| {
         crate::ke::irql::at_most_dispatch(k, function);
-        let information = information.unwrap_or_else(|| object::request(k, handle, function).information);
+        let information =
+            information.unwrap_or_else(|| object::request(k, handle, function).information);
         let (irp, kind) = {
             let request = uncancelable(k, handle, function);
             (request.irp, request.kind)
         };
         if status == STATUS_PENDING {
-            let message = format!("{function} was given STATUS_PENDING for {}, which is no way to complete it", name(k, handle));
+            let message = format!(
+                "{function} was given STATUS_PENDING for {}, which is no way to complete it",
+                name(k, handle)
+            );
             super::verifier_break(k, message)
         }
         check_information(k, handle, irp, kind, information, function);
@@ -229,7 +247,14 @@ fn complete_by_driver(handle: Handle, status: i32, information: Option<usize>, f
 
 /// More bytes than the user's buffer has cannot have been transferred: bug
 /// check 0x10D/6 with `WDF_REQUEST_FATAL_ERROR_INFORMATION_LENGTH_MISMATCH`.
-fn check_information(k: &mut Kernel, handle: Handle, irp: IrpId, kind: Kind, information: usize, function: &str) {
+fn check_information(
+    k: &mut Kernel,
+    handle: Handle,
+    irp: IrpId,
+    kind: Kind,
+    information: usize,
+    function: &str,
+) {
     const FATAL_ERROR: u64 = 6;
     const INFORMATION_LENGTH_MISMATCH: u64 = 4;
     let irp = k.io.irps.get(irp);
@@ -245,7 +270,11 @@ fn check_information(k: &mut Kernel, handle: Handle, irp: IrpId, kind: Kind, inf
             "{function} says that {information} bytes were transferred for {}, whose buffer has {limit}",
             name(k, handle)
         );
-        k.bug_check(BugCheck::wdf(FATAL_ERROR, [INFORMATION_LENGTH_MISMATCH, handle as u64, 0], message))
+        k.bug_check(BugCheck::wdf(
+            FATAL_ERROR,
+            [INFORMATION_LENGTH_MISMATCH, handle as u64, 0],
+            message,
+        ))
     }
 }
 
@@ -256,8 +285,18 @@ pub(crate) fn complete(_: Globals, handle: Handle, status: i32) {
 }
 
 /// `WdfRequestCompleteWithInformation`. Callable at `<= DISPATCH_LEVEL`.
-pub(crate) fn complete_with_information(_: Globals, handle: Handle, status: i32, information: usize) {
-    complete_by_driver(handle, status, Some(information), "WdfRequestCompleteWithInformation");
+pub(crate) fn complete_with_information(
+    _: Globals,
+    handle: Handle,
+    status: i32,
+    information: usize,
+) {
+    complete_by_driver(
+        handle,
+        status,
+        Some(information),
+        "WdfRequestCompleteWithInformation",
+    );
 }
 
 /// `WdfRequestCompleteWithPriorityBoost`; the scheduler has no priorities to boost.
@@ -311,9 +350,16 @@ pub(crate) fn get_parameters(_: Globals, handle: Handle, out: *mut RequestParame
             Kind::Create => [0; 4],
             Kind::Read => [output, 0, 0, 0],
             Kind::Write => [input, 0, 0, 0],
-            Kind::DeviceControl | Kind::InternalDeviceControl => [output, input, u64::from(irp.code), 0],
+            Kind::DeviceControl | Kind::InternalDeviceControl => {
+                [output, input, u64::from(irp.code), 0]
+            }
         };
-        RequestParameters { size, minor_function: 0, kind: kind as u32, parameters }
+        RequestParameters {
+            size,
+            minor_function: 0,
+            kind: kind as u32,
+            parameters,
+        }
     });
     poke(out, parameters);
 }
@@ -345,7 +391,11 @@ fn buffer(k: &mut Kernel, handle: Handle, side: Side, function: &str) -> Result<
     if !fits || irp.method == Method::Neither {
         return Err(STATUS_INVALID_DEVICE_REQUEST);
     }
-    let buffer = if side == Side::Input { irp.input } else { irp.output };
+    let buffer = if side == Side::Input {
+        irp.input
+    } else {
+        irp.output
+    };
     if buffer.length == 0 {
         return Err(STATUS_BUFFER_TOO_SMALL);
     }
@@ -398,7 +448,14 @@ pub(crate) fn retrieve_input_buffer(
     out: *mut *mut u8,
     length: *mut usize,
 ) -> i32 {
-    retrieve_buffer(handle, Side::Input, minimum, out, length, "WdfRequestRetrieveInputBuffer")
+    retrieve_buffer(
+        handle,
+        Side::Input,
+        minimum,
+        out,
+        length,
+        "WdfRequestRetrieveInputBuffer",
+    )
 }
 
 /// `WdfRequestRetrieveOutputBuffer`. Callable at `<= DISPATCH_LEVEL`.
@@ -409,7 +466,14 @@ pub(crate) fn retrieve_output_buffer(
     out: *mut *mut u8,
     length: *mut usize,
 ) -> i32 {
-    retrieve_buffer(handle, Side::Output, minimum, out, length, "WdfRequestRetrieveOutputBuffer")
+    retrieve_buffer(
+        handle,
+        Side::Output,
+        minimum,
+        out,
+        length,
+        "WdfRequestRetrieveOutputBuffer",
+    )
 }
 
 fn retrieve_memory(handle: Handle, side: Side, out: *mut Handle, function: &'static str) -> i32 {
@@ -418,7 +482,11 @@ fn retrieve_memory(handle: Handle, side: Side, out: *mut Handle, function: &'sta
     let created = kernel(|k| {
         let buffer = buffer(k, handle, side, function)?;
         let request = get(k, handle);
-        let known = if side == Side::Input { request.input_memory } else { request.output_memory };
+        let known = if side == Side::Input {
+            request.input_memory
+        } else {
+            request.output_memory
+        };
         if let Some(known) = known {
             return Ok(known);
         }
@@ -454,14 +522,19 @@ pub(crate) fn get_file_object(_: Globals, handle: Handle) -> Handle {
             Some(irp) => irp.file,
             None => return std::ptr::null_mut(),
         };
-        k.io.irps.file(file).and_then(|file| file.object).unwrap_or(std::ptr::null_mut())
+        k.io.irps
+            .file(file)
+            .and_then(|file| file.object)
+            .unwrap_or(std::ptr::null_mut())
     })
 }
 
 /// `WdfRequestGetIoQueue`: NULL if the request did not come from a queue.
 pub(crate) fn get_io_queue(_: Globals, handle: Handle) -> Handle {
     kernel(|k| {
-        object::request(k, handle, "WdfRequestGetIoQueue").queue.unwrap_or(std::ptr::null_mut())
+        object::request(k, handle, "WdfRequestGetIoQueue")
+            .queue
+            .unwrap_or(std::ptr::null_mut())
     })
 }
 
@@ -505,7 +578,10 @@ fn mark(k: &mut Kernel, handle: Handle, evt: usize, function: &str) -> bool {
     let request = uncancelable(k, handle, function);
     let (irp, cancelability) = (request.irp, request.cancelability);
     if cancelability == Cancelability::Begun {
-        let message = format!("{function} was called on {}, whose EvtRequestCancel was called", name(k, handle));
+        let message = format!(
+            "{function} was called on {}, whose EvtRequestCancel was called",
+            name(k, handle)
+        );
         super::verifier_break(k, message)
     }
     if is_cancelled(k, irp) {
@@ -532,7 +608,11 @@ pub(crate) fn mark_cancelable(_: Globals, handle: Handle, Addr(evt): Addr) {
 /// not called, the driver completes the request.
 pub(crate) fn mark_cancelable_ex(_: Globals, handle: Handle, Addr(evt): Addr) -> i32 {
     let marked = kernel(|k| mark(k, handle, evt, "WdfRequestMarkCancelableEx"));
-    if marked { STATUS_SUCCESS } else { STATUS_CANCELLED }
+    if marked {
+        STATUS_SUCCESS
+    } else {
+        STATUS_CANCELLED
+    }
 }
 
 /// `WdfRequestUnmarkCancelable`. Callable at `<= DISPATCH_LEVEL`.
@@ -551,7 +631,10 @@ pub(crate) fn unmark_cancelable(_: Globals, handle: Handle) -> i32 {
             }
             Cancelability::Begun => STATUS_CANCELLED,
             Cancelability::No => {
-                let message = format!("{function} was called on {}, which is not cancelable", name(k, handle));
+                let message = format!(
+                    "{function} was called on {}, which is not cancelable",
+                    name(k, handle)
+                );
                 super::verifier_break(k, message)
             }
         }
