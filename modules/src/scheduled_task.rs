@@ -30,9 +30,10 @@
 //!
 //! | Event | armed | running | any |
 //! |---|---|---|---|
-//! | D0Exit, ReleaseHardware | timer stopped, remembered | waited for; what it wants next is remembered | not up |
-//! | next up callback | remembered: armed anew | – | up |
-//! | `cancel` | forgotten | waited for, but not from the task itself | refuses until `restart` |
+//! | D0Exit, ReleaseHardware | timer stopped; what is left of the delay is remembered | waited for; what it wants next is remembered | not up: `execute_now` is refused, deferred calls are kept |
+//! | next up callback | remembered: armed with what was left | – | up |
+//! | `cancel` | forgotten | waited for, but not from the task itself; not retried, even after `restart` | refuses until `restart` |
+//! | `times_run_set(0)` | – | its success does not make it done | not done |
 //! | Close | forgotten | waited for | refuses |
 //!
 //! Callbacks of one task never overlap, whatever starts them: whoever finds the
@@ -85,13 +86,13 @@ use dmf::module::{
     Callback, Close, Create, Function, Instance, Link, Module, ModuleConfig, Open, Signature,
 };
 use dmf::string::UnicodeStr;
-use dmf::sync::{Event, EventKind, SpinLock};
+use dmf::sync::{Event, EventKind, Mutex, SpinLock};
 use dmf::thread::ThreadId;
-use dmf::time::Timeout;
+use dmf::time::{Instant, Timeout};
 use dmf::wdf::{Timer, TimerFired, WorkItem, WorkItemRun};
 use dmf::{NtStatus, Result};
 
-use machine::{After, Machine, Turn};
+use machine::{After, Begun, Machine, Periods, Turn};
 use persistence::{OnPersistenceFailure, Persistence};
 
 /// Work that runs once.
@@ -123,13 +124,16 @@ impl ScheduledTask {
     /// Runs the task now, on this thread, and returns its result, on which
     /// nothing else depends. Waits if the task is running.
     ///
+    /// Unlike the deferred methods it cannot wait for power: it is refused
+    /// while the task is not up.
+    ///
     /// # IRQL
     /// `PASSIVE_LEVEL`
     ///
     /// # Errors
     /// - `STATUS_CANCELLED` if the task is cancelled.
     /// - `STATUS_POSSIBLE_DEADLOCK` if called from the task itself.
-    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the task is not up, or the module is not open.
     ///
     /// C counterpart: `DMF_ScheduledTask_ExecuteNow`.
     pub fn execute_now(&self, irql: &mut Irql<'_, Passive>) -> Result<TaskResult> {
@@ -184,13 +188,11 @@ impl ScheduledTask {
     ///
     /// C counterpart: `DMF_ScheduledTask_Cancel`.
     pub fn cancel(&self, irql: &Irql<'_, Passive>) -> Result<Cancelled> {
-        let state = self.0.enter()?;
-        state.machine.with(Machine::cancel);
-        Ok(state.quiesce(irql))
+        Ok(self.0.enter()?.cancel(irql))
     }
 
     /// Lets the task run again after [`cancel`](Self::cancel). Nothing that was
-    /// forgotten comes back.
+    /// forgotten comes back; a run that was in progress is not retried.
     ///
     /// # IRQL
     /// `<= DISPATCH_LEVEL`
@@ -222,7 +224,8 @@ impl ScheduledTask {
     }
 
     /// Writes the persistent value. Zero lets the task run again at once: at
-    /// the next moment or call.
+    /// the next moment or call. If the task is running, its success does not
+    /// change that.
     ///
     /// # IRQL
     /// `PASSIVE_LEVEL`
@@ -234,9 +237,10 @@ impl ScheduledTask {
     /// C counterpart: `DMF_ScheduledTask_TimesRunSet`.
     pub fn times_run_set(&self, irql: &Irql<'_, Passive>, times: u32) -> Result {
         let state = self.0.enter()?;
+        let _registry = state.registry.lock(irql, Timeout::Never);
         state.persistence.write(irql, times)?;
         if times == 0 {
-            state.machine.with(|machine| machine.done = false);
+            state.machine.with(Machine::reset);
         }
         Ok(())
     }
@@ -477,6 +481,7 @@ impl<O: Send + Sync + 'static> ModuleConfig<O> for Config<O> {
         Ok(State {
             machine: SpinLock::new(Machine::new()),
             idle: Event::new(EventKind::Notification)?,
+            registry: Mutex::new(())?,
             timer: cx.timer(State::on_timer)?,
             work_item: cx.work_item(State::on_work_item)?,
             task: cx.bind::<RunTask>(self.task),
@@ -486,8 +491,10 @@ impl<O: Send + Sync + 'static> ModuleConfig<O> for Config<O> {
             when: self.when,
             mode: self.mode,
             initial_delay: self.initial_delay,
-            retry_on_fail: self.retry_on_fail,
-            retry_on_success: self.retry_on_success,
+            periods: Periods {
+                on_fail: self.retry_on_fail,
+                on_success: self.retry_on_success,
+            },
             persistence: self.persistence,
             persistent: self.persistent,
         })
@@ -500,6 +507,9 @@ pub struct State {
     machine: SpinLock<Machine>,
     /// Signaled by whoever ends running, for those who wait for it.
     idle: Event,
+    /// Held while the persistent value is written, so that it and the machine
+    /// say the same.
+    registry: Mutex<()>,
     timer: Timer,
     work_item: WorkItem,
     task: Callback<RunTask>,
@@ -507,8 +517,7 @@ pub struct State {
     when: ExecuteWhen,
     mode: Mode,
     initial_delay: Duration,
-    retry_on_fail: Duration,
-    retry_on_success: Duration,
+    periods: Periods,
     persistence: Persistence,
     persistent: bool,
 }
@@ -527,10 +536,15 @@ impl Instance for State {
     }
 
     fn close(&self, cx: &mut Close<'_>) {
-        let _ = self.quiesce(cx.irql());
+        // Once more: a method in flight may have restarted it after `closing`.
+        self.machine.with(|machine| {
+            machine.cancel();
+            machine.up = false;
+        });
+        let _ = self.timer.stop_and_wait(cx.irql());
+        self.wait_until_idle(cx.irql());
         // A work item that is queued finds nothing to do, but it must be gone.
         let _ = self.work_item.flush(cx.irql());
-        self.machine.with(|machine| machine.up = false);
     }
 
     fn prepare_hardware(&self, cx: &mut PrepareHardware<'_>) -> Result {
@@ -566,6 +580,11 @@ impl Instance for State {
     }
 }
 
+/// The interrupt time.
+fn now() -> Duration {
+    Duration::from_nanos(Instant::now().units().saturating_mul(100))
+}
+
 impl State {
     /// The task's moment has come.
     fn moment(&self, irql: &mut Irql<'_, Passive>, previous: Option<PowerState>) -> Result {
@@ -599,7 +618,7 @@ impl State {
     fn resume(&self) {
         let work = self.machine.with(|machine| {
             machine.up = true;
-            if let Some(delay) = machine.arm_remembered() {
+            if let Some(delay) = machine.arm_remembered(now()) {
                 // Under the lock, so that the timer is what the machine says.
                 let _ = self.timer.start(delay);
             }
@@ -615,23 +634,35 @@ impl State {
     fn pause(&self, irql: &Irql<'_, Passive>) {
         self.machine.with(|machine| {
             machine.up = false;
-            machine.remember();
+            machine.remember(now());
         });
-        let _ = self.quiesce(irql);
+        // While not up, nobody starts it again.
+        let _ = self.timer.stop_and_wait(irql);
+        self.wait_until_idle(irql);
     }
 
-    /// Stops the timer and waits until the task does not run. The caller has
-    /// seen to it that it does not begin again.
-    fn quiesce(&self, irql: &Irql<'_, Passive>) -> Cancelled {
-        if self
-            .machine
-            .with(|machine| machine.runs_on(ThreadId::current()))
-        {
-            // Waiting would be for this very thread.
+    /// Forgets what is pending, and waits until the task does not run.
+    ///
+    /// The timer is stopped under the lock. Later would be too late:
+    ///
+    /// ```text
+    ///   cancel                            others
+    ///   lock: cancelled
+    ///                                     restart, a run: armed, timer started
+    ///   stop: armed, but no timer
+    /// ```
+    fn cancel(&self, irql: &Irql<'_, Passive>) -> Cancelled {
+        let thread = ThreadId::current();
+        let from_the_task = self.machine.with(|machine| {
+            machine.cancel();
+            // Its callback may still come. It finds nothing due.
             let _ = self.timer.stop();
+            machine.runs_on(thread)
+        });
+        if from_the_task {
+            // Waiting would be for this very thread.
             return Cancelled::WhenTheTaskReturns;
         }
-        let _ = self.timer.stop_and_wait(irql);
         self.wait_until_idle(irql);
         Cancelled::Quiet
     }
@@ -658,7 +689,11 @@ impl State {
     }
 
     fn on_timer(&self, fired: &mut TimerFired<'_>) {
-        self.machine.with(Machine::timer_fired);
+        self.machine.with(|machine| {
+            if let Some(rest) = machine.timer_fired(now(), dmf::time::tick()) {
+                let _ = self.timer.start(rest);
+            }
+        });
         self.run_turns(fired.irql());
     }
 
@@ -672,7 +707,7 @@ impl State {
         if !self.begin(thread) {
             return;
         }
-        while let Some((turn, attempt)) = self.machine.with(|machine| {
+        while let Some((turn, begun)) = self.machine.with(|machine| {
             let turn = machine.next_turn();
             if turn.is_none() {
                 // In the same moment as the look: a note that comes now finds
@@ -684,11 +719,11 @@ impl State {
         }) {
             match turn {
                 Turn::Attempt(trigger) => {
-                    let result = self.attempt(irql, trigger, attempt, None);
-                    self.finish(After::Deferred, result);
+                    let result = self.attempt(irql, trigger, begun, None);
+                    self.finish(After::Deferred, begun, result);
                 }
                 Turn::Run => {
-                    let _ = self.call(irql, Trigger::OnDemand, attempt, None);
+                    let _ = self.call(irql, Trigger::OnDemand, begun.attempt, None);
                 }
             }
         }
@@ -737,12 +772,14 @@ impl State {
         previous: Option<PowerState>,
     ) -> Result {
         self.begin_after_others(irql)?;
-        let attempt = self
+        let begun = self
             .machine
             .with(|machine| (!machine.done && !machine.cancelled).then(|| machine.next_attempt()));
-        let result =
-            attempt.and_then(|attempt| self.attempt(irql, Trigger::Immediate, attempt, previous));
-        self.finish(After::Immediate, result);
+        let result = begun.and_then(|begun| {
+            let result = self.attempt(irql, Trigger::Immediate, begun, previous);
+            self.finish(After::Immediate, begun, result);
+            result
+        });
         self.end();
         match result {
             // Done before, or now; or cancelled, which is not a failure of the device.
@@ -753,12 +790,17 @@ impl State {
 
     fn execute_now(&self, irql: &mut Irql<'_, Passive>) -> Result<TaskResult> {
         self.begin_after_others(irql)?;
-        let cancelled = self.machine.with(|machine| machine.cancelled);
-        let result = if cancelled {
-            Err(NtStatus::CANCELLED)
-        } else {
-            self.call(irql, Trigger::OnDemand, 1, None)
-        };
+        // While it counts as running, whoever takes the power away waits for it.
+        let allowed = self.machine.with(|machine| {
+            if machine.cancelled {
+                Err(NtStatus::CANCELLED)
+            } else if machine.up {
+                Ok(())
+            } else {
+                Err(NtStatus::INVALID_DEVICE_STATE)
+            }
+        });
+        let result = allowed.and_then(|()| self.call(irql, Trigger::OnDemand, 1, None));
         self.end();
         result
     }
@@ -768,21 +810,32 @@ impl State {
         &self,
         irql: &mut Irql<'_, Passive>,
         trigger: Trigger,
-        attempt: u32,
+        begun: Begun,
         previous: Option<PowerState>,
     ) -> Option<TaskResult> {
         if self.persistent && self.has_run(irql) {
-            self.machine.with(|machine| machine.done = true);
+            self.machine.with(|machine| machine.found_done(begun));
             return None;
         }
-        let result = self.call(irql, trigger, attempt, previous).ok()?;
+        let result = self.call(irql, trigger, begun.attempt, previous).ok()?;
         if self.persistent
             && result == TaskResult::Success
-            && let Err(status) = self.persistence.write(irql, 1)
+            && let Err(status) = self.write_done(irql, begun)
         {
             self.report(irql, PersistenceOperation::Write, status);
         }
         Some(result)
+    }
+
+    /// Writes that the task has run, unless somebody has written since the
+    /// turn began that it has not.
+    fn write_done(&self, irql: &Irql<'_, Passive>, begun: Begun) -> Result {
+        let _registry = self.registry.lock(irql, Timeout::Never);
+        if self.machine.with(|machine| machine.still_counts(begun)) {
+            self.persistence.write(irql, 1)
+        } else {
+            Ok(())
+        }
     }
 
     fn call(
@@ -822,10 +875,9 @@ impl State {
     }
 
     /// Acts on the result of an attempt, while the task still counts as running.
-    fn finish(&self, after: After, result: Option<TaskResult>) {
-        let (on_fail, on_success) = (self.retry_on_fail, self.retry_on_success);
+    fn finish(&self, after: After, begun: Begun, result: Option<TaskResult>) {
         self.machine.with(|machine| {
-            if let Some(delay) = machine.finish(after, result, on_fail, on_success) {
+            if let Some(delay) = machine.finish(after, begun, result, &self.periods, now()) {
                 let _ = self.timer.start(delay);
             }
         });

@@ -28,7 +28,10 @@ struct Busy {
 enum First {
     Return(TaskResult),
     CancelAndTryAgain,
+    CancelAndRestartAndTryAgain,
     Delay(Duration),
+    /// Also later runs do, and take no time.
+    AlwaysTryAgain,
 }
 
 type Configure = fn(Config<Busy>) -> Config<Busy>;
@@ -67,14 +70,23 @@ impl Busy {
             runs.push((task.trigger(), task.attempt()));
             runs.len() == 1
         });
-        // Gives another callback the time to overlap.
-        dmf::sync::delay(task.irql(), Duration::from_millis(1));
+        if !matches!(FIRST.get(), First::AlwaysTryAgain) {
+            // Gives another callback the time to overlap.
+            dmf::sync::delay(task.irql(), Duration::from_millis(1));
+        }
         let result = match (first, FIRST.get()) {
+            (_, First::AlwaysTryAgain) => TaskResult::FailButTryAgain,
             (false, _) => TaskResult::Success,
             (true, First::Return(result)) => result,
             (true, First::CancelAndTryAgain) => {
                 let cancelled = self.task.cancel(task.irql());
                 note(format!("{cancelled:?}"));
+                TaskResult::FailButTryAgain
+            }
+            (true, First::CancelAndRestartAndTryAgain) => {
+                let cancelled = self.task.cancel(task.irql());
+                note(format!("{cancelled:?}"));
+                self.task.restart().unwrap();
                 TaskResult::FailButTryAgain
             }
             (true, First::Delay(duration)) => {
@@ -117,7 +129,12 @@ fn runs() -> usize {
 
 /// Plays `test` under several schedules, on a machine that is not started.
 fn play(first: First, configure: Configure, test: impl Fn(&mut Probe)) {
-    for seed in 0..20 {
+    play_seeds(20, first, configure, test);
+}
+
+/// Plays `test` under that many schedules.
+fn play_seeds(seeds: u64, first: First, configure: Configure, test: impl Fn(&mut Probe)) {
+    for seed in 0..seeds {
         CONFIGURE.set(configure);
         FIRST.set(first);
         RUNS.take();
@@ -384,6 +401,161 @@ fn cancel_from_the_task_itself_takes_effect_when_the_task_returns() {
             assert_eq!(runs(), 1);
         },
     );
+}
+
+#[test]
+fn a_restart_does_not_bring_back_what_cancel_ended() {
+    play(
+        First::CancelAndRestartAndTryAgain,
+        |config| config.execute_when(ExecuteWhen::D0Entry),
+        |probe| {
+            probe.start().unwrap();
+            probe.run_for(PERIOD);
+            assert_eq!(NOTED.take(), ["Ok(WhenTheTaskReturns)"]);
+            assert_eq!(runs(), 1, "its retry does not come back");
+            // What is asked for after the restart does run.
+            probe
+                .thread(|_| module().execute_now_deferred_ex())
+                .unwrap();
+            probe.run_for(PERIOD);
+            assert_eq!(runs(), 2);
+        },
+    );
+}
+
+#[test]
+fn a_cancel_that_is_overtaken_by_a_restart_does_not_stop_the_new_timer() {
+    play_seeds(
+        1_000,
+        First::AlwaysTryAgain,
+        |config| config,
+        |probe| {
+            probe.start().unwrap();
+            probe.thread(|irql| {
+                let task = module();
+                let canceller = Thread::spawn(irql, move |irql| {
+                    task.cancel(irql).unwrap();
+                })
+                .unwrap();
+                let task = module();
+                let restarter = Thread::spawn(irql, move |_| {
+                    task.restart().unwrap();
+                    let asked = task.execute_now_deferred_ex();
+                    note(format!("{asked:?}"));
+                })
+                .unwrap();
+                canceller.join(irql);
+                restarter.join(irql);
+            });
+            probe.run_for(PERIOD);
+            // Whoever was first: a task that is not cancelled and has asked to
+            // run again does. (If the cancel was last, nothing is pending.)
+            let cancelled =
+                probe.thread(|_| module().execute_now_deferred()) == Err(NtStatus::CANCELLED);
+            if !cancelled && NOTED.take() == ["Ok(())"] {
+                assert!(runs() > 1, "armed, but no timer");
+            }
+        },
+    );
+}
+
+#[test]
+fn execute_now_is_refused_in_low_power() {
+    for configure in [
+        (|config| config.execute_when(ExecuteWhen::D0Entry)) as Configure,
+        |config| config.execute_when(ExecuteWhen::PrepareHardware),
+    ] {
+        play(First::Return(TaskResult::Success), configure, |probe| {
+            probe.start().unwrap();
+            probe.run_for(PERIOD);
+            probe.power_down();
+            let before = runs();
+            assert_eq!(
+                probe.thread(|irql| module().execute_now(irql)),
+                Err(NtStatus::INVALID_DEVICE_STATE)
+            );
+            assert_eq!(runs(), before, "no callback runs in low power");
+            probe.power_up();
+            assert_eq!(
+                probe.thread(|irql| module().execute_now(irql)),
+                Ok(TaskResult::Success)
+            );
+        });
+    }
+}
+
+#[test]
+fn a_task_on_demand_runs_in_low_power_too() {
+    play(
+        First::Return(TaskResult::Success),
+        |config| config,
+        |probe| {
+            probe.start().unwrap();
+            probe.power_down();
+            assert_eq!(
+                probe.thread(|irql| module().execute_now(irql)),
+                Ok(TaskResult::Success)
+            );
+            probe.power_up();
+        },
+    );
+}
+
+#[test]
+fn power_cycles_do_not_starve_a_delay() {
+    play(
+        First::Return(TaskResult::Success),
+        |config| {
+            config
+                .execute_when(ExecuteWhen::D0Entry)
+                .initial_delay(PERIOD * 2)
+        },
+        |probe| {
+            probe.start().unwrap();
+            // 12 s of power in all, 4 s at a time; the delay is 10 s.
+            for _ in 0..2 {
+                probe.run_for(Duration::from_secs(4));
+                probe.power_down();
+                probe.run_for(PERIOD * 10);
+                assert_eq!(runs(), 0, "time without power does not count");
+                probe.power_up();
+            }
+            probe.run_for(Duration::from_secs(1));
+            assert_eq!(runs(), 0);
+            probe.run_for(Duration::from_secs(3));
+            assert_eq!(runs(), 1);
+        },
+    );
+}
+
+#[test]
+fn times_run_set_to_zero_is_not_lost_if_the_task_is_just_succeeding() {
+    for configure in [Config::persistent_across_reboots as Configure, |config| {
+        config
+    }] {
+        play_seeds(
+            300,
+            First::Return(TaskResult::Success),
+            configure,
+            |probe| {
+                probe.start().unwrap();
+                probe.thread(|irql| {
+                    module().execute_now_deferred_ex().unwrap();
+                    while runs() == 0 {
+                        dmf::sync::delay(irql, Duration::from_millis(1));
+                    }
+                    // The first run has begun. So this is after its beginning.
+                    module().times_run_set(irql, 0).unwrap();
+                });
+                probe.run_for(PERIOD);
+                probe
+                    .thread(|_| module().execute_now_deferred_ex())
+                    .unwrap();
+                probe.run_for(PERIOD);
+                assert_eq!(runs(), 2);
+            },
+        );
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //!
 //! It is plain data under one lock. Timer, worker, hooks and methods do nothing
 //! but change it, and then what it says.
+//!
+//! Time is interrupt time since the system started.
 
 use core::time::Duration;
 
@@ -28,18 +30,31 @@ pub(super) struct Machine {
     pub(super) runs: usize,
     /// Attempts since the last that did not ask to try again.
     count: u32,
+    /// How often the task was cancelled.
+    cancels: u64,
+    /// How often what it has done was declared undone.
+    resets: u64,
 }
 
 /// What the timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheduled {
     Nothing,
-    /// The timer is queued, with this delay.
+    /// The timer is queued, and due at this time.
     Armed(Duration),
     /// The timer has fired, and the run has not begun.
     Due,
     /// While not up: to be armed anew with this delay.
     Remembered(Duration),
+}
+
+/// What there was when a turn began. What came later is not undone by its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// Which attempt it is.
+    pub(super) attempt: u32,
+    cancels: u64,
+    resets: u64,
 }
 
 /// One run.
@@ -49,6 +64,25 @@ pub(super) enum Turn {
     Attempt(Trigger),
     /// The result does not count.
     Run,
+}
+
+/// How long after an attempt the next one is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Periods {
+    pub(super) on_fail: Duration,
+    pub(super) on_success: Duration,
+}
+
+impl Periods {
+    fn retry(&self, after: After, result: Option<TaskResult>) -> Option<Duration> {
+        match (result, after) {
+            (Some(TaskResult::SuccessButTryAgain), _) => Some(self.on_success),
+            (Some(TaskResult::FailButTryAgain), After::Deferred) => Some(self.on_fail),
+            // The hook fails: no timer stays behind a device that does not start.
+            (Some(TaskResult::FailButTryAgain), After::Immediate)
+            | (Some(TaskResult::Fail | TaskResult::Success) | None, _) => None,
+        }
+    }
 }
 
 /// What kind of attempt has ended.
@@ -69,6 +103,8 @@ impl Machine {
             attempts: 0,
             runs: 0,
             count: 0,
+            cancels: 0,
+            resets: 0,
         }
     }
 
@@ -81,38 +117,73 @@ impl Machine {
     }
 
     /// Coming up: the delay with which to start the timer, if it was for something.
-    pub(super) fn arm_remembered(&mut self) -> Option<Duration> {
+    pub(super) fn arm_remembered(&mut self, now: Duration) -> Option<Duration> {
         match self.scheduled {
             Scheduled::Remembered(delay) if self.up && !self.done && !self.cancelled => {
-                self.scheduled = Scheduled::Armed(delay);
+                self.scheduled = Scheduled::Armed(now.saturating_add(delay));
                 Some(delay)
             }
             _ => None,
         }
     }
 
-    /// Going down: what the timer was for is kept.
-    pub(super) fn remember(&mut self) {
+    /// Going down: what the timer was for is kept, and what is left of its delay.
+    /// The whole delay might never pass between two power cycles.
+    pub(super) fn remember(&mut self, now: Duration) {
         self.scheduled = match self.scheduled {
-            Scheduled::Armed(delay) => Scheduled::Remembered(delay),
+            Scheduled::Armed(due) => Scheduled::Remembered(due.saturating_sub(now)),
             Scheduled::Due => Scheduled::Remembered(Duration::ZERO),
             other => other,
         };
     }
 
-    /// The timer has fired. If meanwhile it was stopped, that counts.
-    pub(super) fn timer_fired(&mut self) {
-        if let Scheduled::Armed(_) = self.scheduled {
-            self.scheduled = Scheduled::Due;
+    /// The timer has fired. If meanwhile it was stopped, that counts; and if it
+    /// was started anew, what is left of its delay is returned.
+    ///
+    /// ```text
+    ///   timer                         others
+    ///   fires
+    ///                                 stop; start anew
+    ///   callback: not due yet
+    /// ```
+    ///
+    /// It fires on a clock tick, which may be `tick` before the precise time.
+    pub(super) fn timer_fired(&mut self, now: Duration, tick: Duration) -> Option<Duration> {
+        let Scheduled::Armed(due) = self.scheduled else {
+            return None;
+        };
+        if now.saturating_add(tick) < due {
+            return Some(due.saturating_sub(now));
         }
+        self.scheduled = Scheduled::Due;
+        None
     }
 
     pub(super) fn cancel(&mut self) {
         self.cancelled = true;
+        self.cancels += 1;
         self.scheduled = Scheduled::Nothing;
         self.attempts = 0;
         self.runs = 0;
         self.count = 0;
+    }
+
+    /// Declares that the task has not run. A turn that has begun does not change that.
+    pub(super) fn reset(&mut self) {
+        self.resets += 1;
+        self.done = false;
+    }
+
+    /// Whether nobody has reset the task since the turn began.
+    pub(super) fn still_counts(&self, begun: Begun) -> bool {
+        self.resets == begun.resets
+    }
+
+    /// The registry says that the task has run.
+    pub(super) fn found_done(&mut self, begun: Begun) {
+        if self.still_counts(begun) {
+            self.done = true;
+        }
     }
 
     pub(super) fn runs_on(&self, thread: ThreadId) -> bool {
@@ -127,8 +198,8 @@ impl Machine {
             && (self.scheduled == Scheduled::Due || self.attempts > 0 || self.runs > 0)
     }
 
-    /// What the one who runs the task does next, and which attempt it is.
-    pub(super) fn next_turn(&mut self) -> Option<(Turn, u32)> {
+    /// What the one who runs the task does next.
+    pub(super) fn next_turn(&mut self) -> Option<(Turn, Begun)> {
         if !self.up || self.cancelled {
             return None;
         }
@@ -146,40 +217,46 @@ impl Machine {
             return Some((Turn::Attempt(Trigger::OnDemand), self.next_attempt()));
         }
         self.runs = self.runs.checked_sub(1)?;
-        Some((Turn::Run, 1))
+        Some((Turn::Run, self.begun(1)))
     }
 
-    pub(super) fn next_attempt(&mut self) -> u32 {
+    pub(super) fn next_attempt(&mut self) -> Begun {
         self.count = self.count.saturating_add(1);
-        self.count
+        self.begun(self.count)
+    }
+
+    const fn begun(&self, attempt: u32) -> Begun {
+        Begun {
+            attempt,
+            cancels: self.cancels,
+            resets: self.resets,
+        }
     }
 
     /// An attempt has ended: the delay with which to start the timer, if the
     /// task wants to run again and may. While not up, that is remembered.
+    ///
+    /// If the task was cancelled since the attempt began it may not, even if it
+    /// was restarted meanwhile.
     pub(super) fn finish(
         &mut self,
         after: After,
+        begun: Begun,
         result: Option<TaskResult>,
-        on_fail: Duration,
-        on_success: Duration,
+        periods: &Periods,
+        now: Duration,
     ) -> Option<Duration> {
-        let retry = match (result, after) {
-            (Some(TaskResult::SuccessButTryAgain), _) => Some(on_success),
-            (Some(TaskResult::FailButTryAgain), After::Deferred) => Some(on_fail),
-            // The hook fails: no timer stays behind a device that does not start.
-            (Some(TaskResult::FailButTryAgain), After::Immediate)
-            | (Some(TaskResult::Fail | TaskResult::Success) | None, _) => None,
-        };
-        if result == Some(TaskResult::Success) {
+        if result == Some(TaskResult::Success) && self.still_counts(begun) {
             self.done = true;
             self.scheduled = Scheduled::Nothing;
         }
-        let Some(delay) = retry.filter(|_| !self.cancelled) else {
+        let may_retry = !self.cancelled && self.cancels == begun.cancels;
+        let Some(delay) = periods.retry(after, result).filter(|_| may_retry) else {
             self.count = 0;
             return None;
         };
         self.scheduled = Scheduled::Remembered(delay);
-        self.arm_remembered()
+        self.arm_remembered(now)
     }
 }
 
@@ -188,6 +265,12 @@ mod tests {
     use super::*;
 
     const PERIOD: Duration = Duration::from_secs(5);
+    const PERIODS: Periods = Periods {
+        on_fail: PERIOD,
+        on_success: Duration::from_secs(10),
+    };
+    const TICK: Duration = Duration::from_millis(15);
+    const NOW: Duration = Duration::from_secs(100);
 
     fn up() -> Machine {
         Machine {
@@ -196,45 +279,86 @@ mod tests {
         }
     }
 
-    fn finish(machine: &mut Machine, result: TaskResult) -> Option<Duration> {
-        machine.finish(After::Deferred, Some(result), PERIOD, PERIOD * 2)
+    /// The machine's next turn ends with `result`.
+    fn end(machine: &mut Machine, begun: Begun, result: TaskResult) -> Option<Duration> {
+        machine.finish(After::Deferred, begun, Some(result), &PERIODS, NOW)
+    }
+
+    fn turn(machine: &mut Machine) -> Option<(Turn, u32)> {
+        machine
+            .next_turn()
+            .map(|(turn, begun)| (turn, begun.attempt))
+    }
+
+    const fn on_demand(attempt: u32) -> Option<(Turn, u32)> {
+        Some((Turn::Attempt(Trigger::OnDemand), attempt))
     }
 
     #[test]
     fn a_retry_that_is_pending_at_power_down_is_armed_again() {
         let mut machine = up();
+        let begun = machine.next_attempt();
         assert_eq!(
-            finish(&mut machine, TaskResult::FailButTryAgain),
+            end(&mut machine, begun, TaskResult::FailButTryAgain),
             Some(PERIOD)
         );
         machine.up = false;
-        machine.remember();
-        assert_eq!(machine.arm_remembered(), None);
+        machine.remember(NOW);
+        assert_eq!(machine.arm_remembered(NOW), None);
         machine.up = true;
         machine.schedule_first(Duration::ZERO);
-        assert_eq!(machine.arm_remembered(), Some(PERIOD));
+        assert_eq!(machine.arm_remembered(NOW), Some(PERIOD));
+    }
+
+    #[test]
+    fn what_is_left_of_a_delay_is_armed_again() {
+        let mut machine = up();
+        machine.schedule_first(PERIOD);
+        machine.arm_remembered(NOW);
+        let later = NOW + PERIOD * 2 / 5;
+        machine.remember(later);
+        assert_eq!(machine.arm_remembered(later + PERIOD), Some(PERIOD * 3 / 5));
+        machine.remember(later + PERIOD * 3);
+        assert_eq!(machine.arm_remembered(NOW), Some(Duration::ZERO));
     }
 
     #[test]
     fn a_timer_that_fired_while_going_down_is_not_lost() {
         let mut machine = up();
         machine.schedule_first(PERIOD);
-        machine.arm_remembered();
-        machine.timer_fired();
+        machine.arm_remembered(NOW);
+        machine.timer_fired(NOW + PERIOD, TICK);
         machine.up = false;
-        machine.remember();
+        machine.remember(NOW + PERIOD);
         assert_eq!(machine.next_turn(), None);
         machine.up = true;
-        assert_eq!(machine.arm_remembered(), Some(Duration::ZERO));
+        assert_eq!(machine.arm_remembered(NOW), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_callback_of_a_timer_that_was_started_anew_is_not_taken_for_the_new_one() {
+        let mut machine = up();
+        machine.schedule_first(PERIOD);
+        machine.arm_remembered(NOW);
+        let rest = machine.timer_fired(NOW + PERIOD / 5, TICK);
+        assert_eq!(rest, Some(PERIOD * 4 / 5));
+        assert!(!machine.wants_worker());
+        // A clock tick may be a little early.
+        assert_eq!(machine.timer_fired(NOW + PERIOD - TICK, TICK), None);
+        assert!(machine.wants_worker());
     }
 
     #[test]
     fn a_retry_that_is_asked_for_while_down_waits_for_power() {
         let mut machine = up();
+        let begun = machine.next_attempt();
         machine.up = false;
-        assert_eq!(finish(&mut machine, TaskResult::SuccessButTryAgain), None);
+        assert_eq!(
+            end(&mut machine, begun, TaskResult::SuccessButTryAgain),
+            None
+        );
         machine.up = true;
-        assert_eq!(machine.arm_remembered(), Some(PERIOD * 2));
+        assert_eq!(machine.arm_remembered(NOW), Some(PERIOD * 2));
     }
 
     #[test]
@@ -242,14 +366,12 @@ mod tests {
         let mut machine = up();
         machine.attempts = 3;
         machine.runs = 2;
-        assert_eq!(
-            machine.next_turn(),
-            Some((Turn::Attempt(Trigger::OnDemand), 1))
-        );
-        assert_eq!(finish(&mut machine, TaskResult::Success), None);
-        assert_eq!(machine.next_turn(), Some((Turn::Run, 1)));
-        assert_eq!(machine.next_turn(), Some((Turn::Run, 1)));
-        assert_eq!(machine.next_turn(), None);
+        let (turn_of, begun) = machine.next_turn().unwrap();
+        assert_eq!(turn_of, Turn::Attempt(Trigger::OnDemand));
+        assert_eq!(end(&mut machine, begun, TaskResult::Success), None);
+        assert_eq!(turn(&mut machine), Some((Turn::Run, 1)));
+        assert_eq!(turn(&mut machine), Some((Turn::Run, 1)));
+        assert_eq!(turn(&mut machine), None);
     }
 
     #[test]
@@ -258,13 +380,13 @@ mod tests {
         machine.attempts = 1;
         machine.runs = 1;
         machine.schedule_first(PERIOD);
-        machine.arm_remembered();
+        machine.arm_remembered(NOW);
         machine.cancel();
-        machine.timer_fired();
+        machine.timer_fired(NOW + PERIOD, TICK);
         assert!(!machine.wants_worker());
         assert_eq!(machine.next_turn(), None);
         machine.schedule_first(PERIOD);
-        assert_eq!(machine.arm_remembered(), None);
+        assert_eq!(machine.arm_remembered(NOW), None);
         machine.cancelled = false;
         assert_eq!(machine.next_turn(), None);
     }
@@ -272,42 +394,67 @@ mod tests {
     #[test]
     fn a_cancelled_task_that_asks_to_try_again_does_not() {
         let mut machine = up();
+        let begun = machine.next_attempt();
         machine.cancel();
-        assert_eq!(finish(&mut machine, TaskResult::FailButTryAgain), None);
+        let result = TaskResult::FailButTryAgain;
+        assert_eq!(end(&mut machine, begun, result), None);
         machine.cancelled = false;
-        assert_eq!(machine.arm_remembered(), None);
+        assert_eq!(machine.arm_remembered(NOW), None);
+    }
+
+    #[test]
+    fn a_restart_before_the_end_of_a_cancelled_attempt_does_not_bring_it_back() {
+        let mut machine = up();
+        let begun = machine.next_attempt();
+        machine.cancel();
+        machine.cancelled = false;
+        let result = TaskResult::FailButTryAgain;
+        assert_eq!(end(&mut machine, begun, result), None);
+        // The next attempt is one of its own.
+        let begun = machine.next_attempt();
+        assert_eq!(begun.attempt, 1);
+        assert_eq!(end(&mut machine, begun, result), Some(PERIOD));
+    }
+
+    #[test]
+    fn a_reset_during_an_attempt_outlives_its_success() {
+        let mut machine = up();
+        let begun = machine.next_attempt();
+        machine.reset();
+        end(&mut machine, begun, TaskResult::Success);
+        assert!(!machine.done);
+        machine.found_done(begun);
+        assert!(!machine.done);
+        let begun = machine.next_attempt();
+        machine.found_done(begun);
+        assert!(machine.done);
     }
 
     #[test]
     fn an_immediate_failure_arms_no_timer() {
         let mut machine = up();
+        let begun = machine.next_attempt();
         let result = Some(TaskResult::FailButTryAgain);
         assert_eq!(
-            machine.finish(After::Immediate, result, PERIOD, PERIOD),
+            machine.finish(After::Immediate, begun, result, &PERIODS, NOW),
             None
         );
-        assert_eq!(machine.arm_remembered(), None);
+        assert_eq!(machine.arm_remembered(NOW), None);
     }
 
     #[test]
     fn attempts_are_counted_until_one_does_not_ask_for_another() {
         let mut machine = up();
         machine.attempts = 1;
-        assert_eq!(
-            machine.next_turn(),
-            Some((Turn::Attempt(Trigger::OnDemand), 1))
-        );
-        finish(&mut machine, TaskResult::FailButTryAgain);
-        machine.timer_fired();
-        assert_eq!(
-            machine.next_turn(),
-            Some((Turn::Attempt(Trigger::Scheduled), 2))
-        );
-        finish(&mut machine, TaskResult::Fail);
+        let (_, begun) = machine.next_turn().unwrap();
+        assert_eq!(begun.attempt, 1);
+        end(&mut machine, begun, TaskResult::FailButTryAgain);
+        machine.timer_fired(NOW + PERIOD, TICK);
+        let (turn_of, begun) = machine.next_turn().unwrap();
+        assert_eq!(turn_of, Turn::Attempt(Trigger::Scheduled));
+        assert_eq!(begun.attempt, 2);
+        end(&mut machine, begun, TaskResult::Fail);
         machine.attempts = 1;
-        assert_eq!(
-            machine.next_turn(),
-            Some((Turn::Attempt(Trigger::OnDemand), 1))
-        );
+        assert_eq!(turn(&mut machine), on_demand(1));
     }
 }
