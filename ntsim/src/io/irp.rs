@@ -103,7 +103,7 @@ pub(crate) struct OpenFile {
 pub(crate) struct Irps {
     next: u32,
     next_file: u32,
-    irps: BTreeMap<IrpId, Irp>,
+    live: BTreeMap<IrpId, Irp>,
     files: BTreeMap<FileId, OpenFile>,
 }
 
@@ -222,7 +222,7 @@ pub(crate) fn begin(k: &mut Kernel, file: FileId, ask: &Ask, direct: bool) -> Ir
         cancelled: false,
         completion: None,
     };
-    k.io.irps.irps.insert(id, irp);
+    k.io.irps.live.insert(id, irp);
     k.io.irps.file_mut(file).outstanding += 1;
     id
 }
@@ -230,20 +230,20 @@ pub(crate) fn begin(k: &mut Kernel, file: FileId, ask: &Ask, direct: bool) -> Ir
 impl Irps {
     /// The request of this name, until the user takes its completion.
     pub(crate) fn find(&mut self, id: IrpId) -> Option<&mut Irp> {
-        self.irps.get_mut(&id)
+        self.live.get_mut(&id)
     }
 
     /// A request that the framework works on.
     pub(crate) fn get(&mut self, id: IrpId) -> &mut Irp {
-        self.irps
+        self.live
             .get_mut(&id)
             .expect("a request is in the table until it is completed")
     }
 
     /// Takes the completion of a request that has one; nothing is left of the request.
     pub(crate) fn take(&mut self, id: IrpId) -> Option<Completion> {
-        self.irps.get(&id)?.completion.as_ref()?;
-        self.irps.remove(&id)?.completion
+        self.live.get(&id)?.completion.as_ref()?;
+        self.live.remove(&id)?.completion
     }
 
     /// Opens a file.

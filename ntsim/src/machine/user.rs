@@ -161,6 +161,7 @@ impl File {
 impl Pending {
     /// Asks for the request's cancellation, as `CancelIoEx` does. Tells whether it
     /// was still under way; [`wait`](Self::wait) tells how it ended.
+    #[expect(clippy::must_use_candidate, reason = "how the request ends says more")]
     pub fn cancel(self) -> bool {
         request::cancel_irp(self.0)
     }
@@ -221,6 +222,7 @@ impl Machine {
     ///
     /// # Panics
     /// If the thread was one of another machine.
+    #[expect(clippy::needless_pass_by_value, reason = "a thread is joined once")]
     pub fn join<R>(&mut self, thread: Thread<R>) -> std::result::Result<R, Box<Stop>> {
         match self.k.run(&mut |k| k.threads[&thread.id].exited)? {
             Ran::Until => Ok(thread

@@ -107,7 +107,7 @@ fn memory(from: *const MemoryDescriptor, function: &'static str) -> Result<(usiz
     }
     let descriptor = peek(from);
     match descriptor.kind {
-        BUFFER => Ok((descriptor.first, (descriptor.second & 0xFFFF_FFFF) as usize)),
+        BUFFER => Ok((descriptor.first, descriptor.second & 0xFFFF_FFFF)),
         HANDLE => {
             let (address, size) =
                 kernel(|k| object::memory(k, descriptor.first as Handle, function).buffer());

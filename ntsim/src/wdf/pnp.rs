@@ -23,8 +23,8 @@
 //! | step | callbacks |
 //! |---|---|
 //! | start | PrepareHardware, D0Entry, interrupts enabled, `D0EntryPostInterruptsEnabled`, power-managed queues start, SelfManagedIoInit |
-//! | power down | SelfManagedIoSuspend, EvtIoStop, armed for wake, `D0ExitPreInterruptsDisabled`, interrupts disabled, D0Exit |
-//! | power up | D0Entry, interrupts enabled, `D0EntryPostInterruptsEnabled`, wake disarmed, EvtIoResume, SelfManagedIoRestart |
+//! | power down | SelfManagedIoSuspend, `EvtIoStop`, armed for wake, `D0ExitPreInterruptsDisabled`, interrupts disabled, D0Exit |
+//! | power up | D0Entry, interrupts enabled, `D0EntryPostInterruptsEnabled`, wake disarmed, `EvtIoResume`, SelfManagedIoRestart |
 //! | stop | as power down, then ReleaseHardware |
 //! | remove | as stop, then SelfManagedIoFlush, SelfManagedIoCleanup, deletion |
 //! | surprise removal | SurpriseRemoval, then as remove |
@@ -136,6 +136,10 @@ enum SelfManagedIo {
 
 /// The engine's part of a device.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the device"
+)]
 pub(crate) struct Pnp {
     state: State,
     self_managed_io: SelfManagedIo,

@@ -65,6 +65,10 @@ struct Notice {
 }
 
 /// What the framework keeps of a queue.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the queue"
+)]
 pub(crate) struct Queue {
     device: Handle,
     pub(crate) config: QueueConfig,

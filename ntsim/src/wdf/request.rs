@@ -259,10 +259,8 @@ fn check_information(
     const INFORMATION_LENGTH_MISMATCH: u64 = 4;
     let irp = k.io.irps.get(irp);
     let limit = match kind {
-        Kind::Read => irp.output.length,
         Kind::Write => irp.input.length,
-        // With buffered I/O both are one buffer of the larger length.
-        Kind::DeviceControl | Kind::InternalDeviceControl => irp.output.length,
+        Kind::Read | Kind::DeviceControl | Kind::InternalDeviceControl => irp.output.length,
         Kind::Create => return,
     };
     if information > limit {
@@ -710,6 +708,7 @@ fn plan_cancel(k: &mut Kernel, handle: Handle) -> Cancel {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a plan is carried out once")]
 fn carry_out(plan: Cancel) {
     match plan {
         Cancel::Nothing => {}
