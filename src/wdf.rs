@@ -1,6 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! KMDF objects: [`Timer`] and [`WorkItem`].
+//! KMDF objects.
+//!
+//! | Object | Here | Belongs to |
+//! |---|---|---|
+//! | `WDFDRIVER` | [`Driver`] | KMDF |
+//! | `WDFDEVICE_INIT` | [`DeviceInit`] | device-add |
+//! | `WDFOBJECT` | [`Object`] | its owners, counted |
+//! | `WDFSPINLOCK`, `WDFWAITLOCK` | [`SpinLock`], [`WaitLock`] | their one owner |
+//! | `WDFMEMORY`, `WDFLOOKASIDE` | [`Memory`], [`Lookaside`] | their one owner |
+//! | `WDFCOLLECTION`, `WDFSTRING` | [`Collection`], [`WdfString`] | their one owner |
+//! | `WDFKEY` | [`registry::Key`](crate::registry::Key) | its one owner |
+//! | `WDFTIMER`, `WDFWORKITEM`, `WDFDPC`, `WDFINTERRUPT` | [`Timer`], [`WorkItem`], [`Dpc`], [`Interrupt`] | the device or module that they call |
+//! | `WDFCMRESLIST` | [`Resources`] | the callback |
+//!
+//! # Timers and work items
 //!
 //! They are made while their owner is made, by [`Modules::timer`] and
 //! [`Modules::work_item`], and the framework owns them: it stops and deletes

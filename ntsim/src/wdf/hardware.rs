@@ -28,8 +28,14 @@ pub struct Hardware(Vec<Resource>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
-    Memory { start: u64, length: u32 },
-    Port { start: u64, length: u32 },
+    Memory {
+        start: u64,
+        length: u32,
+    },
+    Port {
+        start: u64,
+        length: u32,
+    },
     /// The line's number among those of the device.
     Interrupt(u32),
 }
@@ -66,7 +72,10 @@ impl Hardware {
     /// How many interrupt lines there are.
     #[must_use]
     pub fn interrupt_count(&self) -> usize {
-        self.0.iter().filter(|resource| matches!(resource, Resource::Interrupt(_))).count()
+        self.0
+            .iter()
+            .filter(|resource| matches!(resource, Resource::Interrupt(_)))
+            .count()
     }
 }
 
@@ -147,8 +156,9 @@ impl ResourceList {
             return Self::default();
         }
         let count = resources.len();
-        let address = object::allocate_memory(k, count * size_of::<Descriptor>(), "resources".to_owned())
-            .expect("the host has memory for a resource list");
+        let address =
+            object::allocate_memory(k, count * size_of::<Descriptor>(), "resources".to_owned())
+                .expect("the host has memory for a resource list");
         for (index, resource) in resources.into_iter().enumerate() {
             let at = address + index * size_of::<Descriptor>();
             poke(at as *mut Descriptor, descriptor(resource, translated));

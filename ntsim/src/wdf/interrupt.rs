@@ -85,6 +85,10 @@ pub(crate) struct Info {
 }
 
 /// What the framework keeps of an interrupt.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that are independent of each other"
+)]
 pub(crate) struct Interrupt {
     device: Handle,
     evt_isr: usize,
@@ -151,7 +155,10 @@ pub(crate) fn create(
     }
     if !config.spin_lock.is_null() || !config.wait_lock.is_null() {
         kernel(|k| {
-            let stop = crate::bugcheck::Stop::not_simulated(k, "WdfInterruptCreate with a lock of the driver's");
+            let stop = crate::bugcheck::Stop::not_simulated(
+                k,
+                "WdfInterruptCreate with a lock of the driver's",
+            );
             k.stop(stop)
         });
     }
@@ -185,7 +192,13 @@ pub(crate) fn create(
                 running: 0,
                 old_irql: 0,
             };
-            object::create(k, slot, Some(device), &attributes, Data::Interrupt(interrupt))
+            object::create(
+                k,
+                slot,
+                Some(device),
+                &attributes,
+                Data::Interrupt(interrupt),
+            )
         })
     });
     object::give(out, created)
@@ -207,8 +220,14 @@ fn of_device(k: &mut Kernel, device: Handle) -> Vec<Handle> {
 /// Gives the device's lines to the interrupts that were created without
 /// descriptors, first come first served. Part of the device's start.
 pub(crate) fn assign_resources(k: &mut Kernel, device: Handle) {
-    let instance = object::device(k, device, "the PnP manager").instance.to_lowercase();
-    let lines = k.wdf.hardware.get(&instance).map_or(0, hardware::Hardware::interrupt_count);
+    let instance = object::device(k, device, "the PnP manager")
+        .instance
+        .to_lowercase();
+    let lines = k
+        .wdf
+        .hardware
+        .get(&instance)
+        .map_or(0, hardware::Hardware::interrupt_count);
     let mut free = 0..u32::try_from(lines).unwrap_or(0);
     for handle in of_device(k, device) {
         if !interrupt(k, handle).from_descriptor {
@@ -255,7 +274,14 @@ fn connect(handle: Handle) -> Result<(), i32> {
         0
     } else {
         locked(handle, || {
-            callback::<i32>("EvtInterruptEnable", evt, &[param("Interrupt", &handle), param("AssociatedDevice", &device)])
+            callback::<i32>(
+                "EvtInterruptEnable",
+                evt,
+                &[
+                    param("Interrupt", &handle),
+                    param("AssociatedDevice", &device),
+                ],
+            )
         })
     };
     if status < 0 {
@@ -273,14 +299,24 @@ fn connect(handle: Handle) -> Result<(), i32> {
 fn disconnect(handle: Handle) -> Result<(), i32> {
     let (device, evt) = kernel(|k| {
         let interrupt = interrupt(k, handle);
-        (interrupt.device, interrupt.connected.then_some(interrupt.evt_disable))
+        (
+            interrupt.device,
+            interrupt.connected.then_some(interrupt.evt_disable),
+        )
     });
     let Some(evt) = evt else { return Ok(()) };
     let status = if evt == 0 {
         0
     } else {
         locked(handle, || {
-            callback::<i32>("EvtInterruptDisable", evt, &[param("Interrupt", &handle), param("AssociatedDevice", &device)])
+            callback::<i32>(
+                "EvtInterruptDisable",
+                evt,
+                &[
+                    param("Interrupt", &handle),
+                    param("AssociatedDevice", &device),
+                ],
+            )
         })
     };
     kernel(|k| interrupt(k, handle).connected = false);
@@ -391,7 +427,9 @@ pub(crate) fn try_to_acquire_lock(_: Globals, handle: Handle) -> u8 {
     let function = "WdfInterruptTryToAcquireLock";
     kernel(|k| {
         if !object::interrupt(k, handle, function).passive {
-            let message = format!("{function} was called for an interrupt that is not handled at passive level");
+            let message = format!(
+                "{function} was called for an interrupt that is not handled at passive level"
+            );
             super::verifier_break(k, message);
         }
         crate::ke::irql::passive(k, function);
@@ -408,7 +446,11 @@ pub(crate) fn try_to_acquire_lock(_: Globals, handle: Handle) -> u8 {
 pub(crate) fn synchronize(_: Globals, handle: Handle, routine: Addr, context: Addr) -> u8 {
     of_lock(handle, "WdfInterruptSynchronize");
     locked(handle, || {
-        callback::<u8>("EvtInterruptSynchronize", routine.0, &[param("Interrupt", &handle), param("Context", &context)])
+        callback::<u8>(
+            "EvtInterruptSynchronize",
+            routine.0,
+            &[param("Interrupt", &handle), param("Context", &context)],
+        )
     })
 }
 
@@ -427,7 +469,9 @@ pub enum Raised {
 
 /// Raises line `line` of a device.
 pub(crate) fn raise(k: &mut Kernel, device: Handle, line: u32) -> Raised {
-    let found = of_device(k, device).into_iter().find(|handle| interrupt(k, *handle).line == Some(line));
+    let found = of_device(k, device)
+        .into_iter()
+        .find(|handle| interrupt(k, *handle).line == Some(line));
     let Some(handle) = found else {
         return Raised::Unconnected;
     };
@@ -456,7 +500,10 @@ fn deliver(k: &mut Kernel, handle: Handle) {
     if passive {
         crate::ex::queue_work(k, job);
     } else {
-        let name = format!("{}.isr", k.name_of(handle as usize).unwrap_or("WDFINTERRUPT"));
+        let name = format!(
+            "{}.isr",
+            k.name_of(handle as usize).unwrap_or("WDFINTERRUPT")
+        );
         k.spawn(name, irql, None, job);
     }
 }
@@ -469,7 +516,11 @@ fn serve(handle: Handle) {
         });
         // It was disconnected while this context waited for the lock or a processor.
         if connected {
-            callback::<u8>("EvtInterruptIsr", evt, &[param("Interrupt", &handle), param("MessageID", &0_u32)]);
+            callback::<u8>(
+                "EvtInterruptIsr",
+                evt,
+                &[param("Interrupt", &handle), param("MessageID", &0_u32)],
+            );
         } else {
             kernel(|k| interrupt(k, handle).pending = true);
         }
@@ -493,11 +544,16 @@ pub(crate) fn queue_dpc_for_isr(_: Globals, handle: Handle) -> u8 {
             let message = format!("{function} was called for an interrupt without EvtInterruptDpc");
             super::verifier_break(k, message);
         }
-        let name = format!("{}.dpc", k.name_of(handle as usize).unwrap_or("WDFINTERRUPT"));
+        let name = format!(
+            "{}.dpc",
+            k.name_of(handle as usize).unwrap_or("WDFINTERRUPT")
+        );
         let queued = k.queue_dpc(kernel::Dpc {
             key: handle as usize,
             name,
-            run: Box::new(move || deferred(handle, "EvtInterruptDpc", |interrupt| interrupt.evt_dpc)),
+            run: Box::new(move || {
+                deferred(handle, "EvtInterruptDpc", |interrupt| interrupt.evt_dpc)
+            }),
         });
         interrupt(k, handle).queued |= queued;
         u8::from(queued)
@@ -510,7 +566,8 @@ pub(crate) fn queue_work_item_for_isr(_: Globals, handle: Handle) -> u8 {
     let function = "WdfInterruptQueueWorkItemForIsr";
     kernel(|k| {
         if object::interrupt(k, handle, function).evt_work_item == 0 {
-            let message = format!("{function} was called for an interrupt without EvtInterruptWorkItem");
+            let message =
+                format!("{function} was called for an interrupt without EvtInterruptWorkItem");
             super::verifier_break(k, message);
         }
         if std::mem::replace(&mut interrupt(k, handle).queued, true) {
@@ -519,7 +576,9 @@ pub(crate) fn queue_work_item_for_isr(_: Globals, handle: Handle) -> u8 {
         crate::ex::queue_work(
             k,
             Box::new(move || {
-                deferred(handle, "EvtInterruptWorkItem", |interrupt| interrupt.evt_work_item);
+                deferred(handle, "EvtInterruptWorkItem", |interrupt| {
+                    interrupt.evt_work_item
+                });
             }),
         );
         1
@@ -533,7 +592,14 @@ fn deferred(handle: Handle, name: &'static str, which: fn(&Interrupt) -> usize) 
         interrupt.running += 1;
         (which(interrupt), interrupt.device)
     });
-    callback::<()>(name, evt, &[param("Interrupt", &handle), param("AssociatedObject", &device)]);
+    callback::<()>(
+        name,
+        evt,
+        &[
+            param("Interrupt", &handle),
+            param("AssociatedObject", &device),
+        ],
+    );
     done(handle);
 }
 
@@ -574,7 +640,12 @@ pub(crate) fn get_info(_: Globals, handle: Handle, out: *mut Info) {
     });
     let info = peek(out);
     if info.size as usize != size_of::<Info>() {
-        kernel(|k| super::verifier_break(k, format!("{function} was given an Info of {} bytes", info.size)));
+        kernel(|k| {
+            super::verifier_break(
+                k,
+                format!("{function} was given an Info of {} bytes", info.size),
+            )
+        });
     }
     poke(
         out,

@@ -26,7 +26,6 @@ pub(crate) struct Lookaside {
 ///
 /// # Errors
 /// `STATUS_INVALID_PARAMETER` for no bytes; those of the attributes.
-#[expect(clippy::too_many_arguments, reason = "the framework's own signature")]
 pub(crate) fn create(
     g: Globals,
     from: *const ObjectAttributes,
@@ -47,7 +46,12 @@ pub(crate) fn create(
         kernel(|k| {
             crate::ke::irql::at_most_dispatch(k, function);
             let (slot, parent) = object::parent_or_driver(k, g, &own, function);
-            let lookaside = Lookaside { size, pool_type, tag, attributes };
+            let lookaside = Lookaside {
+                size,
+                pool_type,
+                tag,
+                attributes,
+            };
             object::create(k, slot, Some(parent), &own, Data::Lookaside(lookaside))
         })
     });

@@ -75,6 +75,10 @@ const STATUS_POWER_STATE_INVALID: i32 = 0xC000_02D3_u32.cast_signed();
 
 /// The power policy of a device.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that are independent of each other"
+)]
 pub(crate) struct PowerPolicy {
     /// What the driver assigned; nothing yet.
     idle: Option<Idle>,
@@ -116,7 +120,11 @@ fn target(dx_state: u32) -> Option<i32> {
 /// `STATUS_INFO_LENGTH_MISMATCH`; `STATUS_INVALID_DEVICE_REQUEST` if the driver
 /// does not own the power policy; `STATUS_INVALID_PARAMETER` for a power state
 /// or capability that is none.
-pub(crate) fn assign_s0_idle_settings(_: Globals, device: Handle, from: *const IdleSettings) -> i32 {
+pub(crate) fn assign_s0_idle_settings(
+    _: Globals,
+    device: Handle,
+    from: *const IdleSettings,
+) -> i32 {
     let function = "WdfDeviceAssignS0IdleSettings";
     kernel(|k| {
         crate::ke::irql::passive(k, function);
@@ -154,7 +162,11 @@ pub(crate) fn assign_s0_idle_settings(_: Globals, device: Handle, from: *const I
 }
 
 /// `WdfDeviceAssignSxWakeSettings`. Needs `PASSIVE_LEVEL`. Errors as above.
-pub(crate) fn assign_sx_wake_settings(_: Globals, device: Handle, from: *const WakeSettings) -> i32 {
+pub(crate) fn assign_sx_wake_settings(
+    _: Globals,
+    device: Handle,
+    from: *const WakeSettings,
+) -> i32 {
     let function = "WdfDeviceAssignSxWakeSettings";
     kernel(|k| {
         crate::ke::irql::passive(k, function);
@@ -184,7 +196,14 @@ pub(crate) fn assign_sx_wake_settings(_: Globals, device: Handle, from: *const W
 /// # Errors
 /// `STATUS_INVALID_DEVICE_STATE` if the device is not started or failed;
 /// `STATUS_POWER_STATE_INVALID` if it does not reach D0. No reference is taken.
-pub(crate) fn stop_idle(g: Globals, device: Handle, wait: u8, _tag: crate::access::Addr, _line: i32, _file: crate::access::Addr) -> i32 {
+pub(crate) fn stop_idle(
+    g: Globals,
+    device: Handle,
+    wait: u8,
+    _tag: crate::access::Addr,
+    _line: i32,
+    _file: crate::access::Addr,
+) -> i32 {
     stop_idle_no_track(g, device, wait)
 }
 
@@ -222,7 +241,13 @@ pub(crate) fn stop_idle_no_track(_: Globals, device: Handle, wait: u8) -> i32 {
 }
 
 /// `WdfDeviceResumeIdle`. Callable at `<= DISPATCH_LEVEL`.
-pub(crate) fn resume_idle(g: Globals, device: Handle, _tag: crate::access::Addr, _line: i32, _file: crate::access::Addr) {
+pub(crate) fn resume_idle(
+    g: Globals,
+    device: Handle,
+    _tag: crate::access::Addr,
+    _line: i32,
+    _file: crate::access::Addr,
+) {
     resume_idle_no_track(g, device);
 }
 
@@ -232,8 +257,14 @@ pub(crate) fn resume_idle_no_track(_: Globals, device: Handle) {
     kernel(|k| {
         crate::ke::irql::at_most_dispatch(k, function);
         if object::device(k, device, function).policy.references == 0 {
-            let name = k.name_of(device as usize).unwrap_or("the device").to_owned();
-            super::verifier_break(k, format!("{function} was called on {name} more often than WdfDeviceStopIdle"));
+            let name = k
+                .name_of(device as usize)
+                .unwrap_or("the device")
+                .to_owned();
+            super::verifier_break(
+                k,
+                format!("{function} was called on {name} more often than WdfDeviceStopIdle"),
+            );
         }
         release(k, device);
     });
@@ -268,7 +299,10 @@ pub(crate) fn activity(k: &mut Kernel, device: Handle) {
     if !idle.enabled || policy.references != 0 || policy.asleep || !working {
         return;
     }
-    let key = k.insert_timer(now.saturating_add(idle.timeout), Expiry::Host(Box::new(move |k| timed_out(k, device))));
+    let key = k.insert_timer(
+        now.saturating_add(idle.timeout),
+        Expiry::Host(Box::new(move |k| timed_out(k, device))),
+    );
     self::policy(k, device).timer = Some(key);
 }
 
@@ -308,7 +342,9 @@ fn power_down(device: Handle) {
     let idle = kernel(|k| {
         let working = pnp::is_working(k, device);
         let policy = policy(k, device);
-        let idle = policy.idle.filter(|idle| idle.enabled && working && policy.references == 0);
+        let idle = policy
+            .idle
+            .filter(|idle| idle.enabled && working && policy.references == 0);
         policy.asleep = idle.is_some();
         idle
     });
@@ -359,7 +395,11 @@ fn routine(device: Handle, which: fn(&PowerPolicyCallbacks) -> usize) -> usize {
     kernel(|k| which(object::device(k, device, "the power policy").power_policy_callbacks()))
 }
 
-fn ask(device: Handle, name: &'static str, which: fn(&PowerPolicyCallbacks) -> usize) -> Result<(), i32> {
+fn ask(
+    device: Handle,
+    name: &'static str,
+    which: fn(&PowerPolicyCallbacks) -> usize,
+) -> Result<(), i32> {
     let evt = routine(device, which);
     if evt == 0 {
         return Ok(());
@@ -380,7 +420,9 @@ fn tell(device: Handle, name: &'static str, which: fn(&PowerPolicyCallbacks) -> 
 /// # Errors
 /// The callback's: the device stays in D0.
 pub(crate) fn arm_for_s0(device: Handle) -> Result<(), i32> {
-    ask(device, "EvtDeviceArmWakeFromS0", |callbacks| callbacks.arm_wake_from_s0)?;
+    ask(device, "EvtDeviceArmWakeFromS0", |callbacks| {
+        callbacks.arm_wake_from_s0
+    })?;
     kernel(|k| policy(k, device).armed_for_s0 = true);
     Ok(())
 }
@@ -389,7 +431,10 @@ pub(crate) fn arm_for_s0(device: Handle) -> Result<(), i32> {
 /// assigned wake settings. A failure leaves the device unarmed.
 pub(crate) fn arm_for_sx(device: Handle) {
     if kernel(|k| policy(k, device).wake_from_sx) {
-        let armed = ask(device, "EvtDeviceArmWakeFromSx", |callbacks| callbacks.arm_wake_from_sx).is_ok();
+        let armed = ask(device, "EvtDeviceArmWakeFromSx", |callbacks| {
+            callbacks.arm_wake_from_sx
+        })
+        .is_ok();
         kernel(|k| policy(k, device).armed_for_sx = armed);
     }
 }
@@ -406,14 +451,22 @@ pub(crate) fn disarm(device: Handle) {
     });
     if s0 {
         if signalled {
-            tell(device, "EvtDeviceWakeFromS0Triggered", |callbacks| callbacks.wake_from_s0_triggered);
+            tell(device, "EvtDeviceWakeFromS0Triggered", |callbacks| {
+                callbacks.wake_from_s0_triggered
+            });
         }
-        tell(device, "EvtDeviceDisarmWakeFromS0", |callbacks| callbacks.disarm_wake_from_s0);
+        tell(device, "EvtDeviceDisarmWakeFromS0", |callbacks| {
+            callbacks.disarm_wake_from_s0
+        });
     }
     if sx {
         if signalled {
-            tell(device, "EvtDeviceWakeFromSxTriggered", |callbacks| callbacks.wake_from_sx_triggered);
+            tell(device, "EvtDeviceWakeFromSxTriggered", |callbacks| {
+                callbacks.wake_from_sx_triggered
+            });
         }
-        tell(device, "EvtDeviceDisarmWakeFromSx", |callbacks| callbacks.disarm_wake_from_sx);
+        tell(device, "EvtDeviceDisarmWakeFromSx", |callbacks| {
+            callbacks.disarm_wake_from_sx
+        });
     }
 }
