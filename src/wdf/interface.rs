@@ -45,6 +45,7 @@ impl Guid {
     /// # Panics
     /// If it is none; in a constant that is a compile error.
     #[must_use]
+    #[allow(clippy::many_single_char_names, reason = "bytes in order")]
     pub const fn parse(text: &str) -> Self {
         let bytes = text.as_bytes();
         let start = match bytes.len() {
@@ -82,15 +83,13 @@ impl Guid {
             octets[at] = digits[2 * at] << 4 | digits[2 * at + 1];
             at += 1;
         }
-        let [a, b, c, d, e, f, g, h, ..] = octets;
+        let [a, b, c, d, tail @ ..] = octets;
+        let [e, f, g, h, data4 @ ..] = tail;
         Self {
             data1: u32::from_be_bytes([a, b, c, d]),
             data2: u16::from_be_bytes([e, f]),
             data3: u16::from_be_bytes([g, h]),
-            data4: [
-                octets[8], octets[9], octets[10], octets[11], octets[12], octets[13], octets[14],
-                octets[15],
-            ],
+            data4,
         }
     }
 

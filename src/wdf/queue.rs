@@ -627,9 +627,9 @@ impl<K: Kind> ManualQueue<K> {
 
     /// Gives a request to the queue.
     pub(crate) fn accept(&self, request: sys::WDFREQUEST) -> Result {
-        // SAFETY: the callers own the request and give it up if this succeeds.
         self.queue
             .with(|queue| {
+                // SAFETY: the callers own the request and give it up if this succeeds.
                 NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestForwardToIoQueue(request, queue) })
             })?
             .into_result()
@@ -763,6 +763,7 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
     ///
     /// # Errors
     /// As [`queue`](Self::queue).
+    #[allow(clippy::needless_pass_by_value, reason = "a builder is used up")]
     pub fn manual_queue<K: Kind>(
         &mut self,
         queue: ManualQueueConfig<O, K>,
