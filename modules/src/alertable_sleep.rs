@@ -12,8 +12,9 @@
 //! - *sleeper*: the thread that sleeps on a slot; one at a time.
 //! - *abort*: wakes the sleeper of a slot. It latches: until it is reset, each
 //!   sleep on the slot returns at once.
-//! - *seen*: an [`Abort`], which stands for the aborts that a sleeper has been
-//!   told of. Resetting clears those, and no later one.
+//! - *seen*: an [`Abort`], which stands for the aborts of one slot that a sleeper
+//!   has been told of. Resetting clears those, and no later one. It is of use
+//!   for its own slot only.
 //!
 //! ```text
 //!                    abort                          abort: remains, as a later one
@@ -62,6 +63,7 @@
 //! [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_AlertableSleep.md
 
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use dmf::irql::{Irql, Passive};
 use dmf::module::{Close, Create, Instance, Link, Module, ModuleConfig, Open};
@@ -107,10 +109,10 @@ impl AlertableSleep {
     ) -> Result<SleepOutcome> {
         let slots = self.0.enter()?;
         let slot = slots.slot(slot)?;
-        slot.occupy(Sleepers::Anonymous)?;
-        let outcome = slot.sleep(irql, duration.into(), slots.alertability);
-        slot.leave();
-        Ok(outcome)
+        let generation = slot.occupy(Sleepers::Anonymous)?;
+        let outcome = slot.sleep(irql, duration.into(), slots.alertability, generation);
+        slot.leave(generation);
+        outcome
     }
 
     /// Tells how a sleep of no time would end.
@@ -124,9 +126,12 @@ impl AlertableSleep {
     /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     pub fn try_sleep(&self, slot: usize) -> Result<SleepOutcome> {
         let slots = self.0.enter()?;
-        slots.slot(slot)?.state.with(|state| {
+        let slot = slots.slot(slot)?;
+        slot.state.with(|state| {
             if state.sleepers == Sleepers::None {
-                Ok(state.interruption().unwrap_or(SleepOutcome::Elapsed))
+                Ok(state
+                    .interruption(slot.identity)
+                    .unwrap_or(SleepOutcome::Elapsed))
             } else {
                 Err(NtStatus::DEVICE_BUSY)
             }
@@ -173,13 +178,14 @@ impl AlertableSleep {
     /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
-    /// - `STATUS_INVALID_PARAMETER` if `slot` is not below the configured event count.
+    /// - `STATUS_INVALID_PARAMETER` if `slot` is not below the configured event
+    ///   count, or `seen` is of another slot or another module.
     /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     ///
     /// C counterpart: `DMF_AlertableSleep_ResetForReuse`.
     pub fn reset_for_reuse(&self, slot: usize, seen: Abort) -> Result<Reset> {
         let slots = self.0.enter()?;
-        Ok(slots.slot(slot)?.reset(seen))
+        slots.slot(slot)?.reset(seen)
     }
 
     /// How many slots there are.
@@ -204,10 +210,11 @@ impl AlertableSleep {
     /// - `STATUS_DEVICE_BUSY` if the slot has a sleeper, or is taken.
     /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     pub fn take_sleeper(&self, slot: usize) -> Result<Sleeper> {
-        self.0.enter()?.slot(slot)?.occupy(Sleepers::Owned)?;
+        let generation = self.0.enter()?.slot(slot)?.occupy(Sleepers::Owned)?;
         Ok(Sleeper {
             module: self.clone(),
             slot,
+            generation,
         })
     }
 
@@ -273,17 +280,7 @@ impl<O: Send + Sync + 'static> ModuleConfig<O> for Config {
         }
         let mut slots = Vec::with_capacity(self.event_count)?;
         for _ in 0..self.event_count {
-            slots.push(Slot {
-                // Nobody but the one sleeper waits, and the abort latches.
-                event: Event::new(EventKind::Notification)?,
-                state: SpinLock::new(SlotState {
-                    sleepers: Sleepers::None,
-                    waiting: false,
-                    aborted: false,
-                    closing: false,
-                    aborts: 0,
-                }),
-            })?;
+            slots.push(Slot::new()?)?;
         }
         Ok(Slots {
             slots,
@@ -319,9 +316,24 @@ impl From<SleepOutcome> for NtStatus {
     }
 }
 
-/// The aborts of a slot up to the time at which a sleeper was told of them.
+/// The aborts of one slot up to the time at which a sleeper was told of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Abort(u64);
+pub struct Abort {
+    slot: Identity,
+    aborts: u64,
+}
+
+/// One slot among those of all modules of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity(u64);
+
+impl Identity {
+    /// One that no other slot has had.
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// Whether an abort woke somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,10 +363,14 @@ pub enum Reset {
 }
 
 /// The one owner of a slot. Dropping it gives the slot back.
+///
+/// It ends with the module's close: if the module is opened again, the slot is
+/// free for others, and the old `Sleeper` is refused.
 #[derive(Debug)]
 pub struct Sleeper {
     module: AlertableSleep,
     slot: usize,
+    generation: Generation,
 }
 
 impl Sleeper {
@@ -364,7 +380,8 @@ impl Sleeper {
     /// `PASSIVE_LEVEL`
     ///
     /// # Errors
-    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open, or was closed
+    /// since the slot was taken.
     pub fn sleep(
         &mut self,
         irql: &Irql<'_, Passive>,
@@ -372,7 +389,7 @@ impl Sleeper {
     ) -> Result<SleepOutcome> {
         let slots = self.module.0.enter()?;
         let slot = slots.slot(self.slot)?;
-        Ok(slot.sleep(irql, duration.into(), slots.alertability))
+        slot.sleep(irql, duration.into(), slots.alertability, self.generation)
     }
 
     /// Clears the aborts that the sleeper has `seen`.
@@ -381,7 +398,8 @@ impl Sleeper {
     /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
-    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    /// - `STATUS_INVALID_PARAMETER` if `seen` is of another slot.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     pub fn reset(&mut self, seen: Abort) -> Result<Reset> {
         self.module.reset_for_reuse(self.slot, seen)
     }
@@ -398,11 +416,10 @@ impl Sleeper {
 
 impl Drop for Sleeper {
     fn drop(&mut self) {
-        // After the module was closed the slots are new at the next open.
         if let Ok(slots) = self.module.0.enter()
             && let Ok(slot) = slots.slot(self.slot)
         {
-            slot.leave();
+            slot.leave(self.generation);
         }
     }
 }
@@ -448,14 +465,8 @@ impl Slots {
 
 impl Instance for Slots {
     fn open(&self, _cx: &mut Open<'_>) -> Result {
-        // Everything that an earlier open left behind is gone.
         for slot in &*self.slots {
-            slot.state.with(|state| {
-                state.sleepers = Sleepers::None;
-                state.aborted = false;
-                state.closing = false;
-                slot.event.clear();
-            });
+            slot.renew();
         }
         Ok(())
     }
@@ -464,7 +475,7 @@ impl Instance for Slots {
         for slot in &*self.slots {
             slot.state.with(|state| {
                 state.closing = true;
-                state.waiting = false;
+                state.wake();
                 slot.event.set();
             });
         }
@@ -477,9 +488,10 @@ impl Instance for Slots {
 
 /// # Invariants
 /// Under the lock of `state`: the event is signaled if and only if the slot is
-/// aborted or closing.
+/// aborted or closing, or its sleeper has been woken and has not looked yet.
 #[derive(Debug)]
 struct Slot {
+    identity: Identity,
     event: Event,
     state: SpinLock<SlotState>,
 }
@@ -487,12 +499,38 @@ struct Slot {
 #[derive(Debug)]
 struct SlotState {
     sleepers: Sleepers,
-    /// A sleeper waits, or is about to, and has not been woken.
-    waiting: bool,
+    wait: Wait,
     aborted: bool,
     closing: bool,
-    /// How often the slot was aborted.
+    /// How often the slot was aborted, in all generations.
     aborts: u64,
+    generation: Generation,
+}
+
+/// How often the module was opened. What was taken from one open is nothing to
+/// the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Generation(u64);
+
+/// What a slot's sleeper does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Nobody sleeps.
+    None,
+    /// It waits, or is about to.
+    Waiting,
+    /// It was woken, and has not looked yet. It needs the event until then, even
+    /// if the abort is reset:
+    ///
+    /// ```text
+    ///   sleep                    abort               reset
+    ///   lock: waiting
+    ///                            woken, set(event)
+    ///                                                not aborted; no clear
+    ///   wait(event) returns
+    ///   lock: clear(event)
+    /// ```
+    Woken,
 }
 
 /// Who may sleep on a slot.
@@ -508,30 +546,84 @@ enum Sleepers {
 
 impl SlotState {
     /// Why a sleep must not begin.
-    fn interruption(&self) -> Option<SleepOutcome> {
+    fn interruption(&self, slot: Identity) -> Option<SleepOutcome> {
         if self.closing {
             Some(SleepOutcome::Closing)
         } else if self.aborted {
-            Some(SleepOutcome::Aborted(Abort(self.aborts)))
+            Some(SleepOutcome::Aborted(self.abort(slot)))
         } else {
             None
         }
     }
+
+    const fn abort(&self, slot: Identity) -> Abort {
+        Abort {
+            slot,
+            aborts: self.aborts,
+        }
+    }
+
+    fn wake(&mut self) -> Woken {
+        if self.wait == Wait::Waiting {
+            self.wait = Wait::Woken;
+            Woken::Sleeper
+        } else {
+            Woken::Nobody
+        }
+    }
+
+    /// Whether the event is needed no more.
+    fn is_quiet(&self) -> bool {
+        !self.aborted && !self.closing && self.wait != Wait::Woken
+    }
 }
 
 impl Slot {
-    fn occupy(&self, by: Sleepers) -> Result {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            identity: Identity::new(),
+            // Nobody but the one sleeper waits, and the abort latches.
+            event: Event::new(EventKind::Notification)?,
+            state: SpinLock::new(SlotState {
+                sleepers: Sleepers::None,
+                wait: Wait::None,
+                aborted: false,
+                closing: false,
+                aborts: 0,
+                generation: Generation(0),
+            }),
+        })
+    }
+
+    /// The module is opened: everything that an earlier open left behind is gone.
+    fn renew(&self) {
+        self.state.with(|state| {
+            state.generation.0 += 1;
+            state.sleepers = Sleepers::None;
+            state.wait = Wait::None;
+            state.aborted = false;
+            state.closing = false;
+            self.event.clear();
+        });
+    }
+
+    fn occupy(&self, by: Sleepers) -> Result<Generation> {
         self.state.with(|state| {
             if state.sleepers != Sleepers::None {
                 return Err(NtStatus::DEVICE_BUSY);
             }
             state.sleepers = by;
-            Ok(())
+            Ok(state.generation)
         })
     }
 
-    fn leave(&self) {
-        self.state.with(|state| state.sleepers = Sleepers::None);
+    /// Undoes `occupy` of that generation.
+    fn leave(&self, generation: Generation) {
+        self.state.with(|state| {
+            if state.generation == generation {
+                state.sleepers = Sleepers::None;
+            }
+        });
     }
 
     /// Sleeps. The caller has occupied the slot.
@@ -551,14 +643,10 @@ impl Slot {
         irql: &Irql<'_, Passive>,
         duration: Timeout,
         alertability: Alertability,
-    ) -> SleepOutcome {
-        let interrupted = self.state.with(|state| {
-            let interruption = state.interruption();
-            state.waiting = interruption.is_none();
-            interruption
-        });
-        if let Some(outcome) = interrupted {
-            return outcome;
+        generation: Generation,
+    ) -> Result<SleepOutcome> {
+        if let Some(outcome) = self.begin(generation)? {
+            return Ok(outcome);
         }
         let woken = match alertability {
             Alertability::NotAlertable => match self.event.wait(irql, duration) {
@@ -567,20 +655,43 @@ impl Slot {
             },
             Alertability::Alertable => self.event.wait_alertable(irql, duration),
         };
+        Ok(self.end(woken))
+    }
+
+    /// Before the wait: why there must be none.
+    fn begin(&self, generation: Generation) -> Result<Option<SleepOutcome>> {
         self.state.with(|state| {
-            // Whoever takes `waiting` decides how the sleep ends, so that an
-            // abort which says that it woke a sleeper did, also if the time was
-            // over in the same moment. If an abort comes after this, it is
-            // latched for the next sleep.
-            let still_waiting = core::mem::take(&mut state.waiting);
+            if state.generation != generation {
+                return Err(NtStatus::INVALID_DEVICE_STATE);
+            }
+            let interruption = state.interruption(self.identity);
+            if interruption.is_none() {
+                state.wait = Wait::Waiting;
+            }
+            Ok(interruption)
+        })
+    }
+
+    /// After the wait: how it counts.
+    ///
+    /// Whoever takes the sleeper out of `Waiting` decides how the sleep ends, so
+    /// that an abort which says that it woke a sleeper did, also if the time was
+    /// over in the same moment. If an abort comes after this, it is latched for
+    /// the next sleep.
+    fn end(&self, woken: AlertableOutcome) -> SleepOutcome {
+        self.state.with(|state| {
+            let still_waiting = core::mem::replace(&mut state.wait, Wait::None) == Wait::Waiting;
+            if state.is_quiet() {
+                self.event.clear();
+            }
             match woken {
                 AlertableOutcome::TimedOut if still_waiting => SleepOutcome::Elapsed,
                 AlertableOutcome::Alerted if still_waiting => SleepOutcome::Alerted,
                 AlertableOutcome::UserApc if still_waiting => SleepOutcome::UserApc,
                 // Somebody else may have reset the abort already. It was one.
                 _ => state
-                    .interruption()
-                    .unwrap_or(SleepOutcome::Aborted(Abort(state.aborts))),
+                    .interruption(self.identity)
+                    .unwrap_or_else(|| SleepOutcome::Aborted(state.abort(self.identity))),
             }
         })
     }
@@ -599,24 +710,23 @@ impl Slot {
             state.aborted = true;
             state.aborts += 1;
             self.event.set();
-            if core::mem::take(&mut state.waiting) {
-                Woken::Sleeper
-            } else {
-                Woken::Nobody
-            }
+            state.wake()
         })
     }
 
-    fn reset(&self, seen: Abort) -> Reset {
+    fn reset(&self, seen: Abort) -> Result<Reset> {
+        if seen.slot != self.identity {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
         self.state.with(|state| {
-            if state.aborted && state.aborts != seen.0 {
-                return Reset::StillAborted;
+            if state.aborted && state.aborts != seen.aborts {
+                return Ok(Reset::StillAborted);
             }
             state.aborted = false;
-            if !state.closing {
+            if state.is_quiet() {
                 self.event.clear();
             }
-            Reset::Ready
+            Ok(Reset::Ready)
         })
     }
 }
@@ -641,12 +751,54 @@ mod tests {
     fn outcomes_become_dmfs_two_results() {
         assert_eq!(NtStatus::from(SleepOutcome::Elapsed), NtStatus::SUCCESS);
         for early in [
-            SleepOutcome::Aborted(Abort(1)),
+            SleepOutcome::Aborted(Abort {
+                slot: Identity::new(),
+                aborts: 1,
+            }),
             SleepOutcome::Closing,
             SleepOutcome::Alerted,
             SleepOutcome::UserApc,
         ] {
             assert_eq!(NtStatus::from(early), NtStatus::UNSUCCESSFUL);
         }
+    }
+
+    /// A slot that has been opened, and the generation of its sleeper.
+    fn occupied() -> (Slot, Generation) {
+        let slot = Slot::new().unwrap();
+        slot.renew();
+        let generation = slot.occupy(Sleepers::Owned).unwrap();
+        (slot, generation)
+    }
+
+    #[test]
+    fn a_sleeper_that_was_woken_wakes_even_if_the_abort_is_reset_before_it_waits() {
+        ntsim::run(|| {
+            let (slot, generation) = occupied();
+            assert_eq!(slot.begin(generation), Ok(None));
+            assert_eq!(slot.abort(), Woken::Sleeper);
+            let seen = slot.state.with(|state| state.abort(slot.identity));
+            assert_eq!(slot.reset(seen), Ok(Reset::Ready));
+            // Here the sleeper begins to wait.
+            assert!(slot.event.is_signaled());
+            let outcome = slot.end(AlertableOutcome::Signaled);
+            assert_eq!(outcome, SleepOutcome::Aborted(seen));
+            assert!(!slot.event.is_signaled(), "the next sleep is a whole one");
+        });
+    }
+
+    #[test]
+    fn what_was_taken_before_a_close_is_nothing_after_the_next_open() {
+        ntsim::run(|| {
+            let (slot, old) = occupied();
+            slot.renew();
+            assert_eq!(slot.begin(old), Err(NtStatus::INVALID_DEVICE_STATE));
+            let new = slot.occupy(Sleepers::Owned).unwrap();
+            slot.leave(old);
+            let taken = slot.occupy(Sleepers::Owned);
+            assert_eq!(taken, Err(NtStatus::DEVICE_BUSY));
+            slot.leave(new);
+            assert!(slot.occupy(Sleepers::Owned).is_ok());
+        });
     }
 }

@@ -148,6 +148,28 @@ fn a_reset_does_not_lose_an_abort_that_came_later() {
 }
 
 #[test]
+fn an_abort_of_one_slot_does_not_reset_another() {
+    with_slots(2, |probe| {
+        probe.thread(|irql| {
+            module().abort(0).unwrap();
+            module().abort(1).unwrap();
+            let Ok(SleepOutcome::Aborted(seen)) = module().sleep(irql, 0, LONG) else {
+                panic!("aborted");
+            };
+            assert_eq!(
+                module().reset_for_reuse(1, seen),
+                Err(NtStatus::INVALID_PARAMETER)
+            );
+            assert!(matches!(
+                module().try_sleep(1),
+                Ok(SleepOutcome::Aborted(_))
+            ));
+            assert_eq!(module().reset_for_reuse(0, seen), Ok(Reset::Ready));
+        });
+    });
+}
+
+#[test]
 fn slots_are_independent_and_abort_all_reaches_all() {
     with_slots(3, |probe| {
         probe.thread(|irql| {
