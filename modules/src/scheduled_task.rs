@@ -46,6 +46,32 @@
 //!   lock: the note → another turn
 //! ```
 //!
+//! # Before and after the owner's own callbacks
+//!
+//! Modules come before their owner on the way up, and after it on the way down.
+//! So a task may run **while the owner's own `prepare_hardware` or `d0_entry` has
+//! not begun**, and after its `d0_exit` or `release_hardware` has ended:
+//!
+//! ```text
+//!   module D0Entry     owner d0_entry          owner d0_exit     module D0Exit
+//!   ─────┬──────────────────┬───────────────────────┬─────────────────┬─────
+//!        └──────────────────── the task may run ──────────────────────┘
+//! ```
+//!
+//! | Task | What the author can rely on |
+//! |---|---|
+//! | immediate | ends before the owner's callback of the moment begins |
+//! | deferred | may begin before the owner's callback of the moment has ended, and fall into its `d0_exit` |
+//! | any | the hardware has power; the modules that the owner added before have had their callbacks |
+//!
+//! What a task needs has to be there without the owner's callback: set it up in
+//! the modules that the owner adds before the task, or have the task return
+//! [`TaskResult::FailButTryAgain`] until it is. What the owner tears down in
+//! `d0_exit` a task may still use: lock it, or call [`ScheduledTask::cancel`]
+//! first. Or use [`ExecuteWhen::Other`], and call
+//! [`execute_now_deferred_ex`](ScheduledTask::execute_now_deferred_ex) at the
+//! end of the owner's `d0_entry`.
+//!
 //! # Results
 //!
 //! | | immediate | deferred | `execute_now_deferred_ex` | `execute_now_deferred` | `execute_now` |
@@ -63,6 +89,12 @@
 //! runs again: on disk is "not run" until it is "run". All tasks of a driver
 //! share the value unless [`Config::persistence_name`] gives them others.
 //!
+//! D0Entry must not wait for a disk, which may still be asleep. So for an
+//! immediate task of [`ExecuteWhen::D0Entry`] the value is read at
+//! PrepareHardware, and written by a worker, at the latest at Close. What another
+//! device writes in between counts from the next PrepareHardware on. See
+//! [KMDF's rule][d0].
+//!
 //! A value that is missing means "not run". One that cannot be read, or has
 //! another type, means "not run" too, or "run" with
 //! [`Config::fail_closed`]. What goes wrong is told to
@@ -70,6 +102,7 @@
 //!
 //! C counterpart: [`DMF_ScheduledTask`][dmf].
 //!
+//! [d0]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_d0_entry
 //! [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md
 
 mod machine;
@@ -220,7 +253,9 @@ impl ScheduledTask {
     ///
     /// C counterpart: `DMF_ScheduledTask_TimesRunGet`.
     pub fn times_run_get(&self, irql: &Irql<'_, Passive>) -> Result<u32> {
-        Ok(self.0.enter()?.persistence.read(irql)?)
+        let state = self.0.enter()?;
+        state.write_unwritten(irql);
+        Ok(state.persistence.read(irql)?)
     }
 
     /// Writes the persistent value. Zero lets the task run again at once: at
@@ -239,9 +274,13 @@ impl ScheduledTask {
         let state = self.0.enter()?;
         let _registry = state.registry.lock(irql, Timeout::Never);
         state.persistence.write(irql, times)?;
-        if times == 0 {
-            state.machine.with(Machine::reset);
-        }
+        state.machine.with(|machine| {
+            if times == 0 {
+                machine.reset();
+            } else if state.persistent {
+                machine.done = true;
+            }
+        });
         Ok(())
     }
 }
@@ -349,6 +388,10 @@ enum Mode {
 }
 
 /// The config of a [`ScheduledTask`] whose owner is an `O`.
+///
+/// The task may run before the owner's own `prepare_hardware` or `d0_entry`, and
+/// after its `d0_exit` or `release_hardware`: see
+/// [what to rely on](self#before-and-after-the-owners-own-callbacks).
 pub struct Config<O> {
     task: Function<O, RunTask>,
     when: ExecuteWhen,
@@ -377,6 +420,8 @@ impl<O> Config<O> {
     }
 
     /// Runs the task on a worker thread, soon after the moment. The default.
+    ///
+    /// It may begin before the owner's own callback of the moment has ended.
     #[must_use]
     pub const fn deferred(mut self) -> Self {
         self.mode = Mode::Deferred;
@@ -545,11 +590,19 @@ impl Instance for State {
         self.wait_until_idle(cx.irql());
         // A work item that is queued finds nothing to do, but it must be gone.
         let _ = self.work_item.flush(cx.irql());
+        self.write_unwritten(cx.irql());
     }
 
     fn prepare_hardware(&self, cx: &mut PrepareHardware<'_>) -> Result {
         match self.when {
             ExecuteWhen::PrepareHardware => self.moment(cx.irql(), None),
+            ExecuteWhen::D0Entry if self.persistent && self.mode == Mode::Immediate => {
+                let begun = self.machine.with(|machine| machine.begun(0));
+                if self.has_run(cx.irql()) {
+                    self.machine.with(|machine| machine.found_done(begun));
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -698,6 +751,7 @@ impl State {
     }
 
     fn on_work_item(&self, run: &mut WorkItemRun<'_>) {
+        self.write_unwritten(run.irql());
         self.run_turns(run.irql());
     }
 
@@ -759,7 +813,7 @@ impl State {
         let work = self.machine.with(|machine| {
             machine.runner = None;
             self.idle.set();
-            machine.wants_worker()
+            machine.wants_worker() || machine.is_unwritten()
         });
         if work {
             let _ = self.work_item.enqueue();
@@ -813,28 +867,36 @@ impl State {
         begun: Begun,
         previous: Option<PowerState>,
     ) -> Option<TaskResult> {
-        if self.persistent && self.has_run(irql) {
+        // D0Entry is no place for the registry: read at PrepareHardware, written
+        // by a worker.
+        let in_d0_entry = trigger == Trigger::Immediate && self.when == ExecuteWhen::D0Entry;
+        if self.persistent && !in_d0_entry && self.has_run(irql) {
             self.machine.with(|machine| machine.found_done(begun));
             return None;
         }
         let result = self.call(irql, trigger, begun.attempt, previous).ok()?;
-        if self.persistent
-            && result == TaskResult::Success
-            && let Err(status) = self.write_done(irql, begun)
-        {
-            self.report(irql, PersistenceOperation::Write, status);
+        if self.persistent && result == TaskResult::Success {
+            self.machine.with(|machine| machine.write_later(begun));
+            if !in_d0_entry {
+                self.write_unwritten(irql);
+            }
         }
         Some(result)
     }
 
-    /// Writes that the task has run, unless somebody has written since the
-    /// turn began that it has not.
-    fn write_done(&self, irql: &Irql<'_, Passive>, begun: Begun) -> Result {
-        let _registry = self.registry.lock(irql, Timeout::Never);
-        if self.machine.with(|machine| machine.still_counts(begun)) {
-            self.persistence.write(irql, 1)
-        } else {
-            Ok(())
+    /// Writes that the task has run if it has, unless somebody has written since
+    /// its turn began that it has not.
+    fn write_unwritten(&self, irql: &Irql<'_, Passive>) {
+        let result = {
+            let _registry = self.registry.lock(irql, Timeout::Never);
+            if self.machine.with(Machine::take_unwritten) {
+                self.persistence.write(irql, 1)
+            } else {
+                Ok(())
+            }
+        };
+        if let Err(status) = result {
+            self.report(irql, PersistenceOperation::Write, status);
         }
     }
 

@@ -47,10 +47,26 @@ thread_local! {
     /// Whether the test keeps a handle. If the start fails, that would be memory
     /// that the driver leaves behind.
     static KEEP: Cell<bool> = const { Cell::new(true) };
+    /// Whether the device's own hooks leave notes.
+    static NOTE_HOOKS: Cell<bool> = const { Cell::new(false) };
     static NOTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Device for Busy {
+    fn prepare_hardware(&self, _cx: &mut PrepareHardware<'_>) -> Result {
+        if NOTE_HOOKS.get() {
+            note("prepared".to_owned());
+        }
+        Ok(())
+    }
+
+    fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
+        if NOTE_HOOKS.get() {
+            note("awake".to_owned());
+        }
+        Ok(())
+    }
+
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
         let task = add.module(CONFIGURE.get()(ScheduledTask::config(Busy::run)))?;
         if KEEP.get() {
@@ -283,6 +299,75 @@ fn a_persistent_task_runs_once_ever() {
             finish(probe);
             probe.start().unwrap();
             assert_eq!(runs(), 2);
+        },
+    );
+}
+
+#[test]
+fn a_persistent_task_in_d0_entry_uses_the_registry_outside() {
+    NOTE_HOOKS.set(true);
+    play(
+        First::Return(TaskResult::Success),
+        |config| {
+            config
+                .execute_when(ExecuteWhen::D0Entry)
+                .immediate()
+                .persistent_across_reboots()
+                .on_persistence_failure(Busy::persistence_failed)
+        },
+        |probe| {
+            use ntsim::registry::Value;
+            let path = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\Probe\Parameters";
+            set_value(probe, path, "TimesRun", Value::sz("text"));
+            probe.start().unwrap();
+            assert_eq!(runs(), 1);
+            assert_eq!(
+                NOTED.take(),
+                [
+                    "read of TimesRun: STATUS_OBJECT_TYPE_MISMATCH (0xC0000024)",
+                    "prepared",
+                    "awake"
+                ]
+            );
+            assert_eq!(probe.thread(|irql| module().times_run_get(irql)), Ok(1));
+            finish(probe);
+            probe.start().unwrap();
+            probe.power_down();
+            probe.power_up();
+            assert_eq!(runs(), 1, "it has run");
+            // Zero lets it run again, and one forbids it.
+            for (times, expected) in [(0, 2), (0, 3), (1, 3)] {
+                probe
+                    .thread(move |irql| module().times_run_set(irql, times))
+                    .unwrap();
+                probe.power_down();
+                probe.power_up();
+                assert_eq!(runs(), expected);
+            }
+            finish(probe);
+            probe.start().unwrap();
+            assert_eq!(runs(), 3);
+            NOTED.take();
+        },
+    );
+}
+
+#[test]
+fn what_a_task_in_d0_entry_has_done_is_written_at_the_latest_at_close() {
+    play(
+        First::Return(TaskResult::Success),
+        |config| {
+            config
+                .execute_when(ExecuteWhen::D0Entry)
+                .immediate()
+                .persistent_across_reboots()
+        },
+        |probe| {
+            probe.start().unwrap();
+            finish(probe);
+            probe.machine.reboot().unwrap();
+            probe.start().unwrap();
+            assert_eq!(runs(), 1);
         },
     );
 }

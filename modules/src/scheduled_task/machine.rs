@@ -34,6 +34,8 @@ pub(super) struct Machine {
     cancels: u64,
     /// How often what it has done was declared undone.
     resets: u64,
+    /// An attempt whose success is not in the registry yet.
+    unwritten: Option<Begun>,
 }
 
 /// What the timer is for.
@@ -105,6 +107,7 @@ impl Machine {
             count: 0,
             cancels: 0,
             resets: 0,
+            unwritten: None,
         }
     }
 
@@ -174,6 +177,22 @@ impl Machine {
         self.done = false;
     }
 
+    /// The success of the attempt is to be written later.
+    pub(super) fn write_later(&mut self, begun: Begun) {
+        self.unwritten = Some(begun);
+    }
+
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.unwritten.is_some()
+    }
+
+    /// Whether there is a success that is to be written now, and still counts.
+    pub(super) fn take_unwritten(&mut self) -> bool {
+        self.unwritten
+            .take()
+            .is_some_and(|begun| self.still_counts(begun))
+    }
+
     /// Whether nobody has reset the task since the turn began.
     pub(super) fn still_counts(&self, begun: Begun) -> bool {
         self.resets == begun.resets
@@ -225,7 +244,7 @@ impl Machine {
         self.begun(self.count)
     }
 
-    const fn begun(&self, attempt: u32) -> Begun {
+    pub(super) const fn begun(&self, attempt: u32) -> Begun {
         Begun {
             attempt,
             cancels: self.cancels,
@@ -428,6 +447,19 @@ mod tests {
         let begun = machine.next_attempt();
         machine.found_done(begun);
         assert!(machine.done);
+    }
+
+    #[test]
+    fn a_success_that_was_reset_before_it_was_written_is_not_written() {
+        let mut machine = up();
+        let begun = machine.next_attempt();
+        machine.write_later(begun);
+        assert!(machine.take_unwritten());
+        assert!(!machine.take_unwritten());
+        machine.write_later(begun);
+        machine.reset();
+        assert!(machine.is_unwritten());
+        assert!(!machine.take_unwritten());
     }
 
     #[test]
