@@ -45,7 +45,7 @@
 //!
 //! # What is not here yet
 //!
-//! I/O queues, requests, and interrupts. See the issue list.
+//! Control devices. See the issue list.
 //!
 //! [DMF]: https://github.com/microsoft/DMF
 

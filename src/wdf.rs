@@ -12,6 +12,10 @@
 //! | `WDFCOLLECTION`, `WDFSTRING` | [`Collection`], [`WdfString`] | their one owner |
 //! | `WDFKEY` | [`registry::Key`](crate::registry::Key) | its one owner |
 //! | `WDFTIMER`, `WDFWORKITEM`, `WDFDPC`, `WDFINTERRUPT` | [`Timer`], [`WorkItem`], [`Dpc`], [`Interrupt`] | the device or module that they call |
+//! | `WDFQUEUE` | [`DefaultQueue`], [`QueueConfig`], [`ManualQueue`] | KMDF |
+//! | `WDFREQUEST` | [`Request`], [`Cancelable`] | its one owner |
+//! | `WDFFILEOBJECT` | [`File`] | KMDF |
+//! | `WDFIOTARGET` | [`IoTarget`], [`Sender`] | KMDF |
 //! | `WDFCMRESLIST` | [`Resources`] | the callback |
 //!
 //! # Timers and work items

@@ -29,8 +29,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use dmf::prelude::*;
 use dmf::wdf::{
-    DefaultQueue, FileAnswer, FileClose, FileCreate, Ioctl, ManualQueue, Offer, QueueCallback,
-    Read, Request, WorkItem, WorkItemRun, Write,
+    DefaultQueue, File, FileAnswer, FileClose, FileCreate, Ioctl, ManualQueue, Offer,
+    QueueCallback, Read, Request, WorkItem, WorkItemRun, Write,
 };
 use hardware::{Hardware, Message};
 
@@ -152,7 +152,7 @@ impl Mailbox {
     fn post(&self, request: &Request<Write>) -> Result<usize> {
         let message = Message::new(request.input()?).ok_or(NtStatus::INVALID_PARAMETER)?;
         self.hardware.with(|hardware| hardware.post(message))?;
-        if let Some(opening) = request.file().and_then(|file| file.context::<Opening>()) {
+        if let Some(opening) = request.file().and_then(File::context::<Opening>) {
             opening.posted.fetch_add(1, Ordering::Relaxed);
         }
         self.deliver.enqueue()?;
@@ -181,6 +181,7 @@ impl Mailbox {
     }
 
     /// Somebody no longer wants to know when the box is empty.
+    #[allow(clippy::unused_self, reason = "a handler is a function of the device")]
     fn flush_canceled(&self, request: Request<Ioctl>) {
         dmf::println!("mailbox: a flush was cancelled");
         request.complete(Err(NtStatus::CANCELLED));

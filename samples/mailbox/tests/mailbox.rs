@@ -227,8 +227,8 @@ fn the_whole_life_is_the_same_twice_and_differs_between_seeds() {
     let text = |seed| {
         whole_life(&FrontEnd::Host, seed)
             .iter()
-            .map(|line| format!("{line}\n"))
-            .collect::<String>()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
     };
     assert_eq!(text(3), text(3));
     let lives: std::collections::BTreeSet<_> = (0..10).map(text).collect();

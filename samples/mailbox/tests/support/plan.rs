@@ -27,13 +27,18 @@ pub enum FrontEnd {
 /// The mailbox's hardware id.
 const HARDWARE_ID: &str = r"Root\DmfMailbox";
 
-pub const SUCCESS: u32 = 0;
-pub const CANCELLED: u32 = 0xC000_0120;
-pub const BUFFER_OVERFLOW: u32 = 0x8000_0005;
-pub const BUFFER_TOO_SMALL: u32 = 0xC000_0023;
-pub const INVALID_PARAMETER: u32 = 0xC000_000D;
-pub const NOT_SUPPORTED: u32 = 0xC000_00BB;
-pub const INSUFFICIENT_RESOURCES: u32 = 0xC000_009A;
+#[allow(dead_code, reason = "each test program uses some of them")]
+mod status {
+    pub const SUCCESS: u32 = 0;
+    pub const CANCELLED: u32 = 0xC000_0120;
+    pub const BUFFER_OVERFLOW: u32 = 0x8000_0005;
+    pub const BUFFER_TOO_SMALL: u32 = 0xC000_0023;
+    pub const INVALID_PARAMETER: u32 = 0xC000_000D;
+    pub const NOT_SUPPORTED: u32 = 0xC000_00BB;
+    pub const INSUFFICIENT_RESOURCES: u32 = 0xC000_009A;
+}
+#[allow(unused_imports, reason = "as above")]
+pub use status::*;
 
 /// A machine with one mailbox.
 pub struct Box {
