@@ -23,6 +23,7 @@
 //!       │                                   ▼
 //!       │   Fail                         running ──── TryAgain ──► armed(retry period)
 //!       ├───────────────────────────────────┤
+//!       │   TryAgain over the retry limit   │
 //!       │                                   │ Success
 //!       │                                   ▼
 //!       └── times_run_set(0) ◄──────────── done
@@ -80,6 +81,16 @@
 //! | `SuccessButTryAgain` | hook succeeds; retry | retry | retry | ignored | returned |
 //! | `Fail` | hook fails | next hook up | next call | ignored | returned |
 //! | `FailButTryAgain` | hook fails | retry | retry | ignored | returned |
+//!
+//! Without [`Config::retry_limit`] there are as many retries as it takes. With
+//! [`Config::back_off`] they come less and less often:
+//!
+//! ```text
+//!   retry_on_fail(1 s), back_off(5 s), retry_limit(4)
+//!
+//!   run    1 s  run      2 s      run        4 s        run         5 s         run
+//!   ├───────────┼─────────────────┼─────────────────────┼───────────────────────┤ idle
+//! ```
 //!
 //! # Persistence
 //!
@@ -148,6 +159,8 @@ impl ScheduledTask {
             initial_delay: Duration::ZERO,
             retry_on_fail: Duration::from_secs(1),
             retry_on_success: Duration::from_secs(1),
+            retry_limit: None,
+            back_off: None,
             persistence: Persistence::new(),
             persistent: false,
             on_persistence_failure: None,
@@ -399,6 +412,8 @@ pub struct Config<O> {
     initial_delay: Duration,
     retry_on_fail: Duration,
     retry_on_success: Duration,
+    retry_limit: Option<u32>,
+    back_off: Option<Duration>,
     persistence: Persistence,
     persistent: bool,
     on_persistence_failure: Option<Function<O, OnPersistenceFailure>>,
@@ -449,6 +464,24 @@ impl<O> Config<O> {
     #[must_use]
     pub const fn retry_on_success(mut self, period: Duration) -> Self {
         self.retry_on_success = period;
+        self
+    }
+
+    /// Gives up after that many retries: if [`TaskResult::FailButTryAgain`] comes
+    /// once more in a row, it counts as [`TaskResult::Fail`]. The next moment or
+    /// call begins anew. By default there is no limit.
+    #[must_use]
+    pub const fn retry_limit(mut self, retries: u32) -> Self {
+        self.retry_limit = Some(retries);
+        self
+    }
+
+    /// Doubles the period for failure with each [`TaskResult::FailButTryAgain`] in
+    /// a row, up to `longest`. By default it stays the same. If `longest` is
+    /// shorter than the period, it is refused.
+    #[must_use]
+    pub const fn back_off(mut self, longest: Duration) -> Self {
+        self.back_off = Some(longest);
         self
     }
 
@@ -519,6 +552,18 @@ impl<O: Send + Sync + 'static> ModuleConfig<O> for Config<O> {
                 return Err(NtStatus::INVALID_PARAMETER);
             }
         }
+        if let Some(longest) = self.back_off
+            && longest < self.retry_on_fail
+        {
+            let period = self.retry_on_fail;
+            dmf::println!(
+                "ScheduledTask: back_off = {longest:?} is shorter than retry_on_fail = \
+                 {period:?}: the period begins with retry_on_fail and only grows \
+                 (back_off({:?}))",
+                period.saturating_mul(8)
+            );
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
         if self.persistence.name.is_empty() {
             dmf::println!("ScheduledTask: persistence_name is empty: a value needs a name");
             return Err(NtStatus::OBJECT_NAME_INVALID);
@@ -539,6 +584,8 @@ impl<O: Send + Sync + 'static> ModuleConfig<O> for Config<O> {
             periods: Periods {
                 on_fail: self.retry_on_fail,
                 on_success: self.retry_on_success,
+                back_off: self.back_off,
+                retry_limit: self.retry_limit,
             },
             persistence: self.persistence,
             persistent: self.persistent,

@@ -644,6 +644,52 @@ fn times_run_set_to_zero_is_not_lost_if_the_task_is_just_succeeding() {
 }
 
 #[test]
+fn retries_are_limited_and_come_less_and_less_often() {
+    play(
+        First::AlwaysTryAgain,
+        |config| {
+            config
+                .retry_on_fail(Duration::from_secs(1))
+                .back_off(Duration::from_secs(5))
+                .retry_limit(4)
+        },
+        |probe| {
+            probe.start().unwrap();
+            for _ in 0..2 {
+                RUNS.take();
+                probe
+                    .thread(|_| module().execute_now_deferred_ex())
+                    .unwrap();
+                // Runs at 0, 1, 3, 7 and 12 s.
+                for expected in [1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4, 5] {
+                    probe.run_for(Duration::from_millis(500));
+                    assert_eq!(runs(), expected);
+                    probe.run_for(Duration::from_millis(500));
+                }
+                probe.run_for(PERIOD * 20);
+                assert_eq!(runs(), 5, "the limit");
+                let attempts = RUNS.with_borrow(|runs| runs.last().map(|run| run.1));
+                assert_eq!(attempts, Some(5));
+            }
+        },
+    );
+}
+
+#[test]
+fn a_back_off_that_would_shorten_the_period_is_refused_with_a_sentence() {
+    KEEP.set(false);
+    CONFIGURE.set(|config| config.retry_on_fail(PERIOD).back_off(PERIOD / 5));
+    let mut probe = Probe::new(Busy::DRIVER_ENTRY, 0);
+    let error = probe.start().unwrap_err();
+    assert!(error.to_string().contains("0xc000000d"), "{error}");
+    let said = probe.machine.trace().iter().any(|line| {
+        line.to_string()
+            .contains("back_off = 1s is shorter than retry_on_fail = 5s")
+    });
+    assert!(said);
+}
+
+#[test]
 fn close_waits_for_the_task() {
     play(
         First::Delay(Duration::from_secs(2)),

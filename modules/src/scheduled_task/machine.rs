@@ -30,6 +30,8 @@ pub(super) struct Machine {
     pub(super) runs: usize,
     /// Attempts since the last that did not ask to try again.
     count: u32,
+    /// How often in a row an attempt has ended with `FailButTryAgain`.
+    failures: u32,
     /// How often the task was cancelled.
     cancels: u64,
     /// How often what it has done was declared undone.
@@ -73,17 +75,39 @@ pub(super) enum Turn {
 pub(super) struct Periods {
     pub(super) on_fail: Duration,
     pub(super) on_success: Duration,
+    /// Doubles `on_fail` with each failure in a row, up to this.
+    pub(super) back_off: Option<Duration>,
+    /// How many failures in a row are followed by a retry.
+    pub(super) retry_limit: Option<u32>,
 }
 
 impl Periods {
-    fn retry(&self, after: After, result: Option<TaskResult>) -> Option<Duration> {
+    fn retry(&self, after: After, result: Option<TaskResult>, failures: u32) -> Option<Duration> {
         match (result, after) {
             (Some(TaskResult::SuccessButTryAgain), _) => Some(self.on_success),
-            (Some(TaskResult::FailButTryAgain), After::Deferred) => Some(self.on_fail),
+            (Some(TaskResult::FailButTryAgain), After::Deferred) => self
+                .retry_limit
+                .is_none_or(|limit| failures <= limit)
+                .then(|| self.after_failures(failures)),
             // The hook fails: no timer stays behind a device that does not start.
             (Some(TaskResult::FailButTryAgain), After::Immediate)
             | (Some(TaskResult::Fail | TaskResult::Success) | None, _) => None,
         }
+    }
+
+    /// The period after that many failures in a row.
+    fn after_failures(&self, failures: u32) -> Duration {
+        let Some(longest) = self.back_off else {
+            return self.on_fail;
+        };
+        let factor = 1_u32
+            .checked_shl(failures.saturating_sub(1))
+            .unwrap_or(u32::MAX);
+        // Never shorter than without the option.
+        self.on_fail
+            .saturating_mul(factor)
+            .min(longest)
+            .max(self.on_fail)
     }
 }
 
@@ -105,6 +129,7 @@ impl Machine {
             attempts: 0,
             runs: 0,
             count: 0,
+            failures: 0,
             cancels: 0,
             resets: 0,
             unwritten: None,
@@ -169,6 +194,7 @@ impl Machine {
         self.attempts = 0;
         self.runs = 0;
         self.count = 0;
+        self.failures = 0;
     }
 
     /// Declares that the task has not run. A turn that has begun does not change that.
@@ -269,9 +295,15 @@ impl Machine {
             self.done = true;
             self.scheduled = Scheduled::Nothing;
         }
+        self.failures = match result {
+            Some(TaskResult::FailButTryAgain) => self.failures.saturating_add(1),
+            _ => 0,
+        };
         let may_retry = !self.cancelled && self.cancels == begun.cancels;
-        let Some(delay) = periods.retry(after, result).filter(|_| may_retry) else {
+        let retry = periods.retry(after, result, self.failures);
+        let Some(delay) = retry.filter(|_| may_retry) else {
             self.count = 0;
+            self.failures = 0;
             return None;
         };
         self.scheduled = Scheduled::Remembered(delay);
@@ -287,6 +319,8 @@ mod tests {
     const PERIODS: Periods = Periods {
         on_fail: PERIOD,
         on_success: Duration::from_secs(10),
+        back_off: None,
+        retry_limit: None,
     };
     const TICK: Duration = Duration::from_millis(15);
     const NOW: Duration = Duration::from_secs(100);
@@ -460,6 +494,47 @@ mod tests {
         machine.reset();
         assert!(machine.is_unwritten());
         assert!(!machine.take_unwritten());
+    }
+
+    #[test]
+    fn the_period_doubles_up_to_the_longest_and_never_overflows() {
+        let periods = Periods {
+            back_off: Some(PERIOD * 5),
+            ..PERIODS
+        };
+        let seconds = |failures| periods.after_failures(failures).as_secs();
+        assert_eq!(
+            [1, 2, 3, 4, 32, 33, u32::MAX].map(seconds),
+            [5, 10, 20, 25, 25, 25, 25]
+        );
+        let shorter = Periods {
+            back_off: Some(PERIOD / 5),
+            ..PERIODS
+        };
+        assert_eq!(shorter.after_failures(3), PERIOD);
+    }
+
+    #[test]
+    fn the_retry_limit_counts_failures_in_a_row() {
+        use TaskResult::{FailButTryAgain, SuccessButTryAgain};
+        let periods = Periods {
+            retry_limit: Some(1),
+            ..PERIODS
+        };
+        let mut machine = up();
+        let mut retried = |result| {
+            let begun = machine.next_attempt();
+            let result = Some(result);
+            machine
+                .finish(After::Deferred, begun, result, &periods, NOW)
+                .is_some()
+        };
+        assert!(retried(FailButTryAgain));
+        assert!(retried(SuccessButTryAgain));
+        assert!(retried(FailButTryAgain));
+        assert!(!retried(FailButTryAgain));
+        // That was the end of it. The next begins anew.
+        assert!(retried(FailButTryAgain));
     }
 
     #[test]
