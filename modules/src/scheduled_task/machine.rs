@@ -343,10 +343,6 @@ mod tests {
             .map(|(turn, begun)| (turn, begun.attempt))
     }
 
-    const fn on_demand(attempt: u32) -> Option<(Turn, u32)> {
-        Some((Turn::Attempt(Trigger::OnDemand), attempt))
-    }
-
     #[test]
     fn a_retry_that_is_pending_at_power_down_is_armed_again() {
         let mut machine = up();
@@ -397,7 +393,8 @@ mod tests {
         assert_eq!(rest, Some(PERIOD * 4 / 5));
         assert!(!machine.wants_worker());
         // A clock tick may be a little early.
-        assert_eq!(machine.timer_fired(NOW + PERIOD - TICK, TICK), None);
+        let early = (NOW + PERIOD).saturating_sub(TICK);
+        assert_eq!(machine.timer_fired(early, TICK), None);
         assert!(machine.wants_worker());
     }
 
@@ -562,6 +559,7 @@ mod tests {
         assert_eq!(begun.attempt, 2);
         end(&mut machine, begun, TaskResult::Fail);
         machine.attempts = 1;
-        assert_eq!(turn(&mut machine), on_demand(1));
+        let again = Turn::Attempt(Trigger::OnDemand);
+        assert_eq!(turn(&mut machine), Some((again, 1)));
     }
 }
