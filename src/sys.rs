@@ -358,18 +358,12 @@ pub(crate) mod kmdf {
     }
 
     functions! {
-        /// The driver's registry path, terminated by NUL.
-        fn WdfDriverGetRegistryPath(driver: WDFDRIVER) -> PWSTR
-            = WdfDriverGetRegistryPathTableIndex, PFN_WDFDRIVERGETREGISTRYPATH;
         /// The framework's version, as text.
         fn WdfDriverRetrieveVersionString(driver: WDFDRIVER, string: WDFSTRING) -> NTSTATUS
             = WdfDriverRetrieveVersionStringTableIndex, PFN_WDFDRIVERRETRIEVEVERSIONSTRING;
         /// Whether the framework has at least a version.
         fn WdfDriverIsVersionAvailable(driver: WDFDRIVER, version_available_params: PWDF_DRIVER_VERSION_AVAILABLE_PARAMS) -> BOOLEAN
             = WdfDriverIsVersionAvailableTableIndex, PFN_WDFDRIVERISVERSIONAVAILABLE;
-        /// Chooses how buffers reach the driver.
-        fn WdfDeviceInitSetIoType(device_init: PWDFDEVICE_INIT, io_type: WDF_DEVICE_IO_TYPE)
-            = WdfDeviceInitSetIoTypeTableIndex, PFN_WDFDEVICEINITSETIOTYPE;
         /// Sets the device's type.
         fn WdfDeviceInitSetDeviceType(device_init: PWDFDEVICE_INIT, device_type: ULONG)
             = WdfDeviceInitSetDeviceTypeTableIndex, PFN_WDFDEVICEINITSETDEVICETYPE;
@@ -388,9 +382,6 @@ pub(crate) mod kmdf {
         /// Registers the wake callbacks of a device.
         fn WdfDeviceInitSetPowerPolicyEventCallbacks(device_init: PWDFDEVICE_INIT, power_policy_event_callbacks: PWDF_POWER_POLICY_EVENT_CALLBACKS)
             = WdfDeviceInitSetPowerPolicyEventCallbacksTableIndex, PFN_WDFDEVICEINITSETPOWERPOLICYEVENTCALLBACKS;
-        /// Chooses who owns the power policy.
-        fn WdfDeviceInitSetPowerPolicyOwnership(device_init: PWDFDEVICE_INIT, is_power_policy_owner: BOOLEAN)
-            = WdfDeviceInitSetPowerPolicyOwnershipTableIndex, PFN_WDFDEVICEINITSETPOWERPOLICYOWNERSHIP;
         /// Says that the device must not be powered from pageable code.
         fn WdfDeviceInitSetPowerNotPageable(device_init: PWDFDEVICE_INIT)
             = WdfDeviceInitSetPowerNotPageableTableIndex, PFN_WDFDEVICEINITSETPOWERNOTPAGEABLE;
@@ -499,9 +490,6 @@ pub(crate) mod kmdf {
         /// Queues the interrupt's DPC.
         fn WdfInterruptQueueDpcForIsr(interrupt: WDFINTERRUPT) -> BOOLEAN
             = WdfInterruptQueueDpcForIsrTableIndex, PFN_WDFINTERRUPTQUEUEDPCFORISR;
-        /// What an interrupt was assigned.
-        fn WdfInterruptGetInfo(interrupt: WDFINTERRUPT, info: PWDF_INTERRUPT_INFO)
-            = WdfInterruptGetInfoTableIndex, PFN_WDFINTERRUPTGETINFO;
         /// Counts the descriptors of a resource list.
         fn WdfCmResourceListGetCount(list: WDFCMRESLIST) -> ULONG
             = WdfCmResourceListGetCountTableIndex, PFN_WDFCMRESOURCELISTGETCOUNT;

@@ -29,14 +29,14 @@
 //! [`Modules::work_item`]: crate::module::Modules::work_item
 
 mod collection;
-pub(crate) mod dispatch;
 mod device_init;
+pub(crate) mod dispatch;
 mod dpc;
 mod driver;
 pub(crate) mod file;
 mod interface;
-mod io_target;
 pub mod interrupt;
+mod io_target;
 mod lock;
 mod memory;
 pub(crate) mod object;
@@ -48,17 +48,19 @@ mod timer;
 mod work_item;
 
 pub use collection::{Collection, WdfString};
-pub use device_init::{DeviceInit, DeviceType, IoType, PowerPaging};
+pub use device_init::{DeviceInit, DeviceType, PowerPaging};
 pub use dpc::{Dpc, DpcRun, Queued};
 pub use driver::Driver;
 pub use file::{File, FileAnswer, FileCleanup, FileClose, FileCreate};
 pub use interface::{DeviceInterface, Guid, InterfaceState};
 pub use interrupt::{Claim, Interrupt, InterruptConfig, InterruptDpc, Isr};
+pub use io_target::{IoTarget, Sender, Sent};
 pub use lock::{SpinLock, SpinLockGuard, WaitLock, WaitLockGuard};
 pub use memory::{Lookaside, Memory};
 pub use object::{Context, Object};
-pub use power::{IdleSettings, InD0, PowerPolicy, SleepState, UserControl, WaitForD0, WakeSettings};
-pub use io_target::{IoTarget, Sender, Sent};
+pub use power::{
+    IdleSettings, InD0, PowerPolicy, SleepState, UserControl, WaitForD0, WakeSettings,
+};
 pub use queue::{
     DefaultQueue, IoStop, ManualQueue, ManualQueueConfig, Queue, QueueCallback, QueueConfig,
     RequestType, StopReason,

@@ -370,7 +370,7 @@ fn taking_and_cancelling_at_once_complete_the_request_once() {
         let write = done(seed, probe.machine.begin_write(file, b"12345"));
         let canceler = probe.machine.spawn_thread("canceler", move || {
             // As long as the way of the other one's request to the driver.
-            file.ioctl(FIRST.value(), &[], 0);
+            let _ = file.ioctl(FIRST.value(), &[], 0);
             write.cancel()
         });
         let taker = probe.machine.spawn_thread("taker", move || {

@@ -345,11 +345,6 @@ fn a_dynamic_module_that_cannot_be_made_leaves_nothing_behind() {
     }
 }
 
-/// The sensor sample's modules: a persistent task, a deferred one, a sleep, a thread.
-#[path = "../samples/sensor/src/lib.rs"]
-#[allow(dead_code, unexpected_cfgs, reason = "a crate as a module")]
-mod sensor;
-
 #[test]
 fn every_fallible_call_of_the_sensor_may_fail() {
     let points = walk_every_point(

@@ -79,7 +79,7 @@ fn play(seed: u64) {
     });
     probe.power_down();
     probe.power_up();
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         // The threads race sleep and waking only.
         join(&mut probe);
         probe.remove();

@@ -14,8 +14,8 @@ use dmf::registry::{Access, Key, Lifetime, QueryError, ValueType};
 use dmf::unicode_string;
 use dmf::wdf::{
     Claim, Collection, Context, DeviceInit, Dpc, DpcRun, Driver, IdleSettings, InD0, Interrupt,
-    InterruptConfig, InterruptDpc, IoType, Isr, Lookaside, Memory, Object, PowerPolicy, Precision,
-    Queued, Resource, Timer, TimerConfig, TimerFired, WaitForD0, WaitLock,
+    InterruptConfig, InterruptDpc, Isr, Lookaside, Memory, Object, PowerPolicy, Precision, Queued,
+    Resource, Timer, TimerConfig, TimerFired, WaitForD0, WaitLock,
 };
 use ntsim::machine::{Hardware, Raised};
 use ntsim::trace::Event as Traced;
@@ -349,9 +349,7 @@ impl Device for Ticker {
     }
 
     fn describe(init: DeviceInit<'_>) -> Result<DeviceInit<'_>> {
-        init.io_type(IoType::Direct)
-            .exclusive()
-            .name(unicode_string!(r"\Device\Ticker"))
+        init.exclusive().name(unicode_string!(r"\Device\Ticker"))
     }
 
     fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
@@ -646,7 +644,7 @@ fn an_idle_device_sleeps_and_wakes() {
             meter.held.with(|held| *held = Some(in_d0));
         });
         assert!(probe.machine.is_in_d0(&device).unwrap());
-        probe.run_for(Duration::from_secs(60));
+        probe.run_for(Duration::from_mins(1));
         assert!(probe.machine.is_in_d0(&device).unwrap());
         let user = meter.clone();
         probe.thread(move |_| {

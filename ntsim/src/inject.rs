@@ -64,7 +64,10 @@ pub(crate) fn fails(k: &mut Kernel, name: &'static str) -> bool {
         return false;
     }
     report.failed = Some(name);
-    let text = format!("fault injection: fallible call {} ({name}) fails", report.calls);
+    let text = format!(
+        "fault injection: fallible call {} ({name}) fails",
+        report.calls
+    );
     k.log(Event::Machine(text));
     true
 }

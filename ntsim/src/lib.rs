@@ -27,8 +27,8 @@ mod ex;
 mod exports;
 pub mod fault;
 pub mod image;
-pub mod inject;
 pub mod inf;
+pub mod inject;
 mod io;
 mod ke;
 mod kernel;
@@ -47,7 +47,7 @@ mod zw;
 
 pub use bugcheck::{Stop, StopKind};
 pub use kernel::{CLOCK_TICK, MILLISECOND, SECOND, Settings};
-pub use machine::user::{Answer, Completion, LowerRequest, File, Pending, Thread};
+pub use machine::user::{Answer, Completion, File, LowerRequest, Pending, Thread};
 pub use machine::{Machine, run};
 pub use strategy::Strategy;
 pub use trap::inside_simulation;

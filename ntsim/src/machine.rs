@@ -605,7 +605,9 @@ impl Machine {
     /// Unloads the driver when no device of it is left.
     fn unload_if_unused(&mut self, driver: DriverId) -> Result<()> {
         if self
-            .running.values().chain(&self.ghosts)
+            .running
+            .values()
+            .chain(&self.ghosts)
             .any(|running| running.driver == driver)
         {
             return Ok(());

@@ -23,10 +23,10 @@ pub(crate) mod device;
 pub(crate) mod dpc;
 pub(crate) mod driver;
 pub(crate) mod file;
-pub(crate) mod interface;
-pub(crate) mod io_target;
 pub(crate) mod hardware;
+pub(crate) mod interface;
 pub(crate) mod interrupt;
+pub(crate) mod io_target;
 pub(crate) mod lock;
 pub(crate) mod lookaside;
 pub(crate) mod memory;
@@ -56,9 +56,9 @@ use device::{DeviceInit, InitHandle};
 use driver::Driver;
 use object::{Handle, Object};
 use raw::{
-    CallbackConfig, ContextTypeInfo, DeviceState, DriverConfig, FileObjectConfig, MemoryDescriptor, MemoryOffset, SendOptions,
-    ObjectAttributes, PnpPowerCallbacks, PowerPolicyCallbacks, QueueConfig, RequestParameters,
-    TimerConfig, VersionAvailableParams,
+    CallbackConfig, ContextTypeInfo, DeviceState, DriverConfig, FileObjectConfig, MemoryDescriptor,
+    MemoryOffset, ObjectAttributes, PnpPowerCallbacks, PowerPolicyCallbacks, QueueConfig,
+    RequestParameters, SendOptions, TimerConfig, VersionAvailableParams,
 };
 
 pub(crate) const STATUS_SUCCESS: i32 = 0;

@@ -221,7 +221,7 @@ fn output(request: WDFREQUEST, minimum: usize) -> Result<(*mut u8, usize), NTSTA
     if status < 0 {
         Err(status)
     } else {
-        Ok((buffer.cast(), length as usize))
+        Ok((buffer.cast(), length))
     }
 }
 
@@ -232,7 +232,7 @@ fn input(request: WDFREQUEST, minimum: usize) -> Result<Vec<u8>, NTSTATUS> {
     if status < 0 {
         return Err(status);
     }
-    let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), length as usize) };
+    let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), length) };
     Ok(bytes.to_vec())
 }
 
@@ -482,7 +482,7 @@ fn a_control_code_echoes() {
 fn more_bytes_than_the_buffer_has_are_a_bug_check() {
     let mut bench = Bench::new()
         .on("Read", |request, length| {
-            complete_with(request, 0, length as u64 + 1)
+            complete_with(request, 0, length as u64 + 1);
         })
         .with_queue(PARALLEL);
     bench.start();
@@ -667,7 +667,7 @@ fn a_manual_queue_gives_requests_when_asked() {
     bench
         .machine
         .run_thread("asker", move || {
-            fill(retrieve_next(queue).unwrap(), b"1234")
+            fill(retrieve_next(queue).unwrap(), b"1234");
         })
         .unwrap();
     assert_eq!(
@@ -750,7 +750,7 @@ fn a_stopped_queue_keeps_requests_until_it_is_started() {
     let mut bench = Bench::new()
         .on("Read", |request, _| fill(request, b"x"))
         .on("QueueState", move |_, context| {
-            *count.borrow_mut() += context
+            *count.borrow_mut() += context;
         })
         .after_create(move |device| {
             *slot.borrow_mut() = create_queue(device, queue_config(SEQUENTIAL, true)).unwrap();
@@ -793,7 +793,7 @@ fn a_purge_cancels_what_waits_and_what_is_cancelable() {
     let mut bench = Bench::new()
         .on("Read", |request, _| mark_cancelable(request))
         .on("Cancel", |request, _| {
-            complete(request, CANCELLED.cast_signed())
+            complete(request, CANCELLED.cast_signed());
         })
         .after_create(move |device| {
             *slot.borrow_mut() = create_queue(device, queue_config(SEQUENTIAL, true)).unwrap();
@@ -853,7 +853,7 @@ fn a_cancelable_request_is_cancelled_by_the_driver() {
     let mut bench = Bench::new()
         .on("Read", |request, _| mark_cancelable(request))
         .on("Cancel", |request, _| {
-            complete(request, CANCELLED.cast_signed())
+            complete(request, CANCELLED.cast_signed());
         })
         .with_queue(SEQUENTIAL);
     bench.start();
@@ -898,7 +898,7 @@ fn completion_and_cancellation_race_to_one_end() {
                 mark_cancelable(request);
             })
             .on("Cancel", |request, _| {
-                complete(request, CANCELLED.cast_signed())
+                complete(request, CANCELLED.cast_signed());
             })
             .with_queue(SEQUENTIAL);
         bench.start();
@@ -962,10 +962,10 @@ fn a_forwarded_request_is_cancelled_through_the_queues_callback() {
     let (slot, target) = (manual.clone(), manual.clone());
     let mut bench = Bench::new()
         .on("Read", move |request, _| {
-            assert_eq!(forward(request, *target.borrow()), 0)
+            assert_eq!(forward(request, *target.borrow()), 0);
         })
         .on("CanceledOnQueue", |request, _| {
-            complete(request, CANCELLED.cast_signed())
+            complete(request, CANCELLED.cast_signed());
         })
         .after_create(move |device| {
             create_queue(device, queue_config(PARALLEL, true)).unwrap();
@@ -1171,7 +1171,7 @@ fn a_driver_can_refuse_to_be_opened() {
     let mut bench = Bench::new()
         .before_create(with_file_object)
         .on("FileCreate", |request, _| {
-            complete(request, 0xC000_0022_u32.cast_signed())
+            complete(request, 0xC000_0022_u32.cast_signed());
         })
         .with_queue(MANUAL);
     bench.start();

@@ -45,7 +45,7 @@ use crate::time::Timeout;
 ///
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/semaphore-objects
 pub struct Semaphore {
-    semaphore: Pin<Box<RawSemaphore>>,
+    raw: Pin<Box<RawSemaphore>>,
     /// Held by whoever releases. `KeReleaseSemaphore` raises an exception when
     /// the limit is exceeded, which Rust cannot catch, so the count is looked at
     /// first; with this lock held it can only fall in between.
@@ -94,7 +94,7 @@ impl Semaphore {
         // SAFETY: the memory is new and pinned, and the numbers were checked.
         unsafe { sys::ntddk::KeInitializeSemaphore(semaphore.raw.get(), count, limit) };
         Ok(Self {
-            semaphore,
+            raw: semaphore,
             releasing: SpinLock::new(()),
             limit,
         })
@@ -155,7 +155,7 @@ impl Semaphore {
             {
                 return Err(NtStatus::SEMAPHORE_LIMIT_EXCEEDED);
             }
-            let semaphore = self.semaphore.raw.get();
+            let semaphore = self.raw.raw.get();
             // SAFETY: the invariant; the limit is kept, and no wait follows.
             let before = unsafe { sys::ntddk::KeReleaseSemaphore(semaphore, 0, count, 0) };
             Ok(before.cast_unsigned())
@@ -177,7 +177,7 @@ impl Semaphore {
 
     fn raw_count(&self) -> i32 {
         // SAFETY: the invariant.
-        unsafe { sys::ntddk::KeReadStateSemaphore(self.semaphore.raw.get()) }
+        unsafe { sys::ntddk::KeReadStateSemaphore(self.raw.raw.get()) }
     }
 }
 
@@ -191,7 +191,7 @@ fn of_semaphore(outcome: ObjectOutcome) -> WaitOutcome {
 
 impl sealed::Object for Semaphore {
     fn object(&self) -> sys::PVOID {
-        self.semaphore.raw.get().cast()
+        self.raw.raw.get().cast()
     }
 }
 

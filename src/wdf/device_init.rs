@@ -9,20 +9,6 @@ use crate::status::{NtStatus, Result};
 use crate::string::UnicodeStr;
 use crate::sys;
 
-/// How the buffers of reads and writes reach the driver.
-///
-/// C counterpart: [`WDF_DEVICE_IO_TYPE`][ms].
-///
-/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ne-wdfdevice-_wdf_device_io_type
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IoType {
-    /// Copied by the system. The default.
-    #[default]
-    Buffered,
-    /// Mapped into the system's address space: for large transfers.
-    Direct,
-}
-
 /// A device's type, by its number: `FILE_DEVICE_…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceType(pub u32);
@@ -47,23 +33,25 @@ pub enum PowerPaging {
 /// good, so nothing can be said too late:
 ///
 /// ```compile_fail,E0382
-/// use dmf::wdf::{DeviceInit, IoType};
+/// use dmf::wdf::DeviceInit;
 ///
 /// fn refused(init: DeviceInit<'_>, create: fn(DeviceInit<'_>)) {
 ///     create(init);
-///     let _ = init.io_type(IoType::Direct);
+///     let _ = init.exclusive();
 /// }
 /// ```
 ///
 /// ```no_run
-/// use dmf::wdf::{DeviceInit, IoType};
+/// use dmf::wdf::DeviceInit;
 ///
 /// fn describe(init: DeviceInit<'_>) -> dmf::Result<DeviceInit<'_>> {
-///     init.io_type(IoType::Direct)
-///         .exclusive()
+///     init.exclusive()
 ///         .name(dmf::unicode_string!(r"\Device\Meter"))
 /// }
 /// ```
+///
+/// Reads and writes are always buffered: with direct I/O a program could change
+/// a request's bytes while the driver looks at them, which a slice cannot allow.
 ///
 /// # IRQL
 /// `PASSIVE_LEVEL`: it exists during `EvtDriverDeviceAdd` only.
@@ -104,22 +92,6 @@ impl DeviceInit<'_> {
     #[must_use]
     pub const fn as_raw(&self) -> sys::PWDFDEVICE_INIT {
         self.raw
-    }
-
-    /// Chooses how buffers reach the driver.
-    ///
-    /// C counterpart: [`WdfDeviceInitSetIoType`][ms].
-    ///
-    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceinitsetiotype
-    pub fn io_type(self, io_type: IoType) -> Self {
-        use sys::_WDF_DEVICE_IO_TYPE as Raw;
-        let raw = match io_type {
-            IoType::Buffered => Raw::WdfDeviceIoBuffered,
-            IoType::Direct => Raw::WdfDeviceIoDirect,
-        };
-        // SAFETY: the invariant.
-        unsafe { sys::kmdf::WdfDeviceInitSetIoType(self.raw, raw) };
-        self
     }
 
     /// Sets the device's type.

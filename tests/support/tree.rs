@@ -64,9 +64,10 @@ pub fn journal() -> Vec<String> {
 
 fn note(what: &str) -> Result {
     JOURNAL.with_borrow_mut(|journal| journal.push(what.to_owned()));
-    match FAIL_AT.with_borrow(|at| *at == Some(what)) {
-        true => Err(NtStatus::DEVICE_DATA_ERROR),
-        false => Ok(()),
+    if FAIL_AT.with_borrow(|at| *at == Some(what)) {
+        Err(NtStatus::DEVICE_DATA_ERROR)
+    } else {
+        Ok(())
     }
 }
 
@@ -115,6 +116,7 @@ impl Device for Tree {
     }
 }
 
+#[expect(clippy::unused_self, reason = "callbacks of the device")]
 impl Tree {
     fn top_opened(&self, cx: &mut Client<'_, Top>) {
         let worked = cx.module().work(3).is_ok();
@@ -345,6 +347,7 @@ impl<O> ModuleConfig<O> for GuestConfig {
     }
 }
 
+#[expect(clippy::unused_self, reason = "a callback of the instance")]
 impl Visit {
     fn tick(&self, _: &mut TimerFired<'_>) {}
 }

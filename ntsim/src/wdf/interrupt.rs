@@ -552,7 +552,7 @@ pub(crate) fn queue_dpc_for_isr(_: Globals, handle: Handle) -> u8 {
             key: handle as usize,
             name,
             run: Box::new(move || {
-                deferred(handle, "EvtInterruptDpc", |interrupt| interrupt.evt_dpc)
+                deferred(handle, "EvtInterruptDpc", |interrupt| interrupt.evt_dpc);
             }),
         });
         interrupt(k, handle).queued |= queued;

@@ -39,13 +39,13 @@ use crate::io::DriverId;
 use crate::kernel::{ContextId, Kernel};
 use crate::trap::kernel;
 
+use super::hardware::ResourceList;
 use super::object::{self, Attributes, Data, Handle};
 use super::queue::{self, PowerStop};
 use super::raw::PnpPowerCallbacks;
-use super::hardware::ResourceList;
 use super::{
-    STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, device, driver, interface, interrupt,
-    power_policy,
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, device, driver, interface,
+    interrupt, power_policy,
 };
 
 /// Names a device for as long as the machine runs.
@@ -384,7 +384,10 @@ fn prepare_hardware(device: DeviceId) -> Result<(), i32> {
     let (raw, translated) = kernel(|k| {
         pnp(k, device).owns_hardware = true;
         interrupt::assign_resources(k, device.0);
-        (resource_list(k, device, false), resource_list(k, device, true))
+        (
+            resource_list(k, device, false),
+            resource_list(k, device, true),
+        )
     });
     let result = call(
         device,
@@ -404,8 +407,7 @@ fn prepare_hardware(device: DeviceId) -> Result<(), i32> {
 /// Called also after a PrepareHardware that failed.
 fn release_hardware(device: DeviceId) -> Result<(), i32> {
     let translated = kernel(|k| {
-        std::mem::take(&mut pnp(k, device).owns_hardware)
-            .then(|| resource_list(k, device, true))
+        std::mem::take(&mut pnp(k, device).owns_hardware).then(|| resource_list(k, device, true))
     });
     let Some(translated) = translated else {
         return Ok(());
@@ -460,11 +462,11 @@ fn enter_d0(device: DeviceId, from: i32) -> Result<(), i32> {
     // KMDF treats a failure here as one of D0EntryPostInterruptsEnabled.
     let enabled = interrupt::enable_all(device.0).and_then(|()| {
         call(
-        device,
-        "EvtDeviceD0EntryPostInterruptsEnabled",
-        |callbacks| callbacks.d0_entry_post_interrupts_enabled,
-        &previous,
-    )
+            device,
+            "EvtDeviceD0EntryPostInterruptsEnabled",
+            |callbacks| callbacks.d0_entry_post_interrupts_enabled,
+            &previous,
+        )
     });
     // The device goes down again; the statuses of that do not matter any more.
     if let Err(status) = enabled {

@@ -448,11 +448,13 @@ fn assign(
     let value_name = name(value_name, function, "ValueName");
     kernel(|k| {
         let checked = crate::inject::check(k, function);
-        let assigned = checked.and_then(|()| key(k, handle, KEY_SET_VALUE, function)).and_then(|id| {
-            k.zw.registry
-                .set_value(id, value_name, value)
-                .map_err(|error| failed(&error))
-        });
+        let assigned = checked
+            .and_then(|()| key(k, handle, KEY_SET_VALUE, function))
+            .and_then(|id| {
+                k.zw.registry
+                    .set_value(id, value_name, value)
+                    .map_err(|error| failed(&error))
+            });
         assigned.map_or_else(|status| status, |()| STATUS_SUCCESS)
     })
 }
