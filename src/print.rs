@@ -3,7 +3,7 @@
 //! Text for the kernel debugger: [`print!`](crate::print!),
 //! [`println!`](crate::println!) and [`dbg!`](crate::dbg!).
 //!
-//! Use the macros of [`trace`](crate::trace) for what is to stay in the driver:
+//! Use the macros of [`trace`](mod@crate::trace) for what is to stay in the driver:
 //! they have levels.
 //!
 //! ```

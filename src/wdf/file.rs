@@ -37,7 +37,7 @@ use crate::sys;
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-file-objects
 ///
 /// # Invariants
-/// `raw` is valid for `'a` and has a [`Context`].
+/// `raw` is valid for `'a` and has a `Context`.
 #[derive(Clone, Copy)]
 pub struct File<'a> {
     raw: sys::WDFFILEOBJECT,
