@@ -4,7 +4,7 @@
 //! what, the race between cancelling and completing, power, and what a request
 //! that nobody completes becomes.
 
-#[path = "../modules/tests/support/probe.rs"]
+#[path = "support/probe.rs"]
 mod probe;
 
 use std::cell::RefCell;

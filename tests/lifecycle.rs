@@ -2,7 +2,7 @@
 
 //! The lives of devices and modules: order, policies, failures at every point.
 
-#[path = "../modules/tests/support/probe.rs"]
+#[path = "support/probe.rs"]
 mod probe;
 #[path = "support/tree.rs"]
 #[allow(dead_code, reason = "each test program uses some of it")]

@@ -11,7 +11,7 @@
 //!
 //! `DMF_SCHEDULES` sets how many seeds are played, `DMF_FIRST_SEED` the first.
 
-#[path = "../modules/tests/support/probe.rs"]
+#[path = "support/probe.rs"]
 mod probe;
 #[path = "support/tree.rs"]
 #[allow(dead_code, reason = "each test program uses some of it")]

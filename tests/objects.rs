@@ -3,7 +3,7 @@
 //! The framework's objects in a driver: locks, memory, collections, registry,
 //! timers, DPCs, interrupts, power policy.
 
-#[path = "../modules/tests/support/probe.rs"]
+#[path = "support/probe.rs"]
 mod probe;
 
 use std::cell::RefCell;

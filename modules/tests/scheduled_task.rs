@@ -2,7 +2,7 @@
 
 //! [`ScheduledTask`] on a simulated machine.
 
-#[path = "support/probe.rs"]
+#[path = "../../tests/support/probe.rs"]
 mod probe;
 
 use std::cell::{Cell, RefCell};
