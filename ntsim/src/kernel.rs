@@ -441,12 +441,16 @@ impl Kernel {
 
     // ---- running -----------------------------------------------------
 
-    fn ready(&self) -> Vec<ContextId> {
-        let holders = self
-            .contexts
+    /// How many contexts are at `DISPATCH_LEVEL` or above.
+    fn processors_held(&self) -> usize {
+        self.contexts
             .values()
             .filter(|c| c.irql >= DISPATCH_LEVEL)
-            .count();
+            .count()
+    }
+
+    fn ready(&self) -> Vec<ContextId> {
+        let holders = self.processors_held();
         let processors = self.settings.processors as usize;
         let full = holders >= processors;
         // More holders than processors: interrupts, which take the processors of
@@ -482,13 +486,8 @@ impl Kernel {
                 crate::ex::dispatch_work(k);
             })?;
             let ready = self.ready();
-            let holders = self
-                .contexts
-                .values()
-                .filter(|c| c.irql >= DISPATCH_LEVEL)
-                .count();
             let dpc_can_start =
-                !self.dpcs.is_empty() && holders < self.settings.processors as usize;
+                !self.dpcs.is_empty() && self.processors_held() < self.settings.processors as usize;
             match self.scheduler.choose(&ready, dpc_can_start) {
                 Choice::Context(id) => self.step(id)?,
                 Choice::Dpc => {

@@ -13,6 +13,7 @@
 //! # Ok::<(), ntsim::machine::Error>(())
 //! ```
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -134,6 +135,20 @@ pub fn narrate(line: &Line) -> String {
         }
         other => format!("{stamp}  │ {other}"),
     }
+}
+
+/// Writes the machine's whole trace to a file, a line each.
+///
+/// # Errors
+/// A sentence that names the file and why it could not be written.
+pub fn write_trace(machine: &Machine, path: &Path) -> Result<(), String> {
+    let mut text = String::new();
+    for line in machine.trace() {
+        text.push_str(&line.to_string());
+        text.push('\n');
+    }
+    std::fs::write(path, text)
+        .map_err(|error| format!("{}: cannot write the trace: {error}", path.display()))
 }
 
 /// The machine-readable outcome of a story.

@@ -167,12 +167,7 @@ impl Run {
         let Some(path) = &self.trace else {
             return Ok(());
         };
-        let mut text = String::new();
-        for line in machine.trace() {
-            let _ = writeln!(text, "{line}");
-        }
-        std::fs::write(path, text)
-            .map_err(|error| format!("{}: cannot write the trace: {error}", path.display()))
+        story::write_trace(machine, path)
     }
 
     fn explain(&self, error: &Error) -> String {

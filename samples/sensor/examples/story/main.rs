@@ -85,7 +85,7 @@ fn play(options: &Options) -> Result<bool, String> {
         }
     });
     let took = begun.elapsed();
-    write_trace(options, &machine)?;
+    story::write_trace(&machine, &options.trace)?;
     machine.commit().map_err(|error| error.to_string())?;
 
     if options.json {
@@ -117,19 +117,6 @@ fn play(options: &Options) -> Result<bool, String> {
         println!("{}", leads(options, &front_end, &machine));
     }
     Ok(true)
-}
-
-fn write_trace(options: &Options, machine: &Machine) -> Result<(), String> {
-    let mut text = String::new();
-    for line in machine.trace() {
-        let _ = writeln!(text, "{line}");
-    }
-    std::fs::write(&options.trace, text).map_err(|error| {
-        format!(
-            "{}: cannot write the trace: {error}",
-            options.trace.display()
-        )
-    })
 }
 
 fn replay(options: &Options) -> String {
