@@ -23,6 +23,7 @@
 //! When a driver's last device is gone it is unloaded, and what it left behind
 //! is reported.
 
+mod linked;
 pub mod user;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ use crate::store::{Installed, MachineDir, PackageSource, StoreError};
 use crate::trace::{Event, Line};
 use crate::wdf::pnp::{self, PowerState};
 use crate::wdf::{interrupt, power_policy};
+
+pub use linked::run_driver;
 
 pub use crate::wdf::hardware::Hardware;
 pub use crate::wdf::interrupt::Raised;

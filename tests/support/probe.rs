@@ -2,65 +2,12 @@
 
 //! A simulated machine with one device, whose driver is part of the test.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dmf::driver::DriverEntry;
 use dmf::irql::{Irql, Passive};
-use ntsim::inf::{Architecture, DriverDate, Inf, StampOptions, stamp};
 use ntsim::machine::Error;
-use ntsim::store::PackageSource;
 use ntsim::{Machine, Settings};
-
-/// A package for one root-enumerated device.
-const INX: &str = r#"
-[Version]
-Signature   = "$WINDOWS NT$"
-Class       = Sample
-ClassGuid   = {78A1C341-4539-11d3-B88D-00C04FAD5171}
-Provider    = %Name%
-CatalogFile = probe.cat
-PnpLockdown = 1
-
-[DestinationDirs]
-DefaultDestDir = 13
-
-[SourceDisksNames]
-1 = %Name%,,,""
-
-[SourceDisksFiles]
-probe.sys = 1,,
-
-[Manufacturer]
-%Name% = Standard,NT$ARCH$.10.0...16299
-
-[Standard.NT$ARCH$.10.0...16299]
-%Name% = Probe_Device, Root\Probe
-
-[Probe_Device.NT]
-CopyFiles = Probe_Files
-
-[Probe_Files]
-probe.sys
-
-[Probe_Device.NT.Services]
-AddService = Probe, 2, Probe_Service
-
-[Probe_Service]
-ServiceType   = 1
-StartType     = 3
-ErrorControl  = 1
-ServiceBinary = %13%\probe.sys
-
-[Probe_Device.NT.Wdf]
-KmdfService = Probe, Probe_Wdf
-
-[Probe_Wdf]
-KmdfLibraryVersion = $KMDFVERSION$
-
-[Strings]
-Name = "dmf test"
-"#;
 
 /// The machine and its one device.
 pub struct Probe {
@@ -76,20 +23,9 @@ impl Probe {
             seed,
             ..Settings::default()
         });
-        let date = DriverDate::new(2026, 1, 1).unwrap();
-        let inf = stamp(INX, &StampOptions::new(date, [0, 1, 0, 0]));
-        let package = Inf::parse("probe.inf", inf.as_bytes())
-            .and_then(|inf| inf.validate_for(Architecture::Amd64))
-            .unwrap();
-        let files = BTreeMap::from([
-            ("probe.inf".to_owned(), inf.into_bytes()),
-            ("probe.sys".to_owned(), Vec::new()),
-        ]);
-        machine
-            .install_package(&package, PackageSource::Memory(&files))
-            .unwrap();
-        machine.link_driver("Probe", entry);
-        let device = machine.plug_in(r"Root\Probe").unwrap();
+        let device = machine
+            .add_driver("Probe", entry)
+            .unwrap_or_else(|error| panic!("{error}"));
         Self { machine, device }
     }
 
