@@ -187,6 +187,7 @@ fn invoke(abi: Abi, routine: usize, words: &[usize; 8]) -> usize {
         Abi::Image => {
             // SAFETY: as above, for code of a loaded image.
             let routine = unsafe { std::mem::transmute::<usize, ImageRoutine>(routine) };
+            crate::count::approach();
             // SAFETY: as above.
             unsafe { routine(w0, w1, w2, w3, w4, w5, w6, w7) }
         }

@@ -82,7 +82,9 @@ macro_rules! exports {
                 use super::*;
                 $(
                     pub extern "win64" fn $name($($arg: $ty),*) $(-> $ret)? {
-                        traced!($name, ($($arg),*), $imp)
+                        let result = traced!($name, ($($arg),*), $imp);
+                        crate::count::approach();
+                        result
                     }
                 )*
             }

@@ -229,6 +229,9 @@ pub(crate) fn create_driver(
     k.name_as(registry_path, format!("\"{service}\""));
     if let Some(image) = &image {
         k.io.images.push(image.addresses());
+        if let Some(counter) = &mut k.counter {
+            counter.add(image.addresses());
+        }
     }
     k.io.drivers.push(Driver {
         name: service.to_owned(),

@@ -31,6 +31,7 @@ use corosensei::Coroutine;
 use corosensei::stack::DefaultStack;
 
 use crate::bugcheck::{BugCheck, Stop};
+use crate::count::Counter;
 use crate::fault::{self, Registers, Resumed};
 use crate::ke::dispatcher::{Thread, ThreadId};
 use crate::strategy::{Choice, Scheduler, Strategy};
@@ -136,6 +137,9 @@ pub struct Settings {
     pub symbol_path: Vec<PathBuf>,
     /// Calls without virtual time passing after which the run is stopped as a livelock.
     pub livelock_limit: u64,
+    /// Whether the instructions of images are [counted](crate::count), which
+    /// makes them a thousand times slower. On x86-64 Linux only.
+    pub count_instructions: bool,
 }
 
 impl Settings {
@@ -161,6 +165,7 @@ impl Default for Settings {
             trace: true,
             symbol_path: Vec::new(),
             livelock_limit: 1_000_000,
+            count_instructions: false,
         }
     }
 }
@@ -194,6 +199,8 @@ pub(crate) struct Kernel {
     stopped: Option<Box<Stop>>,
     /// Calls since time last moved.
     calls_at_this_time: u64,
+    /// Counts the instructions of images, if the settings say so.
+    pub(crate) counter: Option<Box<Counter>>,
     pub(crate) inject: crate::inject::State,
     pub(crate) ke: crate::ke::State,
     pub(crate) ex: crate::ex::State,
@@ -217,7 +224,9 @@ struct Stopping(Box<Stop>);
 impl Kernel {
     pub(crate) fn new(settings: Settings) -> Self {
         let scheduler = Scheduler::new(settings.strategy, settings.seed);
+        let counts = settings.count_instructions && crate::count::AVAILABLE;
         Self {
+            counter: counts.then(|| Box::new(Counter::new())),
             settings,
             scheduler,
             now: 0,
@@ -546,7 +555,8 @@ impl Kernel {
             .expect("a ready context is not running");
         self.current = Some(id);
         let outcome = loop {
-            let resumed = fault::resume(&mut co, ());
+            let resumed =
+                crate::count::with(self.counter.as_deref(), || fault::resume(&mut co, ()));
             trap::set_yielder(std::ptr::null());
             match resumed {
                 Resumed::Yield(Request::Call(body)) => {

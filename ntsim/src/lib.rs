@@ -22,6 +22,7 @@
 mod abi;
 mod access;
 pub mod bugcheck;
+pub mod count;
 mod crt;
 mod ex;
 mod exports;

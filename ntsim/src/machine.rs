@@ -31,6 +31,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::bugcheck::{BugCheck, Stop};
+use crate::count::Instructions;
 use crate::exports;
 use crate::image::{Image, ImageError, Loaded};
 use crate::inf::DriverPackage;
@@ -110,6 +111,15 @@ pub struct Machine {
     hardware: BTreeMap<String, Hardware>,
 }
 
+/// How much pool is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// How many blocks.
+    pub blocks: usize,
+    /// Their bytes, as they were asked for.
+    pub bytes: usize,
+}
+
 #[derive(Clone, Copy)]
 struct Running {
     driver: DriverId,
@@ -179,6 +189,56 @@ impl Machine {
     #[must_use]
     pub fn fallible_calls(&self) -> &crate::inject::Report {
         self.k.inject.report()
+    }
+
+    /// The instructions that images have executed since boot. `None` if they are
+    /// not counted: [`Settings::count_instructions`].
+    #[must_use]
+    pub fn instructions(&self) -> Option<Instructions> {
+        self.k.counter.as_ref().map(|counter| counter.read())
+    }
+
+    /// Counted instructions by the function of the image, inlined ones counted
+    /// for the function that they are in; the most frequent first.
+    #[must_use]
+    pub fn by_function(&self, instructions: &Instructions) -> Vec<(String, u64)> {
+        let symbols = self.k.io.images_with_symbols(&self.k.settings.symbol_path);
+        let images = self.k.io.drivers.iter().filter_map(|driver| {
+            matches!(driver.entry, Entry::Image(_)).then_some(driver.image.as_ref())
+        });
+        let mut functions: BTreeMap<String, u64> = BTreeMap::new();
+        for (counts, image) in instructions.images.iter().zip(images) {
+            let rvas: Vec<u32> = counts.keys().copied().collect();
+            let base = image.map(Loaded::base);
+            let found = symbols
+                .iter()
+                .find(|(loaded, _)| Some(loaded.base()) == base)
+                .and_then(|(_, symbols)| symbols.as_ref());
+            let frames = found.map_or_else(
+                || vec![Vec::new(); rvas.len()],
+                |symbols| symbols.lookup_all(&rvas),
+            );
+            for ((rva, count), frames) in counts.iter().zip(frames) {
+                let name = frames
+                    .last()
+                    .map_or_else(|| format!("{rva:#x}"), |frame| frame.function.clone());
+                *functions.entry(name).or_default() += count;
+            }
+        }
+        let mut functions: Vec<_> = functions.into_iter().collect();
+        functions.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        functions
+    }
+
+    /// The pool that drivers have now: what they allocated, and the contexts of
+    /// their framework objects.
+    #[must_use]
+    pub fn pool(&self) -> PoolUse {
+        let (driver, framework) = (&self.k.ex.pool.blocks, &self.k.wdf.memory);
+        PoolUse {
+            blocks: driver.live_count() + framework.live_count(),
+            bytes: driver.live_bytes() + framework.live_bytes(),
+        }
     }
 
     /// The machine's folder.

@@ -107,7 +107,7 @@ pub(crate) struct State {
     /// The drivers that are bound; an unbound one leaves its place to the next.
     pub(crate) drivers: Vec<Option<Driver>>,
     /// The memory of contexts and of `WDFMEMORY` headers: the framework's, not the driver's.
-    memory: GuardedPool,
+    pub(crate) memory: GuardedPool,
     /// Which object a context belongs to, by the context's address.
     contexts: BTreeMap<usize, Handle>,
     /// What the driver is given to describe a device before it creates one.
@@ -274,11 +274,13 @@ macro_rules! wdf_functions {
                 use super::*;
                 $(
                     pub(in super::super) extern "win64" fn $name(globals: Globals, $($arg: $ty),*) $(-> $ret)? {
-                        $crate::trap::call(
+                        let result = $crate::trap::call(
                             stringify!($name),
                             &[$((stringify!($arg), &$arg as &dyn $crate::trace::Arg)),*],
                             || $imp(globals, $($arg),*),
-                        )
+                        );
+                        $crate::count::approach();
+                        result
                     }
                 )*
             }

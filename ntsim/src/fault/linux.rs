@@ -16,12 +16,16 @@ use std::sync::OnceLock;
 use corosensei::trap::{CoroutineTrapHandler, TrapHandlerRegs};
 
 use super::{Abandoned, Coroutine, Fault, RawFault, Registers, Resumed, Stack, resumed};
+use crate::count::Next;
 use crate::memory::{Mapping, PAGE_SIZE, Protection};
 
 /// How much of a stack is kept for the backtrace: more than any kernel stack has.
 const STACK_COPY: usize = 1 << 20;
 /// The signal handler's own stack; the system puts the vector registers there too.
 const SIGNAL_STACK: usize = 64 << 10;
+
+/// The processor stops after each instruction.
+const TRAP_FLAG: i64 = 1 << 8;
 
 const SIGNALS: [c_int; 5] = [
     libc::SIGSEGV,
@@ -193,6 +197,9 @@ impl Active {
 }
 
 extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    if signal == libc::SIGTRAP && was_stepped(info, context) {
+        return;
+    }
     let active = ACTIVE.get();
     // SAFETY: `resume` keeps `ACTIVE` null or pointing to an `Active` that lives
     // until it is replaced; and this is the same thread.
@@ -206,6 +213,30 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
         }
     }
     pass_on(signal, info, context);
+}
+
+/// Whether the processor has only stopped after an instruction for
+/// [`crate::count`], which then has counted it.
+fn was_stepped(info: *mut libc::siginfo_t, context: *mut c_void) -> bool {
+    // SAFETY: the system passes valid information to a handler with SA_SIGINFO.
+    let code = unsafe { (*info).si_code };
+    if code != libc::TRAP_TRACE {
+        return false;
+    }
+    // SAFETY: likewise the context.
+    let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    let registers = &mut context.uc_mcontext.gregs;
+    let Ok(rip) = usize::try_from(register(registers, libc::REG_RIP)) else {
+        return false;
+    };
+    match crate::count::stopped(rip) {
+        Some(Next::Stop) => true,
+        Some(Next::Run) => {
+            registers[libc::REG_EFL.unsigned_abs() as usize] &= !TRAP_FLAG;
+            true
+        }
+        None => false,
+    }
 }
 
 fn catch(
@@ -263,7 +294,7 @@ fn catch(
         registers[index.unsigned_abs() as usize] = value.cast_signed();
     }
     // Trap, direction and alignment-check flag: the ABI wants them clear.
-    registers[libc::REG_EFL.unsigned_abs() as usize] &= !(1 << 8 | 1 << 10 | 1 << 18);
+    registers[libc::REG_EFL.unsigned_abs() as usize] &= !(TRAP_FLAG | 1 << 10 | 1 << 18);
     // SAFETY: the system gives the floating-point state of the context, or null.
     if let Some(float) = unsafe { context.uc_mcontext.fpregs.as_mut() } {
         float.mxcsr = 0x1F80;

@@ -165,6 +165,7 @@ pub(crate) fn create(
 
 extern "win64" fn unload_for_images(object: *mut DriverObject) {
     unload(object);
+    crate::count::approach();
 }
 
 extern "C-unwind" fn unload_for_hosts(object: *mut DriverObject) {
