@@ -519,13 +519,32 @@ impl<T, G: Tag> Vec<T, G> {
 
     /// Adds an element at the end.
     ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES` if the array is full and the pool does
     /// not have a larger one; `value` is dropped and the array stays as it was.
     pub fn push(&mut self, value: T) -> Result {
+        self.push_or_return(value).map_err(|(status, _)| status)
+    }
+
+    /// Adds an element at the end, or gives it back.
+    ///
+    /// For a value that must not be dropped here, for example under a spin lock.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES` and `value` if the array is full and the
+    /// pool does not have a larger one; the array stays as it was.
+    pub fn push_or_return(&mut self, value: T) -> Result<(), (NtStatus, T)> {
         if self.length == self.capacity {
             // Twice as much each time, so that pushing is cheap on average.
-            self.reserve(self.capacity.max(4))?;
+            if let Err(status) = self.reserve(self.capacity.max(4)) {
+                return Err((status, value));
+            }
         }
         // SAFETY: `length < capacity`.
         let end = unsafe { self.memory.add(self.length) };

@@ -73,6 +73,7 @@
 //! [`execute_now_deferred_ex`](ScheduledTask::execute_now_deferred_ex) at the
 //! end of the owner's `d0_entry`.
 //!
+#![doc = include_str!("scheduled_task/states.md")]
 //! # Results
 //!
 //! | | immediate | deferred | `execute_now_deferred_ex` | `execute_now_deferred` | `execute_now` |
@@ -91,6 +92,13 @@
 //!   run    1 s  run      2 s      run        4 s        run         5 s         run
 //!   ├───────────┼─────────────────┼─────────────────────┼───────────────────────┤ idle
 //! ```
+//!
+//! # Contexts
+//!
+//! A run that was asked for by [`ScheduledTask::execute_now_with`] or
+//! [`ScheduledTask::execute_now_deferred_with`] gets a value of the caller's,
+//! [`Task::take_context`]: a `C` in a `ScheduledTask<C>`. What is pending when
+//! the task is cancelled or closed is dropped.
 //!
 //! # Persistence
 //!
@@ -118,10 +126,13 @@
 
 mod machine;
 mod persistence;
+mod queue;
 
 pub use persistence::{PersistenceFailure, PersistenceOperation};
 
 use core::fmt;
+use core::marker::PhantomData;
+use core::mem;
 use core::time::Duration;
 
 use dmf::device::{D0Entry, D0Exit, PowerState, PrepareHardware, ReleaseHardware};
@@ -136,22 +147,79 @@ use dmf::time::{Instant, Timeout};
 use dmf::wdf::{Timer, TimerFired, WorkItem, WorkItemRun};
 use dmf::{NtStatus, Result};
 
-use machine::{After, Begun, Machine, Periods, Turn};
+use machine::{After, Begun, Effects, Machine, Periods, TimerEffect, Turn};
 use persistence::{OnPersistenceFailure, Persistence};
 
 /// Work that runs once.
 ///
+/// `C` is what a run on demand can be given, its [context](self#contexts): by
+/// default nothing.
+///
 /// See the [module's page](self).
-#[derive(Clone, Debug)]
-pub struct ScheduledTask(Link<State>);
+pub struct ScheduledTask<C: Send + 'static = ()>(Link<State<C>>);
 
+impl<C: Send + 'static> Clone for ScheduledTask<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C: Send + 'static> fmt::Debug for ScheduledTask<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ScheduledTask").field(&self.0).finish()
+    }
+}
+
+/// Runs on demand without a context.
 impl ScheduledTask {
+    /// Runs the task now, on this thread, and returns its result, on which
+    /// nothing else depends. Waits if the task is running.
+    ///
+    /// Unlike the deferred methods it cannot wait for power: it is refused
+    /// while the task is not up.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_CANCELLED` if the task is cancelled.
+    /// - `STATUS_POSSIBLE_DEADLOCK` if called from the task itself.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the task is not up, or the module is not open.
+    ///
+    /// C counterpart: [`DMF_ScheduledTask_ExecuteNow`][dmf].
+    ///
+    /// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md#dmf_scheduledtask_executenow
+    pub fn execute_now(&self, irql: &mut Irql<'_, Passive>) -> Result<TaskResult> {
+        self.execute_now_with(irql, ())
+    }
+
+    /// Has the task run once more on a worker thread, and ignores its result.
+    /// N calls give N runs.
+    ///
+    /// If the task is not up, it runs when it is.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_CANCELLED` if the task is cancelled.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    ///
+    /// C counterpart: [`DMF_ScheduledTask_ExecuteNowDeferred`][dmf].
+    ///
+    /// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md#dmf_scheduledtask_executenowdeferred
+    pub fn execute_now_deferred(&self) -> Result {
+        self.execute_now_deferred_with(())
+    }
+}
+
+impl<C: Send + 'static> ScheduledTask<C> {
     /// A config for a task: a function of the owner.
     ///
     /// By default it runs only on demand ([`ExecuteWhen::Other`]), is not
     /// persistent, and retries after one second.
     #[must_use]
-    pub fn config<O>(task: fn(&O, &mut Task<'_>) -> TaskResult) -> Config<O> {
+    pub fn config<O>(task: fn(&O, &mut Task<'_, C>) -> TaskResult) -> Config<O, C> {
         Config {
             task,
             when: ExecuteWhen::Other,
@@ -167,8 +235,8 @@ impl ScheduledTask {
         }
     }
 
-    /// Runs the task now, on this thread, and returns its result, on which
-    /// nothing else depends. Waits if the task is running.
+    /// Runs the task now, on this thread, with a context, and returns its
+    /// result, on which nothing else depends. Waits if the task is running.
     ///
     /// Unlike the deferred methods it cannot wait for power: it is refused
     /// while the task is not up.
@@ -177,17 +245,21 @@ impl ScheduledTask {
     /// `PASSIVE_LEVEL`
     ///
     /// # Errors
+    /// The context is then dropped.
     /// - `STATUS_CANCELLED` if the task is cancelled.
     /// - `STATUS_POSSIBLE_DEADLOCK` if called from the task itself.
     /// - `STATUS_INVALID_DEVICE_STATE` if the task is not up, or the module is not open.
     ///
-    /// C counterpart: `DMF_ScheduledTask_ExecuteNow`.
-    pub fn execute_now(&self, irql: &mut Irql<'_, Passive>) -> Result<TaskResult> {
-        self.0.enter()?.execute_now(irql)
+    /// C counterpart: [`DMF_ScheduledTask_ExecuteNow`][dmf].
+    ///
+    /// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md#dmf_scheduledtask_executenow
+    pub fn execute_now_with(&self, irql: &mut Irql<'_, Passive>, context: C) -> Result<TaskResult> {
+        self.0.enter()?.execute_now(irql, context)
     }
 
-    /// Has the task run once more on a worker thread, and ignores its result.
-    /// N calls give N runs.
+    /// Has the task run once more on a worker thread, with a context, and
+    /// ignores its result. N calls give N runs, in the order of the calls, each
+    /// with its own context.
     ///
     /// If the task is not up, it runs when it is.
     ///
@@ -195,13 +267,23 @@ impl ScheduledTask {
     /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
+    /// The context is then dropped, at the caller's IRQL.
     /// - `STATUS_CANCELLED` if the task is cancelled.
+    /// - `STATUS_INSUFFICIENT_RESOURCES` if there is no memory to keep the context.
     /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     ///
-    /// C counterpart: `DMF_ScheduledTask_ExecuteNowDeferred` with a context.
-    pub fn execute_now_deferred(&self) -> Result {
+    /// C counterpart: [`DMF_ScheduledTask_ExecuteNowDeferred`][dmf].
+    ///
+    /// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md#dmf_scheduledtask_executenowdeferred
+    pub fn execute_now_deferred_with(&self, context: C) -> Result {
         let state = self.0.enter()?;
-        state.request(|machine| machine.runs = machine.runs.saturating_add(1))
+        state
+            .change(|machine| match machine.request_run(context) {
+                Ok(effects) => (effects, Ok(())),
+                Err(refused) => (Effects::default(), Err(refused)),
+            })
+            // Here, and not under the lock, the context is dropped.
+            .map_err(|(status, _)| status)
     }
 
     /// Has the task run on a worker thread, and acts on its result: done after
@@ -218,8 +300,12 @@ impl ScheduledTask {
     ///
     /// C counterpart: `DMF_ScheduledTask_ExecuteNowDeferredEx`.
     pub fn execute_now_deferred_ex(&self) -> Result {
-        let state = self.0.enter()?;
-        state.request(|machine| machine.attempts = machine.attempts.saturating_add(1))
+        self.0
+            .enter()?
+            .change(|machine| match machine.request_attempt() {
+                Ok(effects) => (effects, Ok(())),
+                Err(status) => (Effects::default(), Err(status)),
+            })
     }
 
     /// Forgets what is pending, and refuses everything until
@@ -248,10 +334,7 @@ impl ScheduledTask {
     ///
     /// C counterpart: `DMF_ScheduledTask_Restart`.
     pub fn restart(&self) -> Result {
-        self.0
-            .enter()?
-            .machine
-            .with(|machine| machine.cancelled = false);
+        self.0.enter()?.machine.with(Machine::restart);
         Ok(())
     }
 
@@ -287,21 +370,25 @@ impl ScheduledTask {
         let state = self.0.enter()?;
         let _registry = state.registry.lock(irql, Timeout::Never);
         state.persistence.write(irql, times)?;
-        state.machine.with(|machine| {
-            if times == 0 {
-                machine.reset();
+        state.change(|machine| {
+            let effects = if times == 0 {
+                machine.set_undone();
+                Effects::default()
             } else if state.persistent {
-                machine.done = true;
-            }
+                machine.set_done()
+            } else {
+                Effects::default()
+            };
+            (effects, ())
         });
         Ok(())
     }
 }
 
-impl Module for ScheduledTask {
-    type Instance = State;
+impl<C: Send + 'static> Module for ScheduledTask<C> {
+    type Instance = State<C>;
 
-    fn over(instance: Link<State>) -> Self {
+    fn over(instance: Link<State<C>>) -> Self {
         Self(instance)
     }
 }
@@ -351,15 +438,24 @@ pub enum Trigger {
 }
 
 /// What a task is given.
-#[derive(Debug)]
-pub struct Task<'a> {
+pub struct Task<'a, C = ()> {
     irql: &'a Irql<'a, Passive>,
     trigger: Trigger,
     attempt: u32,
     previous_state: Option<PowerState>,
+    context: Option<C>,
 }
 
-impl Task<'_> {
+impl<C> fmt::Debug for Task<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("trigger", &self.trigger)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C> Task<'_, C> {
     /// The proof that the task runs at `PASSIVE_LEVEL`.
     #[must_use]
     pub fn irql(&self) -> &Irql<'_, Passive> {
@@ -384,13 +480,22 @@ impl Task<'_> {
     pub fn previous_state(&self) -> Option<PowerState> {
         self.previous_state
     }
+
+    /// What the call that asked for this run gave it:
+    /// [`execute_now_with`](ScheduledTask::execute_now_with) or
+    /// [`execute_now_deferred_with`](ScheduledTask::execute_now_deferred_with).
+    /// `None` in an attempt, which nobody gave anything, or once it was taken.
+    ///
+    /// What the task does not take is dropped when it returns.
+    pub fn take_context(&mut self) -> Option<C> {
+        self.context.take()
+    }
 }
 
-#[derive(Debug)]
-enum RunTask {}
+struct RunTask<C>(PhantomData<fn(C)>);
 
-impl Signature for RunTask {
-    type Arguments<'a> = Task<'a>;
+impl<C: 'static> Signature for RunTask<C> {
+    type Arguments<'a> = Task<'a, C>;
     type Output = TaskResult;
 }
 
@@ -405,8 +510,8 @@ enum Mode {
 /// The task may run before the owner's own `prepare_hardware` or `d0_entry`, and
 /// after its `d0_exit` or `release_hardware`: see
 /// [what to rely on](self#before-and-after-the-owners-own-callbacks).
-pub struct Config<O> {
-    task: Function<O, RunTask>,
+pub struct Config<O, C: 'static = ()> {
+    task: Function<O, RunTask<C>>,
     when: ExecuteWhen,
     mode: Mode,
     initial_delay: Duration,
@@ -419,7 +524,7 @@ pub struct Config<O> {
     on_persistence_failure: Option<Function<O, OnPersistenceFailure>>,
 }
 
-impl<O> Config<O> {
+impl<O, C> Config<O, C> {
     /// When the framework runs the task. Default [`ExecuteWhen::Other`].
     #[must_use]
     pub const fn execute_when(mut self, when: ExecuteWhen) -> Self {
@@ -527,7 +632,7 @@ impl<O> Config<O> {
     }
 }
 
-impl<O> fmt::Debug for Config<O> {
+impl<O, C> fmt::Debug for Config<O, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("when", &self.when)
@@ -536,10 +641,10 @@ impl<O> fmt::Debug for Config<O> {
     }
 }
 
-impl<O: Send + Sync + 'static> ModuleConfig<O> for Config<O> {
-    type Module = ScheduledTask;
+impl<O: Send + Sync + 'static, C: Send + 'static> ModuleConfig<O> for Config<O, C> {
+    type Module = ScheduledTask<C>;
 
-    fn create(self, cx: &mut Create<'_, O, State>) -> Result<State> {
+    fn create(self, cx: &mut Create<'_, O, State<C>>) -> Result<State<C>> {
         for (name, period) in [
             ("retry_on_fail", self.retry_on_fail),
             ("retry_on_success", self.retry_on_success),
@@ -569,12 +674,12 @@ impl<O: Send + Sync + 'static> ModuleConfig<O> for Config<O> {
             return Err(NtStatus::OBJECT_NAME_INVALID);
         }
         Ok(State {
-            machine: SpinLock::new(Machine::new()),
+            machine: SpinLock::new(Machine::new(false)),
             idle: Event::new(EventKind::Notification)?,
             registry: Mutex::new(())?,
             timer: cx.timer(State::on_timer)?,
             work_item: cx.work_item(State::on_work_item)?,
-            task: cx.bind::<RunTask>(self.task),
+            task: cx.bind::<RunTask<C>>(self.task),
             on_persistence_failure: self
                 .on_persistence_failure
                 .map(|tell| cx.bind::<OnPersistenceFailure>(tell)),
@@ -594,9 +699,8 @@ impl<O: Send + Sync + 'static> ModuleConfig<O> for Config<O> {
 }
 
 /// The state of a [`ScheduledTask`].
-#[derive(Debug)]
-pub struct State {
-    machine: SpinLock<Machine>,
+pub struct State<C: 'static> {
+    machine: SpinLock<Machine<C>>,
     /// Signaled by whoever ends running, for those who wait for it.
     idle: Event,
     /// Held while the persistent value is written, so that it and the machine
@@ -604,7 +708,7 @@ pub struct State {
     registry: Mutex<()>,
     timer: Timer,
     work_item: WorkItem,
-    task: Callback<RunTask>,
+    task: Callback<RunTask<C>>,
     on_persistence_failure: Option<Callback<OnPersistenceFailure>>,
     when: ExecuteWhen,
     mode: Mode,
@@ -614,25 +718,36 @@ pub struct State {
     persistent: bool,
 }
 
-impl Instance for State {
+impl<C: 'static> fmt::Debug for State<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("when", &self.when)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Send + 'static> Instance for State<C> {
     fn open(&self, _cx: &mut Open<'_>) -> Result {
-        self.machine.with(|machine| {
-            *machine = Machine::new();
-            machine.up = self.when == ExecuteWhen::Other;
-        });
+        let up = self.when == ExecuteWhen::Other;
+        let closed = self
+            .machine
+            .with(|machine| mem::replace(machine, Machine::new(up)));
+        drop(closed);
         Ok(())
     }
 
     fn closing(&self) {
-        self.machine.with(Machine::cancel);
+        drop(self.change(Machine::cancel));
     }
 
     fn close(&self, cx: &mut Close<'_>) {
         // Once more: a method in flight may have restarted it after `closing`.
-        self.machine.with(|machine| {
-            machine.cancel();
-            machine.up = false;
+        let contexts = self.change(|machine| {
+            machine.pause(Duration::ZERO);
+            machine.cancel()
         });
+        drop(contexts);
         let _ = self.timer.stop_and_wait(cx.irql());
         self.wait_until_idle(cx.irql());
         // A work item that is queued finds nothing to do, but it must be gone.
@@ -646,7 +761,7 @@ impl Instance for State {
             ExecuteWhen::D0Entry if self.persistent && self.mode == Mode::Immediate => {
                 let begun = self.machine.with(|machine| machine.begun(0));
                 if self.has_run(cx.irql()) {
-                    self.machine.with(|machine| machine.found_done(begun));
+                    self.change(|machine| (machine.found_done(begun), ()));
                 }
                 Ok(())
             }
@@ -685,7 +800,7 @@ fn now() -> Duration {
     Duration::from_nanos(Instant::now().units().saturating_mul(100))
 }
 
-impl State {
+impl<C: Send + 'static> State<C> {
     /// The task's moment has come.
     fn moment(&self, irql: &mut Irql<'_, Passive>, previous: Option<PowerState>) -> Result {
         let result = self.begin_moment(irql, previous);
@@ -700,11 +815,7 @@ impl State {
         match self.mode {
             Mode::Deferred => {
                 let initial_delay = self.initial_delay;
-                self.machine.with(|machine| {
-                    machine.up = true;
-                    machine.schedule_first(initial_delay);
-                });
-                self.resume();
+                self.change(|machine| (machine.moment(initial_delay, now()), ()));
                 Ok(())
             }
             Mode::Immediate => {
@@ -714,51 +825,50 @@ impl State {
         }
     }
 
-    /// Comes up: what was remembered is armed anew.
-    fn resume(&self) {
-        let work = self.machine.with(|machine| {
-            machine.up = true;
-            if let Some(delay) = machine.arm_remembered(now()) {
-                // Under the lock, so that the timer is what the machine says.
-                let _ = self.timer.start(delay);
+    /// Tells the machine an event, and does what it answers.
+    fn change<R: Send>(&self, event: impl FnOnce(&mut Machine<C>) -> (Effects, R) + Send) -> R {
+        let (worker, result) = self.machine.with(|machine| {
+            let (effects, result) = event(machine);
+            match effects.timer {
+                TimerEffect::Leave => {}
+                TimerEffect::Start(delay) => {
+                    let _ = self.timer.start(delay);
+                }
+                TimerEffect::Stop => {
+                    let _ = self.timer.stop();
+                }
             }
-            machine.wants_worker()
+            (effects.worker, result)
         });
-        if work {
+        if worker {
+            // It is refused only once the module is gone, and its task with it.
             let _ = self.work_item.enqueue();
         }
+        result
+    }
+
+    /// Comes up: what was remembered is armed anew.
+    fn resume(&self) {
+        self.change(|machine| (machine.resume(now()), ()));
     }
 
     /// Goes down: stops the timer, remembers what it was for, and waits until
     /// the task does not run.
     fn pause(&self, irql: &Irql<'_, Passive>) {
-        self.machine.with(|machine| {
-            machine.up = false;
-            machine.remember(now());
-        });
+        self.machine.with(|machine| machine.pause(now()));
         // While not up, nobody starts it again.
         let _ = self.timer.stop_and_wait(irql);
         self.wait_until_idle(irql);
     }
 
     /// Forgets what is pending, and waits until the task does not run.
-    ///
-    /// The timer is stopped under the lock. Later would be too late:
-    ///
-    /// ```text
-    ///   cancel                            others
-    ///   lock: cancelled
-    ///                                     restart, a run: armed, timer started
-    ///   stop: armed, but no timer
-    /// ```
     fn cancel(&self, irql: &Irql<'_, Passive>) -> Cancelled {
         let thread = ThreadId::current();
-        let from_the_task = self.machine.with(|machine| {
-            machine.cancel();
-            // Its callback may still come. It finds nothing due.
-            let _ = self.timer.stop();
-            machine.runs_on(thread)
+        let (from_the_task, contexts) = self.change(|machine| {
+            let (effects, contexts) = machine.cancel();
+            (effects, (machine.runs_on(thread), contexts))
         });
+        drop(contexts);
         if from_the_task {
             // Waiting would be for this very thread.
             return Cancelled::WhenTheTaskReturns;
@@ -768,29 +878,16 @@ impl State {
     }
 
     fn wait_until_idle(&self, irql: &Irql<'_, Passive>) {
-        while self.machine.with(|machine| machine.runner.is_some()) {
+        while self.machine.with(|machine| machine.is_running()) {
             let _ = self.idle.wait(irql, Timeout::Never);
         }
     }
 
-    /// Leaves a note for a worker, and sees to it that one comes.
-    fn request(&self, note: impl FnOnce(&mut Machine) + Send) -> Result {
-        let work = self.machine.with(|machine| {
-            if machine.cancelled {
-                return Err(NtStatus::CANCELLED);
-            }
-            note(machine);
-            Ok(machine.wants_worker())
-        })?;
-        if work {
-            self.work_item.enqueue()?;
-        }
-        Ok(())
-    }
-
     fn on_timer(&self, fired: &mut TimerFired<'_>) {
+        // This thread does what the worker would.
+        let tick = dmf::time::tick();
         self.machine.with(|machine| {
-            if let Some(rest) = machine.timer_fired(now(), dmf::time::tick()) {
+            if let TimerEffect::Start(rest) = machine.timer_fired(now(), tick).timer {
                 let _ = self.timer.start(rest);
             }
         });
@@ -804,16 +901,12 @@ impl State {
 
     /// Takes turns as long as there are any, unless somebody else does already.
     fn run_turns(&self, irql: &mut Irql<'_, Passive>) {
-        let thread = ThreadId::current();
-        if !self.begin(thread) {
+        if !self.begin(ThreadId::current()) {
             return;
         }
         while let Some((turn, begun)) = self.machine.with(|machine| {
             let turn = machine.next_turn();
             if turn.is_none() {
-                // In the same moment as the look: a note that comes now finds
-                // nobody running, and its author calls a worker.
-                machine.runner = None;
                 self.idle.set();
             }
             turn
@@ -823,8 +916,8 @@ impl State {
                     let result = self.attempt(irql, trigger, begun, None);
                     self.finish(After::Deferred, begun, result);
                 }
-                Turn::Run => {
-                    let _ = self.call(irql, Trigger::OnDemand, begun.attempt, None);
+                Turn::Run(context) => {
+                    let _ = self.call(irql, Trigger::OnDemand, begun.attempt, None, Some(context));
                 }
             }
         }
@@ -833,12 +926,11 @@ impl State {
     /// Becomes the one who runs the task, if nobody is.
     fn begin(&self, thread: ThreadId) -> bool {
         self.machine.with(|machine| {
-            if machine.runner.is_some() {
-                return false;
+            let begins = machine.begin(thread);
+            if begins {
+                self.idle.clear();
             }
-            machine.runner = Some(thread);
-            self.idle.clear();
-            true
+            begins
         })
     }
 
@@ -857,14 +949,10 @@ impl State {
     /// Stops being the one who runs the task, and calls a worker for what has
     /// been noted meanwhile.
     fn end(&self) {
-        let work = self.machine.with(|machine| {
-            machine.runner = None;
+        self.change(|machine| {
             self.idle.set();
-            machine.wants_worker() || machine.is_unwritten()
+            (machine.end(), ())
         });
-        if work {
-            let _ = self.work_item.enqueue();
-        }
     }
 
     fn run_immediately(
@@ -873,9 +961,7 @@ impl State {
         previous: Option<PowerState>,
     ) -> Result {
         self.begin_after_others(irql)?;
-        let begun = self
-            .machine
-            .with(|machine| (!machine.done && !machine.cancelled).then(|| machine.next_attempt()));
+        let begun = self.machine.with(Machine::immediate_attempt);
         let result = begun.and_then(|begun| {
             let result = self.attempt(irql, Trigger::Immediate, begun, previous);
             self.finish(After::Immediate, begun, result);
@@ -889,19 +975,12 @@ impl State {
         }
     }
 
-    fn execute_now(&self, irql: &mut Irql<'_, Passive>) -> Result<TaskResult> {
+    fn execute_now(&self, irql: &mut Irql<'_, Passive>, context: C) -> Result<TaskResult> {
         self.begin_after_others(irql)?;
         // While it counts as running, whoever takes the power away waits for it.
-        let allowed = self.machine.with(|machine| {
-            if machine.cancelled {
-                Err(NtStatus::CANCELLED)
-            } else if machine.up {
-                Ok(())
-            } else {
-                Err(NtStatus::INVALID_DEVICE_STATE)
-            }
-        });
-        let result = allowed.and_then(|()| self.call(irql, Trigger::OnDemand, 1, None));
+        let allowed = self.machine.with(|machine| machine.allows_run());
+        let result =
+            allowed.and_then(|()| self.call(irql, Trigger::OnDemand, 1, None, Some(context)));
         self.end();
         result
     }
@@ -918,10 +997,12 @@ impl State {
         // by a worker.
         let in_d0_entry = trigger == Trigger::Immediate && self.when == ExecuteWhen::D0Entry;
         if self.persistent && !in_d0_entry && self.has_run(irql) {
-            self.machine.with(|machine| machine.found_done(begun));
+            self.change(|machine| (machine.found_done(begun), ()));
             return None;
         }
-        let result = self.call(irql, trigger, begun.attempt, previous).ok()?;
+        let result = self
+            .call(irql, trigger, begun.attempt, previous, None)
+            .ok()?;
         if self.persistent && result == TaskResult::Success {
             self.machine.with(|machine| machine.write_later(begun));
             if !in_d0_entry {
@@ -953,12 +1034,14 @@ impl State {
         trigger: Trigger,
         attempt: u32,
         previous_state: Option<PowerState>,
+        context: Option<C>,
     ) -> Result<TaskResult> {
         self.task.call(&mut Task {
             irql,
             trigger,
             attempt,
             previous_state,
+            context,
         })
     }
 
@@ -985,10 +1068,7 @@ impl State {
 
     /// Acts on the result of an attempt, while the task still counts as running.
     fn finish(&self, after: After, begun: Begun, result: Option<TaskResult>) {
-        self.machine.with(|machine| {
-            if let Some(delay) = machine.finish(after, begun, result, &self.periods, now()) {
-                let _ = self.timer.start(delay);
-            }
-        });
+        let periods = &self.periods;
+        self.change(|machine| (machine.finish(after, begun, result, periods, now()), ()));
     }
 }

@@ -3,31 +3,37 @@
 //! The one state machine of a task: what is pending, who runs, what is allowed.
 //!
 //! It is plain data under one lock. Timer, worker, hooks and methods do nothing
-//! but change it, and then what it says.
+//! but tell it an event, and then what its answer, [`Effects`], says.
 //!
 //! Time is interrupt time since the system started.
 
+use core::mem;
 use core::time::Duration;
 
+use dmf::NtStatus;
 use dmf::thread::ThreadId;
 
+use super::queue::Queue;
 use super::{TaskResult, Trigger};
 
-#[derive(Debug)]
-pub(super) struct Machine {
+/// # Invariants
+/// - The timer is `Remembered` only while down, and `Armed` or `Due` only while up.
+/// - A task that is done has no timer and no attempts pending.
+/// - A task that is cancelled has nothing pending.
+pub(super) struct Machine<C> {
     /// Between the moment's callback and the one that undoes it.
-    pub(super) up: bool,
+    up: bool,
     /// Everything is refused until `restart`.
-    pub(super) cancelled: bool,
+    cancelled: bool,
     /// The task has succeeded, and does not run again.
-    pub(super) done: bool,
+    done: bool,
     /// The thread that runs the task, or is about to.
-    pub(super) runner: Option<ThreadId>,
-    scheduled: Scheduled,
+    runner: Option<ThreadId>,
+    timer: Scheduled,
     /// Runs on demand whose result counts.
-    pub(super) attempts: usize,
+    attempts: usize,
     /// Runs on demand whose result does not count.
-    pub(super) runs: usize,
+    runs: Queue<C>,
     /// Attempts since the last that did not ask to try again.
     count: u32,
     /// How often in a row an attempt has ended with `FailButTryAgain`.
@@ -52,6 +58,24 @@ enum Scheduled {
     Remembered(Duration),
 }
 
+/// What an event has the module do.
+#[must_use]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Effects {
+    /// Under the machine's lock, so that the timer is what the machine says.
+    pub(super) timer: TimerEffect,
+    /// Call a worker: there is something to run, and nobody who does.
+    pub(super) worker: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum TimerEffect {
+    #[default]
+    Leave,
+    Start(Duration),
+    Stop,
+}
+
 /// What there was when a turn began. What came later is not undone by its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Begun {
@@ -62,12 +86,12 @@ pub(super) struct Begun {
 }
 
 /// One run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn<C> {
     /// The result counts.
     Attempt(Trigger),
     /// The result does not count.
-    Run,
+    Run(C),
 }
 
 /// How long after an attempt the next one is.
@@ -118,16 +142,17 @@ pub(super) enum After {
     Deferred,
 }
 
-impl Machine {
-    pub(super) const fn new() -> Self {
+impl<C> Machine<C> {
+    /// A task that has not run, and is up or not.
+    pub(super) const fn new(up: bool) -> Self {
         Self {
-            up: false,
+            up,
             cancelled: false,
             done: false,
             runner: None,
-            scheduled: Scheduled::Nothing,
+            timer: Scheduled::Nothing,
             attempts: 0,
-            runs: 0,
+            runs: Queue::new(),
             count: 0,
             failures: 0,
             cancels: 0,
@@ -138,27 +163,43 @@ impl Machine {
 
     /// The moment of a deferred task has come. What was pending before the
     /// device went down goes before the first run.
-    pub(super) fn schedule_first(&mut self, initial_delay: Duration) {
-        if self.scheduled == Scheduled::Nothing && !self.done && !self.cancelled {
-            self.scheduled = Scheduled::Remembered(initial_delay);
+    pub(super) fn moment(&mut self, initial_delay: Duration, now: Duration) -> Effects {
+        if self.timer == Scheduled::Nothing && !self.done && !self.cancelled {
+            self.timer = Scheduled::Remembered(initial_delay);
         }
+        self.resume(now)
     }
 
-    /// Coming up: the delay with which to start the timer, if it was for something.
-    pub(super) fn arm_remembered(&mut self, now: Duration) -> Option<Duration> {
-        match self.scheduled {
-            Scheduled::Remembered(delay) if self.up && !self.done && !self.cancelled => {
-                self.scheduled = Scheduled::Armed(now.saturating_add(delay));
-                Some(delay)
+    /// Comes up: what was remembered is armed anew.
+    pub(super) fn resume(&mut self, now: Duration) -> Effects {
+        self.up = true;
+        self.arm_remembered(now)
+    }
+
+    fn arm_remembered(&mut self, now: Duration) -> Effects {
+        let timer = match self.timer {
+            Scheduled::Remembered(delay) if self.up => {
+                self.timer = Scheduled::Armed(now.saturating_add(delay));
+                TimerEffect::Start(delay)
             }
-            _ => None,
+            _ => TimerEffect::Leave,
+        };
+        self.effects(timer)
+    }
+
+    fn effects(&self, timer: TimerEffect) -> Effects {
+        Effects {
+            timer,
+            worker: self.wants_worker(),
         }
     }
 
-    /// Going down: what the timer was for is kept, and what is left of its delay.
-    /// The whole delay might never pass between two power cycles.
-    pub(super) fn remember(&mut self, now: Duration) {
-        self.scheduled = match self.scheduled {
+    /// Goes down: what the timer was for is kept, and what is left of its delay.
+    /// The whole delay might never pass between two power cycles. The caller
+    /// stops the timer, and waits for it.
+    pub(super) fn pause(&mut self, now: Duration) {
+        self.up = false;
+        self.timer = match self.timer {
             Scheduled::Armed(due) => Scheduled::Remembered(due.saturating_sub(now)),
             Scheduled::Due => Scheduled::Remembered(Duration::ZERO),
             other => other,
@@ -166,7 +207,7 @@ impl Machine {
     }
 
     /// The timer has fired. If meanwhile it was stopped, that counts; and if it
-    /// was started anew, what is left of its delay is returned.
+    /// was started anew, it is started for what is left of its delay.
     ///
     /// ```text
     ///   timer                         others
@@ -176,40 +217,111 @@ impl Machine {
     /// ```
     ///
     /// It fires on a clock tick, which may be `tick` before the precise time.
-    pub(super) fn timer_fired(&mut self, now: Duration, tick: Duration) -> Option<Duration> {
-        let Scheduled::Armed(due) = self.scheduled else {
-            return None;
-        };
-        if now.saturating_add(tick) < due {
-            return Some(due.saturating_sub(now));
+    pub(super) fn timer_fired(&mut self, now: Duration, tick: Duration) -> Effects {
+        let mut timer = TimerEffect::Leave;
+        if let Scheduled::Armed(due) = self.timer {
+            if now.saturating_add(tick) < due {
+                timer = TimerEffect::Start(due.saturating_sub(now));
+            } else {
+                self.timer = Scheduled::Due;
+            }
         }
-        self.scheduled = Scheduled::Due;
-        None
+        self.effects(timer)
     }
 
-    pub(super) fn cancel(&mut self) {
+    /// Asks for a run whose result counts.
+    pub(super) fn request_attempt(&mut self) -> Result<Effects, NtStatus> {
+        if self.cancelled {
+            return Err(NtStatus::CANCELLED);
+        }
+        if !self.done {
+            self.attempts = self.attempts.saturating_add(1);
+        }
+        Ok(self.effects(TimerEffect::Leave))
+    }
+
+    /// Asks for a run whose result does not count. If it is refused, the
+    /// context comes back: it is not dropped under the lock.
+    pub(super) fn request_run(&mut self, context: C) -> Result<Effects, (NtStatus, C)> {
+        if self.cancelled {
+            return Err((NtStatus::CANCELLED, context));
+        }
+        self.runs.push(context)?;
+        Ok(self.effects(TimerEffect::Leave))
+    }
+
+    /// Whether a run may begin on this thread now.
+    pub(super) fn allows_run(&self) -> Result<(), NtStatus> {
+        if self.cancelled {
+            Err(NtStatus::CANCELLED)
+        } else if self.up {
+            Ok(())
+        } else {
+            Err(NtStatus::INVALID_DEVICE_STATE)
+        }
+    }
+
+    /// Forgets what is pending, and refuses everything. The contexts that were
+    /// pending come back: they are not dropped under the lock.
+    ///
+    /// The timer is stopped under the lock. Later would be too late:
+    ///
+    /// ```text
+    ///   cancel                            others
+    ///   lock: cancelled
+    ///                                     restart, a run: armed, timer started
+    ///   stop: armed, but no timer
+    /// ```
+    ///
+    /// Its callback may still come. It finds nothing due.
+    pub(super) fn cancel(&mut self) -> (Effects, Queue<C>) {
         self.cancelled = true;
         self.cancels += 1;
-        self.scheduled = Scheduled::Nothing;
-        self.attempts = 0;
-        self.runs = 0;
         self.count = 0;
         self.failures = 0;
+        let contexts = mem::replace(&mut self.runs, Queue::new());
+        (self.forget_attempts(), contexts)
+    }
+
+    /// No attempt is pending any more.
+    fn forget_attempts(&mut self) -> Effects {
+        self.attempts = 0;
+        let timer = match mem::replace(&mut self.timer, Scheduled::Nothing) {
+            Scheduled::Armed(_) => TimerEffect::Stop,
+            _ => TimerEffect::Leave,
+        };
+        self.effects(timer)
+    }
+
+    /// Everything is allowed again.
+    pub(super) fn restart(&mut self) {
+        self.cancelled = false;
     }
 
     /// Declares that the task has not run. A turn that has begun does not change that.
-    pub(super) fn reset(&mut self) {
+    pub(super) fn set_undone(&mut self) {
         self.resets += 1;
         self.done = false;
+    }
+
+    /// Declares that the task has run.
+    pub(super) fn set_done(&mut self) -> Effects {
+        self.done = true;
+        self.forget_attempts()
+    }
+
+    /// The registry says that the task has run.
+    pub(super) fn found_done(&mut self, begun: Begun) -> Effects {
+        if self.still_counts(begun) {
+            self.set_done()
+        } else {
+            self.effects(TimerEffect::Leave)
+        }
     }
 
     /// The success of the attempt is to be written later.
     pub(super) fn write_later(&mut self, begun: Begun) {
         self.unwritten = Some(begun);
-    }
-
-    pub(super) fn is_unwritten(&self) -> bool {
-        self.unwritten.is_some()
     }
 
     /// Whether there is a success that is to be written now, and still counts.
@@ -220,15 +332,12 @@ impl Machine {
     }
 
     /// Whether nobody has reset the task since the turn began.
-    pub(super) fn still_counts(&self, begun: Begun) -> bool {
+    fn still_counts(&self, begun: Begun) -> bool {
         self.resets == begun.resets
     }
 
-    /// The registry says that the task has run.
-    pub(super) fn found_done(&mut self, begun: Begun) {
-        if self.still_counts(begun) {
-            self.done = true;
-        }
+    pub(super) fn is_running(&self) -> bool {
+        self.runner.is_some()
     }
 
     pub(super) fn runs_on(&self, thread: ThreadId) -> bool {
@@ -236,36 +345,66 @@ impl Machine {
     }
 
     /// Whether there is something to run and nobody who does.
-    pub(super) fn wants_worker(&self) -> bool {
+    fn wants_worker(&self) -> bool {
         self.runner.is_none()
             && self.up
             && !self.cancelled
-            && (self.scheduled == Scheduled::Due || self.attempts > 0 || self.runs > 0)
+            && (self.timer == Scheduled::Due || self.attempts > 0 || !self.runs.is_empty())
     }
 
-    /// What the one who runs the task does next.
-    pub(super) fn next_turn(&mut self) -> Option<(Turn, Begun)> {
-        if !self.up || self.cancelled {
+    /// Becomes the one who runs the task, if nobody is.
+    pub(super) fn begin(&mut self, thread: ThreadId) -> bool {
+        let begins = self.runner.is_none();
+        if begins {
+            self.runner = Some(thread);
+        }
+        begins
+    }
+
+    /// Stops being the one who runs the task. A worker does what has been noted
+    /// meanwhile.
+    pub(super) fn end(&mut self) -> Effects {
+        self.runner = None;
+        let effects = self.effects(TimerEffect::Leave);
+        Effects {
+            worker: effects.worker || self.unwritten.is_some(),
+            ..effects
+        }
+    }
+
+    /// What the one who runs the task does next. If it is nothing, he stops
+    /// being that in the same moment: a note that comes later finds nobody
+    /// running, and its author calls a worker.
+    pub(super) fn next_turn(&mut self) -> Option<(Turn<C>, Begun)> {
+        let turn = self.take_turn();
+        if turn.is_none() {
+            self.runner = None;
+        }
+        turn
+    }
+
+    fn take_turn(&mut self) -> Option<(Turn<C>, Begun)> {
+        if !self.up {
             return None;
         }
-        if self.scheduled == Scheduled::Due {
-            self.scheduled = Scheduled::Nothing;
-            if !self.done {
-                return Some((Turn::Attempt(Trigger::Scheduled), self.next_attempt()));
-            }
-        }
-        if self.done {
-            self.attempts = 0;
+        if self.timer == Scheduled::Due {
+            self.timer = Scheduled::Nothing;
+            return Some((Turn::Attempt(Trigger::Scheduled), self.next_attempt()));
         }
         if let Some(rest) = self.attempts.checked_sub(1) {
             self.attempts = rest;
             return Some((Turn::Attempt(Trigger::OnDemand), self.next_attempt()));
         }
-        self.runs = self.runs.checked_sub(1)?;
-        Some((Turn::Run, self.begun(1)))
+        let context = self.runs.pop()?;
+        Some((Turn::Run(context), self.begun(1)))
     }
 
-    pub(super) fn next_attempt(&mut self) -> Begun {
+    /// The attempt of an immediate task, unless it is done or cancelled.
+    pub(super) fn immediate_attempt(&mut self) -> Option<Begun> {
+        (!self.done && !self.cancelled).then(|| self.next_attempt())
+    }
+
+    fn next_attempt(&mut self) -> Begun {
         self.count = self.count.saturating_add(1);
         self.begun(self.count)
     }
@@ -278,8 +417,8 @@ impl Machine {
         }
     }
 
-    /// An attempt has ended: the delay with which to start the timer, if the
-    /// task wants to run again and may. While not up, that is remembered.
+    /// An attempt has ended. If the task wants to run again and may, the timer
+    /// is started, or while not up that is remembered.
     ///
     /// If the task was cancelled since the attempt began it may not, even if it
     /// was restarted meanwhile.
@@ -290,194 +429,105 @@ impl Machine {
         result: Option<TaskResult>,
         periods: &Periods,
         now: Duration,
-    ) -> Option<Duration> {
-        if result == Some(TaskResult::Success) && self.still_counts(begun) {
-            self.done = true;
-            self.scheduled = Scheduled::Nothing;
-        }
+    ) -> Effects {
         self.failures = match result {
             Some(TaskResult::FailButTryAgain) => self.failures.saturating_add(1),
             _ => 0,
         };
-        let may_retry = !self.cancelled && self.cancels == begun.cancels;
+        let may_retry = !self.cancelled && self.cancels == begun.cancels && !self.done;
         let retry = periods.retry(after, result, self.failures);
-        let Some(delay) = retry.filter(|_| may_retry) else {
-            self.count = 0;
-            self.failures = 0;
-            return None;
-        };
-        self.scheduled = Scheduled::Remembered(delay);
-        self.arm_remembered(now)
+        if let Some(delay) = retry.filter(|_| may_retry) {
+            self.timer = Scheduled::Remembered(delay);
+            return self.arm_remembered(now);
+        }
+        self.count = 0;
+        self.failures = 0;
+        if result == Some(TaskResult::Success) {
+            self.found_done(begun)
+        } else {
+            self.effects(TimerEffect::Leave)
+        }
     }
 }
 
 #[cfg(test)]
+mod table;
+
+#[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
 
-    const PERIOD: Duration = Duration::from_secs(5);
-    const PERIODS: Periods = Periods {
+    pub(super) const PERIOD: Duration = Duration::from_secs(5);
+    pub(super) const PERIODS: Periods = Periods {
         on_fail: PERIOD,
         on_success: Duration::from_secs(10),
         back_off: None,
         retry_limit: None,
     };
-    const TICK: Duration = Duration::from_millis(15);
-    const NOW: Duration = Duration::from_secs(100);
+    pub(super) const TICK: Duration = Duration::from_millis(15);
+    pub(super) const NOW: Duration = Duration::from_secs(100);
 
-    fn up() -> Machine {
-        Machine {
-            up: true,
-            ..Machine::new()
-        }
+    fn up() -> Machine<()> {
+        Machine::new(true)
     }
 
-    /// The machine's next turn ends with `result`.
-    fn end(machine: &mut Machine, begun: Begun, result: TaskResult) -> Option<Duration> {
-        machine.finish(After::Deferred, begun, Some(result), &PERIODS, NOW)
-    }
-
-    fn turn(machine: &mut Machine) -> Option<(Turn, u32)> {
+    fn end(machine: &mut Machine<()>, begun: Begun, result: TaskResult) -> TimerEffect {
         machine
-            .next_turn()
-            .map(|(turn, begun)| (turn, begun.attempt))
-    }
-
-    #[test]
-    fn a_retry_that_is_pending_at_power_down_is_armed_again() {
-        let mut machine = up();
-        let begun = machine.next_attempt();
-        assert_eq!(
-            end(&mut machine, begun, TaskResult::FailButTryAgain),
-            Some(PERIOD)
-        );
-        machine.up = false;
-        machine.remember(NOW);
-        assert_eq!(machine.arm_remembered(NOW), None);
-        machine.up = true;
-        machine.schedule_first(Duration::ZERO);
-        assert_eq!(machine.arm_remembered(NOW), Some(PERIOD));
+            .finish(After::Deferred, begun, Some(result), &PERIODS, NOW)
+            .timer
     }
 
     #[test]
     fn what_is_left_of_a_delay_is_armed_again() {
         let mut machine = up();
-        machine.schedule_first(PERIOD);
-        machine.arm_remembered(NOW);
+        let started = machine.moment(PERIOD, NOW);
+        assert_eq!(started.timer, TimerEffect::Start(PERIOD));
         let later = NOW + PERIOD * 2 / 5;
-        machine.remember(later);
-        assert_eq!(machine.arm_remembered(later + PERIOD), Some(PERIOD * 3 / 5));
-        machine.remember(later + PERIOD * 3);
-        assert_eq!(machine.arm_remembered(NOW), Some(Duration::ZERO));
+        machine.pause(later);
+        let resumed = machine.resume(later + PERIOD);
+        assert_eq!(resumed.timer, TimerEffect::Start(PERIOD * 3 / 5));
+        machine.pause(later + PERIOD * 3);
+        let resumed = machine.resume(NOW);
+        assert_eq!(resumed.timer, TimerEffect::Start(Duration::ZERO));
     }
 
     #[test]
     fn a_timer_that_fired_while_going_down_is_not_lost() {
         let mut machine = up();
-        machine.schedule_first(PERIOD);
-        machine.arm_remembered(NOW);
-        machine.timer_fired(NOW + PERIOD, TICK);
-        machine.up = false;
-        machine.remember(NOW + PERIOD);
-        assert_eq!(machine.next_turn(), None);
-        machine.up = true;
-        assert_eq!(machine.arm_remembered(NOW), Some(Duration::ZERO));
+        let _ = machine.moment(PERIOD, NOW);
+        let _ = machine.timer_fired(NOW + PERIOD, TICK);
+        machine.pause(NOW + PERIOD);
+        let resumed = machine.resume(NOW);
+        assert_eq!(resumed.timer, TimerEffect::Start(Duration::ZERO));
     }
 
     #[test]
-    fn a_callback_of_a_timer_that_was_started_anew_is_not_taken_for_the_new_one() {
+    fn a_callback_of_a_timer_that_was_started_anew_starts_it_for_the_rest() {
         let mut machine = up();
-        machine.schedule_first(PERIOD);
-        machine.arm_remembered(NOW);
-        let rest = machine.timer_fired(NOW + PERIOD / 5, TICK);
-        assert_eq!(rest, Some(PERIOD * 4 / 5));
-        assert!(!machine.wants_worker());
+        let _ = machine.moment(PERIOD, NOW);
+        let early = machine.timer_fired(NOW + PERIOD / 5, TICK);
+        assert_eq!(early.timer, TimerEffect::Start(PERIOD * 4 / 5));
+        assert!(!early.worker);
         // A clock tick may be a little early.
-        let early = (NOW + PERIOD).saturating_sub(TICK);
-        assert_eq!(machine.timer_fired(early, TICK), None);
-        assert!(machine.wants_worker());
+        let on_the_tick = (NOW + PERIOD).saturating_sub(TICK);
+        assert!(machine.timer_fired(on_the_tick, TICK).worker);
     }
 
     #[test]
-    fn a_retry_that_is_asked_for_while_down_waits_for_power() {
-        let mut machine = up();
-        let begun = machine.next_attempt();
-        machine.up = false;
-        assert_eq!(
-            end(&mut machine, begun, TaskResult::SuccessButTryAgain),
-            None
-        );
-        machine.up = true;
-        assert_eq!(machine.arm_remembered(NOW), Some(PERIOD * 2));
-    }
-
-    #[test]
-    fn success_is_the_end_of_attempts_but_not_of_plain_runs() {
-        let mut machine = up();
-        machine.attempts = 3;
-        machine.runs = 2;
-        let (turn_of, begun) = machine.next_turn().unwrap();
-        assert_eq!(turn_of, Turn::Attempt(Trigger::OnDemand));
-        assert_eq!(end(&mut machine, begun, TaskResult::Success), None);
-        assert_eq!(turn(&mut machine), Some((Turn::Run, 1)));
-        assert_eq!(turn(&mut machine), Some((Turn::Run, 1)));
-        assert_eq!(turn(&mut machine), None);
-    }
-
-    #[test]
-    fn cancel_forgets_everything_and_refuses() {
-        let mut machine = up();
-        machine.attempts = 1;
-        machine.runs = 1;
-        machine.schedule_first(PERIOD);
-        machine.arm_remembered(NOW);
-        machine.cancel();
-        machine.timer_fired(NOW + PERIOD, TICK);
-        assert!(!machine.wants_worker());
-        assert_eq!(machine.next_turn(), None);
-        machine.schedule_first(PERIOD);
-        assert_eq!(machine.arm_remembered(NOW), None);
-        machine.cancelled = false;
-        assert_eq!(machine.next_turn(), None);
-    }
-
-    #[test]
-    fn a_cancelled_task_that_asks_to_try_again_does_not() {
-        let mut machine = up();
-        let begun = machine.next_attempt();
-        machine.cancel();
-        let result = TaskResult::FailButTryAgain;
-        assert_eq!(end(&mut machine, begun, result), None);
-        machine.cancelled = false;
-        assert_eq!(machine.arm_remembered(NOW), None);
-    }
-
-    #[test]
-    fn a_restart_before_the_end_of_a_cancelled_attempt_does_not_bring_it_back() {
-        let mut machine = up();
-        let begun = machine.next_attempt();
-        machine.cancel();
-        machine.cancelled = false;
-        let result = TaskResult::FailButTryAgain;
-        assert_eq!(end(&mut machine, begun, result), None);
-        // The next attempt is one of its own.
-        let begun = machine.next_attempt();
-        assert_eq!(begun.attempt, 1);
-        assert_eq!(end(&mut machine, begun, result), Some(PERIOD));
-    }
-
-    #[test]
-    fn a_reset_during_an_attempt_outlives_its_success() {
-        let mut machine = up();
-        let begun = machine.next_attempt();
-        machine.reset();
-        end(&mut machine, begun, TaskResult::Success);
-        assert!(!machine.done);
-        machine.found_done(begun);
-        assert!(!machine.done);
-        let begun = machine.next_attempt();
-        machine.found_done(begun);
-        assert!(machine.done);
+    fn each_result_has_its_period() {
+        for (result, period) in [
+            (TaskResult::FailButTryAgain, PERIODS.on_fail),
+            (TaskResult::SuccessButTryAgain, PERIODS.on_success),
+        ] {
+            let mut machine = up();
+            let begun = machine.next_attempt();
+            assert_eq!(end(&mut machine, begun, result), TimerEffect::Start(period));
+            // And not from the end of the attempt, but of the way down.
+            machine.pause(NOW);
+            assert_eq!(machine.resume(NOW).timer, TimerEffect::Start(period));
+        }
     }
 
     #[test]
@@ -485,11 +535,12 @@ mod tests {
         let mut machine = up();
         let begun = machine.next_attempt();
         machine.write_later(begun);
+        assert!(machine.end().worker, "somebody has to write it");
         assert!(machine.take_unwritten());
         assert!(!machine.take_unwritten());
+        assert!(!machine.end().worker);
         machine.write_later(begun);
-        machine.reset();
-        assert!(machine.is_unwritten());
+        machine.set_undone();
         assert!(!machine.take_unwritten());
     }
 
@@ -521,10 +572,8 @@ mod tests {
         let mut machine = up();
         let mut retried = |result| {
             let begun = machine.next_attempt();
-            let result = Some(result);
-            machine
-                .finish(After::Deferred, begun, result, &periods, NOW)
-                .is_some()
+            let effects = machine.finish(After::Deferred, begun, Some(result), &periods, NOW);
+            effects.timer != TimerEffect::Leave
         };
         assert!(retried(FailButTryAgain));
         assert!(retried(SuccessButTryAgain));
@@ -535,31 +584,37 @@ mod tests {
     }
 
     #[test]
-    fn an_immediate_failure_arms_no_timer() {
+    fn attempts_are_counted_until_one_does_not_ask_for_another() {
         let mut machine = up();
         let begun = machine.next_attempt();
-        let result = Some(TaskResult::FailButTryAgain);
-        assert_eq!(
-            machine.finish(After::Immediate, begun, result, &PERIODS, NOW),
-            None
-        );
-        assert_eq!(machine.arm_remembered(NOW), None);
+        assert_eq!(begun.attempt, 1);
+        end(&mut machine, begun, TaskResult::FailButTryAgain);
+        let begun = machine.next_attempt();
+        assert_eq!(begun.attempt, 2);
+        end(&mut machine, begun, TaskResult::Fail);
+        assert_eq!(machine.next_attempt().attempt, 1);
+        let _ = machine.cancel();
+        machine.restart();
+        assert_eq!(machine.next_attempt().attempt, 1);
     }
 
     #[test]
-    fn attempts_are_counted_until_one_does_not_ask_for_another() {
-        let mut machine = up();
-        machine.attempts = 1;
-        let (_, begun) = machine.next_turn().unwrap();
-        assert_eq!(begun.attempt, 1);
-        end(&mut machine, begun, TaskResult::FailButTryAgain);
-        machine.timer_fired(NOW + PERIOD, TICK);
-        let (turn_of, begun) = machine.next_turn().unwrap();
-        assert_eq!(turn_of, Turn::Attempt(Trigger::Scheduled));
-        assert_eq!(begun.attempt, 2);
-        end(&mut machine, begun, TaskResult::Fail);
-        machine.attempts = 1;
-        let again = Turn::Attempt(Trigger::OnDemand);
-        assert_eq!(turn(&mut machine), Some((again, 1)));
+    fn contexts_come_out_in_the_order_in_which_they_came_in() {
+        ntsim::run(|| {
+            let mut machine = Machine::new(true);
+            let mut out = Vec::new();
+            let mut take = |machine: &mut Machine<u32>| {
+                out.push(machine.next_turn().map(|(turn, _)| turn));
+            };
+            let _ = machine.request_run(1);
+            let _ = machine.request_run(2);
+            take(&mut machine);
+            let _ = machine.request_run(3);
+            for _ in 0..3 {
+                take(&mut machine);
+            }
+            let run = |context| Some(Turn::Run(context));
+            assert_eq!(out, [run(1), run(2), run(3), None]);
+        });
     }
 }
