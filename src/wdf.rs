@@ -28,6 +28,7 @@
 //! [`Modules::timer`]: crate::module::Modules::timer
 //! [`Modules::work_item`]: crate::module::Modules::work_item
 
+mod bound;
 mod collection;
 mod device_init;
 pub(crate) mod dispatch;
@@ -45,11 +46,13 @@ mod queue;
 pub(crate) mod request;
 mod resources;
 mod timer;
+mod values;
 mod work_item;
 
+pub use bound::Called;
 pub use collection::{Collection, WdfString};
 pub use device_init::{DeviceInit, DeviceType, PowerPaging};
-pub use dpc::{Dpc, DpcRun, Queued};
+pub use dpc::{Cancelled, Dpc, DpcRun, Queued};
 pub use driver::Driver;
 pub use file::{File, FileAnswer, FileCleanup, FileClose, FileCreate};
 pub use interface::{DeviceInterface, Guid, InterfaceState};
@@ -57,7 +60,7 @@ pub use interrupt::{Claim, Interrupt, InterruptConfig, InterruptDpc, Isr};
 pub use io_target::{IoTarget, Sender, Sent};
 pub use lock::{SpinLock, SpinLockGuard, WaitLock, WaitLockGuard};
 pub use memory::{Lookaside, Memory};
-pub use object::{Context, Object};
+pub use object::{Context, KmdfObject, Object, ObjectRef};
 pub use power::{
     IdleSettings, InD0, PowerPolicy, SleepState, UserControl, WaitForD0, WakeSettings,
 };

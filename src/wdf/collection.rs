@@ -10,18 +10,25 @@ use crate::sys;
 
 /// A list of [`Object`]s, each of which it owns with others.
 ///
-/// ```no_run
+/// ```
+/// # use dmf::prelude::*;
+/// # dmf::driver!(Example);
+/// # struct Example;
+/// # impl Device for Example {
+/// #     fn modules(_: &mut Modules<'_, Self>) -> Result<Self> { Ok(Example) }
+/// #     fn self_managed_io_init(&self, _: &mut SelfManagedIoInit<'_>) -> Result {
 /// use dmf::wdf::{Collection, Context, Object};
 ///
 /// struct Port(u16);
 /// impl Context for Port {}
 ///
-/// fn ports() -> dmf::Result<Collection<Port>> {
-///     let mut ports = Collection::new()?;
-///     ports.push(Object::new(|| Ok(Port(1)))?)?;
-///     assert_eq!(ports.get(0).map(|port| port.0), Some(1));
-///     Ok(ports)
-/// }
+/// let mut ports = Collection::new()?;
+/// ports.push(Object::new(|| Ok(Port(1)))?)?;
+/// assert_eq!(ports.get(0).map(|port| port.0), Some(1));
+/// # Ok(())
+/// #     }
+/// # }
+/// # ntsim::run_driver(Example::DRIVER_ENTRY, |_, _| ());
 /// ```
 ///
 /// # IRQL
@@ -62,10 +69,28 @@ impl<T: Context> Collection<T> {
         })
     }
 
-    /// The handle, for calls that this crate does not have.
+    /// Gives up ownership of the list and of its count of each object.
+    /// [`from_raw`](Self::from_raw) takes it back.
     #[must_use]
-    pub const fn as_raw(&self) -> sys::WDFCOLLECTION {
-        self.object.raw()
+    pub fn into_raw(self) -> sys::WDFCOLLECTION {
+        core::mem::ManuallyDrop::new(self).object.raw()
+    }
+
+    /// Takes over a list.
+    ///
+    /// # Safety
+    /// The collection is valid and its parent is the driver; nobody else
+    /// deletes or changes it. Each of its items came from
+    /// [`Object::<T>::into_raw`], whose count goes with it; [`push`](Self::push)
+    /// does that.
+    #[must_use]
+    pub const unsafe fn from_raw(collection: sys::WDFCOLLECTION) -> Self {
+        // INVARIANT: the caller's promise.
+        Self {
+            // SAFETY: the caller's promise.
+            object: unsafe { Owned::new(collection) },
+            items: PhantomData,
+        }
     }
 
     /// How many objects there are.
@@ -144,13 +169,28 @@ impl<T: Context> Drop for Collection<T> {
     }
 }
 
-impl<T: Context> core::fmt::Debug for Collection<T> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Collection").finish_non_exhaustive()
-    }
-}
+raw_handle!(Collection<T: Context>, WDFCOLLECTION);
 
 /// A text that is a framework object, with one owner.
+///
+/// ```
+/// # use dmf::prelude::*;
+/// # dmf::driver!(Example);
+/// # struct Example;
+/// # impl Device for Example {
+/// #     fn modules(_: &mut Modules<'_, Self>) -> Result<Self> { Ok(Example) }
+/// #     fn self_managed_io_init(&self, cx: &mut SelfManagedIoInit<'_>) -> Result {
+/// # let irql = cx.irql();
+/// use dmf::unicode_string;
+/// use dmf::wdf::WdfString;
+///
+/// let name = WdfString::new(irql, unicode_string!("COM1"))?;
+/// assert_eq!(name.text(irql).units(), dmf::utf16!("COM1"));
+/// # Ok(())
+/// #     }
+/// # }
+/// # ntsim::run_driver(Example::DRIVER_ENTRY, |_, _| ());
+/// ```
 ///
 /// C counterpart: [`WDFSTRING`][ms].
 ///

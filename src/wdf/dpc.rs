@@ -2,14 +2,10 @@
 
 //! [`Dpc`].
 
-use core::fmt;
-use core::ptr::NonNull;
-
-use super::object::{ContextInfo, ObjectLink, attributes, no_handle};
+use super::bound::{self, Bound, Called, bound_handle};
 use crate::irql::{Dispatch, Irql, Passive};
 use crate::module::Modules;
-use crate::module::node::{self, Header, Reference};
-use crate::status::{NtStatus, Result};
+use crate::status::Result;
 use crate::sys;
 
 /// A callback of its owner that runs as soon as possible at `DISPATCH_LEVEL`.
@@ -25,15 +21,26 @@ use crate::sys;
 /// On several processors two callbacks of one DPC can overlap. For work that
 /// may block use a [`WorkItem`](super::WorkItem).
 ///
-/// ```no_run
+/// ```
 /// use dmf::prelude::*;
 /// use dmf::wdf::{Dpc, DpcRun};
+///
+/// dmf::driver!(Sampler);
 ///
 /// struct Sampler { next: Dpc, count: SpinLock<u32> }
 ///
 /// impl Device for Sampler {
 ///     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
 ///         Ok(Sampler { next: Dpc::new(add, Sampler::sample)?, count: SpinLock::new(0) })
+///     }
+///
+///     fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
+///         self.next.enqueue().map(|_| ())
+///     }
+///
+///     fn d0_exit(&self, cx: &mut D0Exit<'_>) {
+///         let _ = self.next.cancel_and_wait(cx.irql());
+///         assert_eq!(*self.count.lock(cx.irql()), 1);
 ///     }
 /// }
 ///
@@ -42,6 +49,7 @@ use crate::sys;
 ///         *self.count.lock(cx.irql()) += 1;
 ///     }
 /// }
+/// # ntsim::run_driver(Sampler::DRIVER_ENTRY, |machine, _| machine.run_for(core::time::Duration::from_secs(1)).unwrap());
 /// ```
 ///
 /// A callback that waits does not compile:
@@ -55,31 +63,12 @@ use crate::sys;
 /// C counterpart: [`WDFDPC`][ms], not serialized.
 ///
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdpc/nf-wdfdpc-wdfdpccreate
-///
-/// # Invariants
-/// `handle` is valid as long as the node of `owner` is alive.
-pub struct Dpc {
-    owner: Reference,
-    handle: sys::WDFDPC,
-}
+pub struct Dpc(Bound);
 
-// SAFETY: KMDF synchronizes all access to a DPC.
-unsafe impl Send for Dpc {}
-// SAFETY: as above.
-unsafe impl Sync for Dpc {}
+bound_handle!(Dpc, WDFDPC);
 
 /// What a DPC's callback is given.
-#[derive(Debug)]
-pub struct DpcRun<'a> {
-    irql: Irql<'a, Dispatch>,
-}
-
-impl<'a> DpcRun<'a> {
-    /// The proof that the callback runs at `DISPATCH_LEVEL`.
-    pub fn irql(&mut self) -> &mut Irql<'a, Dispatch> {
-        &mut self.irql
-    }
-}
+pub type DpcRun<'a> = Called<'a, Dispatch>;
 
 /// Whether a DPC was put into the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +77,15 @@ pub enum Queued {
     Now,
     /// It was there already, and runs once.
     Already,
+}
+
+/// Whether a DPC was taken out of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It was queued, and does not run.
+    BeforeItRan,
+    /// It was not in the queue: it runs, has run, or was never queued.
+    NotQueued,
 }
 
 impl Queued {
@@ -99,17 +97,6 @@ impl Queued {
         }
     }
 }
-
-#[repr(C)]
-struct Context {
-    link: ObjectLink,
-    owner: NonNull<Header>,
-    function: *const (),
-    /// Safety: `function` is that of the owner's type, and the level is `DISPATCH_LEVEL`.
-    call: unsafe fn(NonNull<Header>, *const ()),
-}
-
-static CONTEXT: ContextInfo = ContextInfo::new::<Context>(c"dmf::Dpc", &CONTEXT);
 
 impl Dpc {
     /// Adds a DPC whose callback is a function of the owner.
@@ -128,39 +115,13 @@ impl Dpc {
             EvtDpcFunc: Some(evt_dpc),
             ..sys::WDF_DPC_CONFIG::default()
         };
-        let mut attributes = attributes(&CONTEXT, device);
-        let mut handle = no_handle();
-        // SAFETY: the structures are valid for the length of the call, and so is the device.
-        NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfDpcCreate(&raw mut config, &raw mut attributes, &raw mut handle)
-        })
-        .into_result()?;
-        // SAFETY: the DPC was created with this context.
-        let context = unsafe { CONTEXT.of::<Context>(handle) };
-        // SAFETY: the context is ours, and the DPC has not been queued.
-        unsafe {
-            context.write(Context {
-                link: ObjectLink::new(handle, stop),
-                owner,
-                function: function as *const (),
-                call: call::<O>,
-            });
-        }
-        // SAFETY: the link is the context's first field, and new.
-        unsafe { ObjectLink::push(owner, context.cast()) };
-        // INVARIANT: the node deletes the DPC after it has ceased to be alive.
-        Ok(Self {
-            // SAFETY: the node is valid.
-            owner: unsafe { Reference::to(owner) },
-            handle,
-        })
-    }
-
-    /// Runs `action` while the owner is alive, and with it the DPC.
-    fn with<R>(&self, action: impl FnOnce() -> R) -> Result<R> {
-        // SAFETY: the reference keeps the memory valid.
-        let _alive = unsafe { node::enter_alive_erased(self.owner.node()) }?;
-        Ok(action())
+        let make = |attributes: &mut sys::WDF_OBJECT_ATTRIBUTES, handle: &mut sys::WDFOBJECT| {
+            // SAFETY: the structures are valid for the length of the call, and so is the device.
+            unsafe { sys::kmdf::WdfDpcCreate(&raw mut config, attributes, handle) }
+        };
+        // SAFETY: the node is a `Node<O>` of this device, and this is device-add.
+        // DPCs run at DISPATCH_LEVEL, and cancelling one waits.
+        unsafe { Bound::create(owner, device, function, cancel, make) }.map(Self)
     }
 
     /// Queues the callback, unless it is queued already.
@@ -176,7 +137,29 @@ impl Dpc {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdpc/nf-wdfdpc-wdfdpcenqueue
     pub fn enqueue(&self) -> Result<Queued> {
         // SAFETY: the invariant.
-        self.with(|| Queued::from_raw(unsafe { sys::kmdf::WdfDpcEnqueue(self.handle) }))
+        self.0
+            .with(|dpc| Queued::from_raw(unsafe { sys::kmdf::WdfDpcEnqueue(dpc) }))
+    }
+
+    /// Takes the DPC out of the queue, if it is there. Its callback may be
+    /// running. Tells whether it was there.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is gone.
+    ///
+    /// C counterpart: [`WdfDpcCancel`][ms] without waiting.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdpc/nf-wdfdpc-wdfdpccancel
+    pub fn cancel(&self) -> Result<Cancelled> {
+        // SAFETY: the object is valid while the owner is alive.
+        self.0
+            .with(|dpc| match unsafe { sys::kmdf::WdfDpcCancel(dpc, 0) } {
+                0 => Cancelled::NotQueued,
+                _ => Cancelled::BeforeItRan,
+            })
     }
 
     /// Takes the DPC out of the queue, if it is there, and waits until its
@@ -193,58 +176,23 @@ impl Dpc {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdpc/nf-wdfdpc-wdfdpccancel
     pub fn cancel_and_wait(&self, _irql: &Irql<'_, Passive>) -> Result {
         // SAFETY: the invariant, and the token proves the level.
-        self.with(|| unsafe {
-            sys::kmdf::WdfDpcCancel(self.handle, 1);
+        self.0.with(|dpc| unsafe {
+            sys::kmdf::WdfDpcCancel(dpc, 1);
         })
-    }
-
-    /// The handle, for calls that this crate does not have. It is valid as long
-    /// as the owner is.
-    #[must_use]
-    pub const fn as_raw(&self) -> sys::WDFDPC {
-        self.handle
-    }
-}
-
-impl fmt::Debug for Dpc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dpc").finish_non_exhaustive()
     }
 }
 
 callback! {
     /// KMDF's callback for each DPC of this crate.
     unsafe fn evt_dpc(dpc: sys::WDFDPC) {
-        // SAFETY: KMDF calls this for DPCs that were created with this context.
-        let context = unsafe { CONTEXT.of::<Context>(dpc) };
-        // SAFETY: the context was written before the DPC could be queued.
-        let context = unsafe { context.as_ref() };
-        // SAFETY: the context's fields belong together, and DPCs run at DISPATCH_LEVEL.
-        unsafe { (context.call)(context.owner, context.function) };
+        // SAFETY: KMDF calls this for DPCs of this crate, at DISPATCH_LEVEL.
+        unsafe { bound::call(dpc) };
     }
 }
 
 /// # Safety
-/// `function` is a `fn(&O, &mut DpcRun<'_>)`, `owner` is the header of a
-/// `Node<O>` whose memory is valid, and the level is `DISPATCH_LEVEL`.
-unsafe fn call<O: 'static>(owner: NonNull<Header>, function: *const ()) {
-    // SAFETY: the caller's promise.
-    let Ok(owner) = (unsafe { node::enter_alive::<O>(owner) }) else {
-        // The owner is being dropped: there is nobody to tell.
-        return;
-    };
-    // SAFETY: the caller's promise.
-    let function: fn(&O, &mut DpcRun<'_>) = unsafe { core::mem::transmute(function) };
-    let mut run = DpcRun {
-        // SAFETY: the caller's promise.
-        irql: unsafe { Irql::assume() },
-    };
-    function(&owner, &mut run);
-}
-
-/// # Safety
 /// The DPC is valid, and the level is `PASSIVE_LEVEL`.
-unsafe fn stop(dpc: sys::WDFOBJECT) {
+unsafe fn cancel(dpc: sys::WDFOBJECT) {
     // SAFETY: the caller's promise.
     let _ = unsafe { sys::kmdf::WdfDpcCancel(dpc, 1) };
 }

@@ -3,6 +3,7 @@
 //! [`Driver`]: what the driver can ask of its own framework object.
 
 use super::collection::WdfString;
+use super::object::KmdfObject;
 use crate::irql::{Irql, Passive};
 use crate::status::{NtStatus, Result};
 use crate::string::UnicodeStr;
@@ -10,14 +11,22 @@ use crate::sys;
 
 /// The driver's framework object, which is there as long as the driver's code.
 ///
-/// ```no_run
-/// use dmf::prelude::*;
+/// ```
+/// # use dmf::prelude::*;
+/// # dmf::driver!(Example);
+/// # struct Example;
+/// # impl Device for Example {
+/// #     fn modules(_: &mut Modules<'_, Self>) -> Result<Self> { Ok(Example) }
+/// #     fn self_managed_io_init(&self, cx: &mut SelfManagedIoInit<'_>) -> Result {
+/// # let irql = cx.irql();
 /// use dmf::wdf::Driver;
 ///
-/// fn greet(irql: &Irql<'_, Passive>) -> Result {
-///     dmf::println!("on KMDF {}", Driver::get().version(irql)?.text(irql));
-///     Ok(())
-/// }
+/// dmf::println!("on KMDF {}", Driver::get().version(irql)?.text(irql));
+/// assert!(Driver::get().is_version_available(irql, 1, 33));
+/// # Ok(())
+/// #     }
+/// # }
+/// # ntsim::run_driver(Example::DRIVER_ENTRY, |_, _| ());
 /// ```
 ///
 /// Its keys are [`Key::parameters`](crate::registry::Key::parameters) and
@@ -40,6 +49,16 @@ impl Driver {
         let globals = unsafe { sys::WdfDriverGlobals };
         // SAFETY: as above. INVARIANT: callbacks come after the driver object was made.
         Self(unsafe { (*globals).Driver })
+    }
+
+    /// The driver of this handle, which stays the framework's.
+    ///
+    /// # Safety
+    /// The handle is that of the driver which this code is part of.
+    #[must_use]
+    pub const unsafe fn from_raw(driver: sys::WDFDRIVER) -> Self {
+        // INVARIANT: the caller's promise: the object is there as long as the code.
+        Self(driver)
     }
 
     /// The handle, for calls that this crate does not have.
@@ -87,5 +106,12 @@ impl Driver {
         // SAFETY: the driver is valid, the token proves the level, and the
         // structure is valid for the length of the call.
         unsafe { sys::kmdf::WdfDriverIsVersionAvailable(self.0, &raw mut parameters) != 0 }
+    }
+}
+
+// SAFETY: the driver object is there as long as the driver's code.
+unsafe impl KmdfObject for Driver {
+    fn object(&self) -> sys::WDFOBJECT {
+        self.0
     }
 }

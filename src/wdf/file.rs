@@ -15,7 +15,6 @@
 //!
 //! [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-file-objects
 
-use core::any::TypeId;
 use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
@@ -23,9 +22,9 @@ use core::ptr::NonNull;
 
 use super::dispatch::IoEvent;
 use super::object::{ContextInfo, attributes, no_handle};
+use super::values::Values;
 use crate::irql::{Irql, Passive};
 use crate::module::node::{self, Header, Reference};
-use crate::pool::Box;
 use crate::status::{NtStatus, Result};
 use crate::string::UnicodeStr;
 use crate::sys;
@@ -68,17 +67,7 @@ impl<'a> File<'a> {
     #[must_use]
     pub fn context<T: Send + Sync + 'static>(self) -> Option<&'a T> {
         // SAFETY: the invariant.
-        let mut at = unsafe { context(self.raw) }.first.get();
-        while let Some(slot) = at {
-            // SAFETY: slots live as long as their file.
-            let head = unsafe { slot.as_ref() };
-            if head.kind == TypeId::of::<T>() {
-                // SAFETY: a slot with this id is a `Slot<T>`, which begins with its head.
-                return Some(&unsafe { slot.cast::<Slot<T>>().as_ref() }.value);
-            }
-            at = head.next;
-        }
-        None
+        unsafe { context(self.raw) }.values.get()
     }
 
     /// What was behind the device's name when it was opened: `\a\b` of
@@ -185,43 +174,17 @@ impl FileCreate<'_> {
     /// `STATUS_OBJECT_NAME_COLLISION` if the file has a value of this type
     /// already; `STATUS_INSUFFICIENT_RESOURCES`.
     pub fn attach<T: Send + Sync + 'static>(&mut self, value: T) -> Result {
-        if self.file.context::<T>().is_some() {
-            return Err(NtStatus::OBJECT_NAME_COLLISION);
-        }
         // SAFETY: the file's invariant.
-        let context = unsafe { context(self.file.raw) };
-        let slot = Box::new(Slot {
-            head: SlotHead {
-                kind: TypeId::of::<T>(),
-                next: context.first.get(),
-                drop: drop_slot::<T>,
-            },
-            value,
-        })?;
-        context.first.set(Some(Box::into_raw(slot).cast()));
+        unsafe { context(self.file.raw) }.values.attach(value)?;
         Ok(())
     }
 }
 
 /// The context of each file: the values that were attached to it.
 struct Context {
-    /// Changed only in `file_create`, when there are no requests yet.
-    first: Cell<Option<NonNull<SlotHead>>>,
+    values: Values,
     /// The root of the device's tree, counted: a file may outlive its device.
     root: Cell<Option<NonNull<Header>>>,
-}
-
-struct SlotHead {
-    kind: TypeId,
-    next: Option<NonNull<SlotHead>>,
-    /// Safety: the slot is not used any more.
-    drop: unsafe fn(NonNull<SlotHead>),
-}
-
-#[repr(C)]
-struct Slot<T> {
-    head: SlotHead,
-    value: T,
 }
 
 static CONTEXT: ContextInfo = ContextInfo::new::<Context>(c"dmf::File", &CONTEXT);
@@ -231,13 +194,8 @@ static CONTEXT: ContextInfo = ContextInfo::new::<Context>(c"dmf::File", &CONTEXT
 unsafe fn context<'a>(file: sys::WDFFILEOBJECT) -> &'a Context {
     // SAFETY: the caller's promise.
     let context = unsafe { CONTEXT.of::<Context>(file) };
-    // SAFETY: KMDF zeroes contexts, and no slots is zero.
+    // SAFETY: KMDF zeroes contexts, and no values is zero.
     unsafe { context.as_ref() }
-}
-
-unsafe fn drop_slot<T>(slot: NonNull<SlotHead>) {
-    // SAFETY: the field's contract; the slot came from `Box::into_raw`.
-    drop(unsafe { Box::from_raw(slot.cast::<Slot<T>>()) });
 }
 
 /// Registers this crate's file callbacks.
@@ -336,14 +294,8 @@ callback! {
     unsafe fn evt_file_destroy(raw: sys::WDFOBJECT) {
         // SAFETY: KMDF calls this for files with this context.
         let context = unsafe { context(raw) };
-        let mut at = context.first.take();
-        while let Some(slot) = at {
-            // SAFETY: slots live as long as their file.
-            let head = unsafe { slot.as_ref() };
-            at = head.next;
-            // SAFETY: nobody has the file any more.
-            unsafe { (head.drop)(slot) };
-        }
+        // SAFETY: nobody has the file any more.
+        unsafe { context.values.drop_all() };
         if let Some(root) = context.root.take() {
             // SAFETY: the context's count.
             drop(unsafe { Reference::from_raw(root) });

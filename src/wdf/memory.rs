@@ -18,14 +18,22 @@ const NON_PAGED_NX: sys::POOL_TYPE = 512;
 /// Use [`pool::Vec`](crate::pool::Vec) unless something asks for a `WDFMEMORY`:
 /// a request to an I/O target, above all.
 ///
-/// ```no_run
+/// ```
+/// # use dmf::prelude::*;
+/// # dmf::driver!(Example);
+/// # struct Example;
+/// # impl Device for Example {
+/// #     fn modules(_: &mut Modules<'_, Self>) -> Result<Self> { Ok(Example) }
+/// #     fn self_managed_io_init(&self, _: &mut SelfManagedIoInit<'_>) -> Result {
 /// use dmf::wdf::Memory;
 ///
-/// fn greet() -> dmf::Result<Memory> {
-///     let mut memory = Memory::new(5)?;
-///     memory.copy_from_slice(b"hello");
-///     Ok(memory)
-/// }
+/// let mut memory = Memory::new(5)?;
+/// memory.copy_from_slice(b"hello");
+/// assert_eq!(&memory[..4], b"hell");
+/// # Ok(())
+/// #     }
+/// # }
+/// # ntsim::run_driver(Example::DRIVER_ENTRY, |_, _| ());
 /// ```
 ///
 /// C counterpart: [`WDFMEMORY`][ms].
@@ -90,8 +98,8 @@ impl Memory {
     /// Takes over a memory object.
     ///
     /// # Safety
-    /// The object is valid and its parent is the driver; its buffer has been
-    /// written; nobody else deletes it or uses its buffer.
+    /// The object is valid and its parent is the driver; its buffer is
+    /// non-paged and has been written; nobody else deletes it or uses its buffer.
     #[must_use]
     pub unsafe fn from_raw(memory: sys::WDFMEMORY) -> Self {
         let mut size = 0;
@@ -144,15 +152,22 @@ impl DerefMut for Memory {
 ///
 /// Its buffers may outlive it.
 ///
-/// ```no_run
+/// ```
+/// # use dmf::prelude::*;
+/// # dmf::driver!(Example);
+/// # struct Example;
+/// # impl Device for Example {
+/// #     fn modules(_: &mut Modules<'_, Self>) -> Result<Self> { Ok(Example) }
+/// #     fn self_managed_io_init(&self, _: &mut SelfManagedIoInit<'_>) -> Result {
 /// use dmf::wdf::Lookaside;
 ///
-/// fn packets() -> dmf::Result {
-///     let packets = Lookaside::new(1514)?;
-///     let packet = packets.take()?;
-///     assert_eq!(packet.len(), 1514);
-///     Ok(())
-/// }
+/// let packets = Lookaside::new(1514)?;
+/// let packet = packets.take()?;
+/// assert_eq!(packet.len(), 1514);
+/// # Ok(())
+/// #     }
+/// # }
+/// # ntsim::run_driver(Example::DRIVER_ENTRY, |_, _| ());
 /// ```
 ///
 /// C counterpart: [`WDFLOOKASIDE`][ms].
@@ -206,6 +221,27 @@ impl Lookaside {
             object: unsafe { Owned::new(list) },
             size,
         })
+    }
+
+    /// Gives up ownership. [`from_raw`](Self::from_raw) takes it back.
+    #[must_use]
+    pub fn into_raw(self) -> sys::WDFLOOKASIDE {
+        self.object.into_raw()
+    }
+
+    /// Takes over a list of buffers of `size` bytes.
+    ///
+    /// # Safety
+    /// The list is valid and its parent is the driver; its buffers have `size`
+    /// bytes, are non-paged, and have the driver for a parent; nobody else
+    /// deletes the list.
+    #[must_use]
+    pub const unsafe fn from_raw(list: sys::WDFLOOKASIDE, size: usize) -> Self {
+        Self {
+            // SAFETY: the caller's promise.
+            object: unsafe { Owned::new(list) },
+            size,
+        }
     }
 
     /// Takes a buffer, zeroed. Dropping it gives it back.

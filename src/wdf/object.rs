@@ -6,10 +6,12 @@
 use core::cell::Cell;
 use core::ffi::CStr;
 use core::fmt;
+use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use super::values;
 use crate::module::node::Header;
 use crate::status::{NtStatus, Result};
 use crate::sys;
@@ -40,10 +42,20 @@ impl ContextInfo {
     /// The object is valid and was created with this kind of context, a `T`.
     pub(crate) unsafe fn of<T>(&'static self, object: sys::WDFOBJECT) -> NonNull<T> {
         // SAFETY: the caller's promise.
+        let context = unsafe { self.find(object) };
+        // SAFETY: the object has this kind of context.
+        unsafe { context.unwrap_unchecked() }
+    }
+
+    /// The context of this kind in an object, if it has one.
+    ///
+    /// # Safety
+    /// The object is valid. This kind of context is a `T`.
+    pub(crate) unsafe fn find<T>(&'static self, object: sys::WDFOBJECT) -> Option<NonNull<T>> {
+        // SAFETY: the caller's promise.
         let context =
             unsafe { sys::kmdf::WdfObjectGetTypedContextWorker(object, &raw const self.0) };
-        // SAFETY: the object has this kind of context.
-        unsafe { NonNull::new_unchecked(context.cast()) }
+        NonNull::new(context.cast())
     }
 }
 
@@ -175,7 +187,7 @@ impl Drop for Owned {
     }
 }
 
-/// What an [`Object`] holds.
+/// What an [`Object`] holds, and what can be attached to a [`KmdfObject`].
 pub trait Context: Send + Sync + 'static {
     /// Called when the object is deleted, while others may still hold it.
     ///
@@ -189,6 +201,115 @@ pub trait Context: Send + Sync + 'static {
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfobject/nc-wdfobject-evt_wdf_object_context_cleanup
     fn cleanup(&self) {}
+}
+
+/// A KMDF object, which can carry values of the driver's own types.
+///
+/// ```text
+///   attach ──► attached ... ──► the object is deleted: cleanup() ──► no reference left: drop
+/// ```
+///
+/// An object carries at most one value of each type, until it is destroyed.
+/// When that is, the type of the object says; KMDF's own, such as requests and
+/// queues, when KMDF is done with them.
+///
+/// ```
+/// # use dmf::prelude::*;
+/// # dmf::driver!(Example);
+/// # struct Example;
+/// # impl Device for Example {
+/// #     fn modules(_: &mut Modules<'_, Self>) -> Result<Self> { Ok(Example) }
+/// #     fn self_managed_io_init(&self, _: &mut SelfManagedIoInit<'_>) -> Result {
+/// use dmf::wdf::{Context, KmdfObject, Memory};
+///
+/// /// Whose packet it is.
+/// struct Sender(u32);
+/// impl Context for Sender {}
+///
+/// let packet = Memory::new(64)?;
+/// packet.attach(|| Ok(Sender(7)))?;
+/// assert_eq!(packet.attached::<Sender>().map(|sender| sender.0), Some(7));
+/// # Ok(())
+/// #     }
+/// # }
+/// # ntsim::run_driver(Example::DRIVER_ENTRY, |_, _| ());
+/// ```
+///
+/// See [Framework object context space][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-object-context-space
+///
+/// # Safety
+/// The handle stays valid as long as the value is borrowed.
+pub unsafe trait KmdfObject {
+    /// The handle.
+    fn object(&self) -> sys::WDFOBJECT;
+
+    /// Attaches the value that `make` makes, in memory of its own that does not
+    /// move.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_OBJECT_NAME_COLLISION` if the object carries one of this type
+    /// already; `STATUS_DELETE_PENDING` if it is being deleted;
+    /// `STATUS_INSUFFICIENT_RESOURCES`; what `make` returns. A value that was
+    /// made is dropped.
+    ///
+    /// C counterpart: [`WdfObjectAllocateContext`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfobject/nf-wdfobject-wdfobjectallocatecontext
+    fn attach<T: Context>(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+        // SAFETY: the trait's contract.
+        let values = unsafe { values::of_object(self.object()) }?;
+        values.attach_context(make()?)
+    }
+
+    /// The value of this type, if one was attached.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// C counterpart: [`WdfObjectGetTypedContext`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfobject/nf-wdfobject-wdfobjectgettypedcontext
+    fn attached<T: Context>(&self) -> Option<&T> {
+        // SAFETY: the trait's contract.
+        unsafe { values::existing(self.object()) }?.get()
+    }
+}
+
+/// A KMDF object of any kind that is somebody else's.
+///
+/// # Invariants
+/// The object is valid for `'a`.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectRef<'a>(sys::WDFOBJECT, PhantomData<&'a ()>);
+
+impl ObjectRef<'_> {
+    /// The object of this handle.
+    ///
+    /// # Safety
+    /// The handle is valid as long as the lifetime lasts.
+    #[must_use]
+    pub const unsafe fn from_raw(object: sys::WDFOBJECT) -> Self {
+        // INVARIANT: the caller's promise.
+        Self(object, PhantomData)
+    }
+
+    /// The handle, for calls that this crate does not have.
+    #[must_use]
+    pub const fn as_raw(self) -> sys::WDFOBJECT {
+        self.0
+    }
+}
+
+// SAFETY: the invariant.
+unsafe impl KmdfObject for ObjectRef<'_> {
+    fn object(&self) -> sys::WDFOBJECT {
+        self.0
+    }
 }
 
 /// What each [`Object`] starts with.
@@ -220,19 +341,26 @@ static HELD: ContextInfo = ContextInfo::new::<Held>(c"dmf::Object", &HELD);
 ///   new ──► owners > 0 ──► last owner dropped: cleanup() ──► no reference left: drop
 /// ```
 ///
-/// ```no_run
-/// use dmf::prelude::*;
+/// ```
+/// # use dmf::prelude::*;
+/// # dmf::driver!(Example);
+/// # struct Example;
+/// # impl Device for Example {
+/// #     fn modules(_: &mut Modules<'_, Self>) -> Result<Self> { Ok(Example) }
+/// #     fn self_managed_io_init(&self, _: &mut SelfManagedIoInit<'_>) -> Result {
 /// use dmf::wdf::{Context, Object};
 ///
 /// struct Session(u32);
 /// impl Context for Session {}
 ///
-/// fn open() -> Result<Object<Session>> {
-///     let session = Object::new(|| Ok(Session(7)))?;
-///     let again = session.clone();
-///     assert_eq!(again.0, 7);
-///     Ok(again)
-/// }
+/// let session = Object::new(|| Ok(Session(7)))?;
+/// let again = session.clone();
+/// drop(session);
+/// assert_eq!(again.0, 7);
+/// # Ok(())
+/// #     }
+/// # }
+/// # ntsim::run_driver(Example::DRIVER_ENTRY, |_, _| ());
 /// ```
 ///
 /// A type that is aligned to more than the framework's 16 bytes is refused:
@@ -342,6 +470,13 @@ impl<T: Context> Object<T> {
     }
 }
 
+// SAFETY: an owner keeps the object.
+unsafe impl<T: Context> KmdfObject for Object<T> {
+    fn object(&self) -> sys::WDFOBJECT {
+        self.raw
+    }
+}
+
 impl<T: Context> Clone for Object<T> {
     fn clone(&self) -> Self {
         self.held().header.owners.fetch_add(1, Ordering::Relaxed);
@@ -421,18 +556,26 @@ callback! {
     }
 }
 
-/// Makes a type over [`Owned`] convert to and from the raw handle.
+/// Makes a type over [`Owned`] give its raw handle.
 macro_rules! raw_handle {
-    ($name:ident $(<$generic:ident>)?, $raw:ident) => {
-        impl $(<$generic>)? $name $(<$generic>)? {
-            /// The handle, for calls that this crate does not have.
+    ($name:ident $(<$generic:ident $(: $bound:path)?>)?, $raw:ident) => {
+        impl $(<$generic $(: $bound)?>)? $name $(<$generic>)? {
+            /// The handle, for calls that this crate does not have. It is valid
+            /// as long as this value.
             #[must_use]
             pub const fn as_raw(&self) -> $crate::sys::$raw {
                 self.object.raw()
             }
         }
 
-        impl $(<$generic>)? core::fmt::Debug for $name $(<$generic>)? {
+        // SAFETY: this value owns the object.
+        unsafe impl $(<$generic $(: $bound)?>)? $crate::wdf::KmdfObject for $name $(<$generic>)? {
+            fn object(&self) -> $crate::sys::WDFOBJECT {
+                self.object.raw()
+            }
+        }
+
+        impl $(<$generic $(: $bound)?>)? core::fmt::Debug for $name $(<$generic>)? {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.debug_struct(stringify!($name)).finish_non_exhaustive()
             }

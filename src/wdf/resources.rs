@@ -13,15 +13,31 @@ use crate::sys;
 /// Each comes twice: *raw*, as the bus sees it, and *translated*, as the
 /// processor does. Map and connect what is translated.
 ///
-/// ```no_run
-/// use dmf::wdf::{Resource, Resources};
+/// ```
+/// use dmf::prelude::*;
+/// use dmf::wdf::Resource;
 ///
-/// fn registers(resources: &Resources<'_>) -> Option<(u64, u64)> {
-///     resources.iter().find_map(|assigned| match assigned.translated {
-///         Resource::Memory { start, length, .. } => Some((start, length)),
-///         _ => None,
-///     })
+/// dmf::driver!(Card);
+///
+/// struct Card;
+///
+/// impl Device for Card {
+/// #     fn modules(_: &mut Modules<'_, Self>) -> Result<Self> { Ok(Card) }
+///     fn prepare_hardware(&self, cx: &mut PrepareHardware<'_>) -> Result {
+///         let registers = cx.assigned().iter().find_map(|assigned| match assigned.translated {
+///             Resource::Memory { start, length, .. } => Some((start, length)),
+///             _ => None,
+///         });
+///         assert_eq!(registers, Some((0xFEB0_0000, 0x1000)));
+///         registers.map(|_| ()).ok_or(NtStatus::DEVICE_CONFIGURATION_ERROR)
+///     }
 /// }
+/// # use ntsim::machine::{Hardware, Machine};
+/// # let mut machine = Machine::default();
+/// # let device = machine.add_driver("Card", Card::DRIVER_ENTRY).unwrap();
+/// # machine.set_hardware(&device, Hardware::new().memory(0xFEB0_0000, 0x1000));
+/// # machine.start_device(&device).unwrap();
+/// # machine.remove_device(&device).unwrap();
 /// ```
 ///
 /// C counterpart: the two [`WDFCMRESLIST`][ms]s of `EvtDevicePrepareHardware`.

@@ -2,16 +2,15 @@
 
 //! [`Timer`], and [`TimerConfig`], which says how it fires.
 
-use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::time::Duration;
 
-use super::object::{ContextInfo, ObjectLink, attributes, no_handle};
+use super::bound::{self, Bound, Called, bound_handle};
 use crate::irql::{Dispatch, Irql, Level, Passive};
 use crate::module::Modules;
-use crate::module::node::{self, Header, Reference};
-use crate::status::{NtStatus, Result};
+use crate::module::node::Header;
+use crate::status::Result;
 use crate::sys;
 use crate::time::Timeout;
 
@@ -34,31 +33,12 @@ use crate::time::Timeout;
 /// C counterpart: [`WDFTIMER`][ms], not serialized.
 ///
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/using-timers
-///
-/// # Invariants
-/// `handle` is valid as long as the node of `owner` is alive.
-pub struct Timer {
-    owner: Reference,
-    handle: sys::WDFTIMER,
-}
+pub struct Timer(Bound);
 
-// SAFETY: KMDF synchronizes all access to a timer.
-unsafe impl Send for Timer {}
-// SAFETY: as above.
-unsafe impl Sync for Timer {}
+bound_handle!(Timer, WDFTIMER);
 
 /// What a timer's callback is given, at level `L`.
-#[derive(Debug)]
-pub struct TimerFired<'a, L: Level = Passive> {
-    irql: Irql<'a, L>,
-}
-
-impl<'a, L: Level> TimerFired<'a, L> {
-    /// The proof that the callback runs at that level.
-    pub fn irql(&mut self) -> &mut Irql<'a, L> {
-        &mut self.irql
-    }
-}
+pub type TimerFired<'a, L = Passive> = Called<'a, L>;
 
 /// How exactly a timer fires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,24 +64,39 @@ pub enum Precision {
 /// let refused = TimerConfig::passive().periodic(Duration::from_secs(1));
 /// ```
 ///
-/// ```no_run
+/// ```
 /// use dmf::prelude::*;
 /// use dmf::wdf::{Precision, Timer, TimerConfig, TimerFired};
 ///
-/// struct Watchdog { tick: Timer }
+/// dmf::driver!(Watchdog);
+///
+/// struct Watchdog { tick: Timer, ticks: SpinLock<u32> }
 ///
 /// impl Device for Watchdog {
 ///     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
 ///         let config = TimerConfig::dispatch()
 ///             .periodic(Duration::from_millis(100))
 ///             .precision(Precision::Tolerable(Duration::from_millis(20)));
-///         Ok(Watchdog { tick: Timer::with_config(add, config, Watchdog::tick)? })
+///         let tick = Timer::with_config(add, config, Watchdog::tick)?;
+///         Ok(Watchdog { tick, ticks: SpinLock::new(0) })
+///     }
+///
+///     fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
+///         self.tick.start(Duration::from_millis(100))
+///     }
+///
+///     fn d0_exit(&self, cx: &mut D0Exit<'_>) {
+///         let _ = self.tick.stop_and_wait(cx.irql());
+///         assert!(*self.ticks.lock(cx.irql()) >= 8);
 ///     }
 /// }
 ///
 /// impl Watchdog {
-///     fn tick(&self, _cx: &mut TimerFired<'_, Dispatch>) {}
+///     fn tick(&self, cx: &mut TimerFired<'_, Dispatch>) {
+///         *self.ticks.lock(cx.irql()) += 1;
+///     }
 /// }
+/// # ntsim::run_driver(Watchdog::DRIVER_ENTRY, |machine, _| machine.run_for(core::time::Duration::from_secs(1)).unwrap());
 /// ```
 ///
 /// C counterpart: `WDF_TIMER_CONFIG_INIT`, `WDF_TIMER_CONFIG_INIT_PERIODIC`,
@@ -183,17 +178,6 @@ fn milliseconds(time: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
 
-#[repr(C)]
-struct Context {
-    link: ObjectLink,
-    owner: NonNull<Header>,
-    function: *const (),
-    /// Safety: `function` is that of the owner's type and level, which is the level.
-    call: unsafe fn(NonNull<Header>, *const ()),
-}
-
-static CONTEXT: ContextInfo = ContextInfo::new::<Context>(c"dmf::Timer", &CONTEXT);
-
 impl Timer {
     /// # Safety
     /// `owner` is the header of a `Node<O>` of `device`, and the caller is the
@@ -233,45 +217,20 @@ impl Timer {
         function: fn(&O, &mut TimerFired<'_, L>),
     ) -> Result<Self> {
         let mut config = config.to_raw();
-        let mut attributes = attributes(&CONTEXT, device);
         // The config's level is `Passive` or `Dispatch`.
-        attributes.ExecutionLevel = if L::VALUE == Passive::VALUE {
+        let level = if L::VALUE == Passive::VALUE {
             sys::_WDF_EXECUTION_LEVEL::WdfExecutionLevelPassive
         } else {
             sys::_WDF_EXECUTION_LEVEL::WdfExecutionLevelDispatch
         };
-        let mut handle = no_handle();
-        // SAFETY: the structures are valid for the length of the call, and so is the device.
-        NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfTimerCreate(&raw mut config, &raw mut attributes, &raw mut handle)
-        })
-        .into_result()?;
-        // SAFETY: the timer was created with this context.
-        let context = unsafe { CONTEXT.of::<Context>(handle) };
-        // SAFETY: the context is ours, and the timer has not been started.
-        unsafe {
-            context.write(Context {
-                link: ObjectLink::new(handle, stop),
-                owner,
-                function: function as *const (),
-                call: call::<O, L>,
-            });
-        }
-        // SAFETY: the link is the context's first field, and new.
-        unsafe { ObjectLink::push(owner, context.cast()) };
-        // INVARIANT: the node deletes the timer after it has ceased to be alive.
-        Ok(Self {
-            // SAFETY: the node is valid.
-            owner: unsafe { Reference::to(owner) },
-            handle,
-        })
-    }
-
-    /// Runs `action` while the owner is alive, and with it the timer.
-    fn with<R>(&self, action: impl FnOnce() -> R) -> Result<R> {
-        // SAFETY: the reference keeps the memory valid.
-        let _alive = unsafe { node::enter_alive_erased(self.owner.node()) }?;
-        Ok(action())
+        let make = |attributes: &mut sys::WDF_OBJECT_ATTRIBUTES, handle: &mut sys::WDFOBJECT| {
+            attributes.ExecutionLevel = level;
+            // SAFETY: the structures are valid for the length of the call, and so is the device.
+            unsafe { sys::kmdf::WdfTimerCreate(&raw mut config, attributes, handle) }
+        };
+        // SAFETY: the caller's promise; the timer's callback calls the function
+        // at the level that was asked for, and stopping it waits.
+        unsafe { Bound::create(owner, device, function, stop, make) }.map(Self)
     }
 
     /// Makes the timer fire once, `due` from now. A timer that is queued
@@ -289,8 +248,8 @@ impl Timer {
     pub fn start(&self, due: Duration) -> Result {
         let due = Timeout::After(due).to_due_time().unwrap_or(0);
         // SAFETY: the invariant.
-        self.with(|| unsafe {
-            sys::kmdf::WdfTimerStart(self.handle, due);
+        self.0.with(|timer| unsafe {
+            sys::kmdf::WdfTimerStart(timer, due);
         })
     }
 
@@ -308,8 +267,8 @@ impl Timer {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimerstop
     pub fn stop(&self) -> Result {
         // SAFETY: the invariant.
-        self.with(|| unsafe {
-            sys::kmdf::WdfTimerStop(self.handle, 0);
+        self.0.with(|timer| unsafe {
+            sys::kmdf::WdfTimerStop(timer, 0);
         })
     }
 
@@ -327,47 +286,19 @@ impl Timer {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimerstop
     pub fn stop_and_wait(&self, _irql: &Irql<'_, Passive>) -> Result {
         // SAFETY: the invariant, and the token proves the level.
-        self.with(|| unsafe {
-            sys::kmdf::WdfTimerStop(self.handle, 1);
+        self.0.with(|timer| unsafe {
+            sys::kmdf::WdfTimerStop(timer, 1);
         })
-    }
-}
-
-impl fmt::Debug for Timer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timer").finish_non_exhaustive()
     }
 }
 
 callback! {
     /// KMDF's callback for each timer of this crate.
     unsafe fn evt_timer(timer: sys::WDFTIMER) {
-        // SAFETY: KMDF calls this for timers that were created with this context.
-        let context = unsafe { CONTEXT.of::<Context>(timer) };
-        // SAFETY: the context was written before the timer could be started.
-        let context = unsafe { context.as_ref() };
-        // SAFETY: the context's fields belong together, and KMDF calls a timer
-        // at the level that it was created with.
-        unsafe { (context.call)(context.owner, context.function) };
+        // SAFETY: KMDF calls this for timers of this crate, at the level that
+        // they were created with.
+        unsafe { bound::call(timer) };
     }
-}
-
-/// # Safety
-/// `function` is a `fn(&O, &mut TimerFired<'_, L>)`, `owner` is the header of a
-/// `Node<O>` whose memory is valid, and the level is `L`.
-unsafe fn call<O: 'static, L: Level>(owner: NonNull<Header>, function: *const ()) {
-    // SAFETY: the caller's promise.
-    let Ok(owner) = (unsafe { node::enter_alive::<O>(owner) }) else {
-        // The owner is being dropped: there is nobody to tell.
-        return;
-    };
-    // SAFETY: the caller's promise.
-    let function: fn(&O, &mut TimerFired<'_, L>) = unsafe { core::mem::transmute(function) };
-    let mut fired = TimerFired {
-        // SAFETY: the caller's promise.
-        irql: unsafe { Irql::assume() },
-    };
-    function(&owner, &mut fired);
 }
 
 /// # Safety

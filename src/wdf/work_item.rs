@@ -2,13 +2,12 @@
 
 //! [`WorkItem`].
 
-use core::fmt;
 use core::ptr::NonNull;
 
-use super::object::{ContextInfo, ObjectLink, attributes, no_handle};
+use super::bound::{self, Bound, Called, bound_handle};
 use crate::irql::{Irql, Passive};
-use crate::module::node::{self, Header, Reference};
-use crate::status::{NtStatus, Result};
+use crate::module::node::Header;
+use crate::status::Result;
 use crate::sys;
 
 /// A callback of its owner that a system worker thread runs at `PASSIVE_LEVEL`.
@@ -19,48 +18,50 @@ use crate::sys;
 ///                       │ enqueue: nothing                 │ enqueue: queued again
 /// ```
 ///
+/// ```
+/// use dmf::prelude::*;
+/// use dmf::wdf::{WorkItem, WorkItemRun};
+///
+/// dmf::driver!(Loader);
+///
+/// struct Loader { load: WorkItem, loaded: SpinLock<bool> }
+///
+/// impl Device for Loader {
+///     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+///         Ok(Loader { load: add.work_item(Loader::load)?, loaded: SpinLock::new(false) })
+///     }
+///
+///     fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
+///         self.load.enqueue()
+///     }
+///
+///     fn d0_exit(&self, cx: &mut D0Exit<'_>) {
+///         let _ = self.load.flush(cx.irql());
+///         assert!(*self.loaded.lock(cx.irql()));
+///     }
+/// }
+///
+/// impl Loader {
+///     fn load(&self, cx: &mut WorkItemRun<'_>) {
+///         dmf::sync::delay(cx.irql(), Duration::from_secs(1));
+///         *self.loaded.lock(cx.irql()) = true;
+///     }
+/// }
+/// # ntsim::run_driver(Loader::DRIVER_ENTRY, |_, _| ());
+/// ```
+///
 /// For work that takes long use a [`Thread`](crate::thread::Thread): workers
 /// are shared by the whole system.
 ///
 /// C counterpart: [`WDFWORKITEM`][ms], not serialized.
 ///
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/using-framework-work-items
-///
-/// # Invariants
-/// `handle` is valid as long as the node of `owner` is alive.
-pub struct WorkItem {
-    owner: Reference,
-    handle: sys::WDFWORKITEM,
-}
+pub struct WorkItem(Bound);
 
-// SAFETY: KMDF synchronizes all access to a work item.
-unsafe impl Send for WorkItem {}
-// SAFETY: as above.
-unsafe impl Sync for WorkItem {}
+bound_handle!(WorkItem, WDFWORKITEM);
 
 /// What a work item's callback is given.
-#[derive(Debug)]
-pub struct WorkItemRun<'a> {
-    irql: Irql<'a, Passive>,
-}
-
-impl<'a> WorkItemRun<'a> {
-    /// The proof that the callback runs at `PASSIVE_LEVEL`.
-    pub fn irql(&mut self) -> &mut Irql<'a, Passive> {
-        &mut self.irql
-    }
-}
-
-#[repr(C)]
-struct Context {
-    link: ObjectLink,
-    owner: NonNull<Header>,
-    function: *const (),
-    /// Safety: `function` is that of the owner's type, and the level is `PASSIVE_LEVEL`.
-    call: unsafe fn(NonNull<Header>, *const ()),
-}
-
-static CONTEXT: ContextInfo = ContextInfo::new::<Context>(c"dmf::WorkItem", &CONTEXT);
+pub type WorkItemRun<'a> = Called<'a, Passive>;
 
 impl WorkItem {
     /// # Safety
@@ -76,39 +77,13 @@ impl WorkItem {
             EvtWorkItemFunc: Some(evt_work_item),
             ..sys::WDF_WORKITEM_CONFIG::default()
         };
-        let mut attributes = attributes(&CONTEXT, device);
-        let mut handle = no_handle();
-        // SAFETY: the structures are valid for the length of the call, and so is the device.
-        NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfWorkItemCreate(&raw mut config, &raw mut attributes, &raw mut handle)
-        })
-        .into_result()?;
-        // SAFETY: the work item was created with this context.
-        let context = unsafe { CONTEXT.of::<Context>(handle) };
-        // SAFETY: the context is ours, and the work item has not been queued.
-        unsafe {
-            context.write(Context {
-                link: ObjectLink::new(handle, flush),
-                owner,
-                function: function as *const (),
-                call: call::<O>,
-            });
-        }
-        // SAFETY: the link is the context's first field, and new.
-        unsafe { ObjectLink::push(owner, context.cast()) };
-        // INVARIANT: the node deletes the work item after it has ceased to be alive.
-        Ok(Self {
-            // SAFETY: the node is valid.
-            owner: unsafe { Reference::to(owner) },
-            handle,
-        })
-    }
-
-    /// Runs `action` while the owner is alive, and with it the work item.
-    fn with<R>(&self, action: impl FnOnce() -> R) -> Result<R> {
-        // SAFETY: the reference keeps the memory valid.
-        let _alive = unsafe { node::enter_alive_erased(self.owner.node()) }?;
-        Ok(action())
+        let make = |attributes: &mut sys::WDF_OBJECT_ATTRIBUTES, handle: &mut sys::WDFOBJECT| {
+            // SAFETY: the structures are valid for the length of the call, and so is the device.
+            unsafe { sys::kmdf::WdfWorkItemCreate(&raw mut config, attributes, handle) }
+        };
+        // SAFETY: the caller's promise; work items run at PASSIVE_LEVEL, and
+        // flushing one waits.
+        unsafe { Bound::create(owner, device, function, flush, make) }.map(Self)
     }
 
     /// Queues the callback, unless it is queued already. May be called from the
@@ -125,7 +100,8 @@ impl WorkItem {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfworkitem/nf-wdfworkitem-wdfworkitemenqueue
     pub fn enqueue(&self) -> Result {
         // SAFETY: the invariant.
-        self.with(|| unsafe { sys::kmdf::WdfWorkItemEnqueue(self.handle) })
+        self.0
+            .with(|item| unsafe { sys::kmdf::WdfWorkItemEnqueue(item) })
     }
 
     /// Waits until the callback is neither queued nor running. Not to be called
@@ -142,45 +118,17 @@ impl WorkItem {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfworkitem/nf-wdfworkitem-wdfworkitemflush
     pub fn flush(&self, _irql: &Irql<'_, Passive>) -> Result {
         // SAFETY: the invariant, and the token proves the level.
-        self.with(|| unsafe { sys::kmdf::WdfWorkItemFlush(self.handle) })
-    }
-}
-
-impl fmt::Debug for WorkItem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkItem").finish_non_exhaustive()
+        self.0
+            .with(|item| unsafe { sys::kmdf::WdfWorkItemFlush(item) })
     }
 }
 
 callback! {
     /// KMDF's callback for each work item of this crate.
     unsafe fn evt_work_item(item: sys::WDFWORKITEM) {
-        // SAFETY: KMDF calls this for work items that were created with this context.
-        let context = unsafe { CONTEXT.of::<Context>(item) };
-        // SAFETY: the context was written before the work item could be queued.
-        let context = unsafe { context.as_ref() };
-        // SAFETY: the context's fields belong together, and work items run at
-        // PASSIVE_LEVEL.
-        unsafe { (context.call)(context.owner, context.function) };
+        // SAFETY: KMDF calls this for work items of this crate, at PASSIVE_LEVEL.
+        unsafe { bound::call(item) };
     }
-}
-
-/// # Safety
-/// `function` is a `fn(&O, &mut WorkItemRun<'_>)`, `owner` is the header of a
-/// `Node<O>` whose memory is valid, and the level is `PASSIVE_LEVEL`.
-unsafe fn call<O: 'static>(owner: NonNull<Header>, function: *const ()) {
-    // SAFETY: the caller's promise.
-    let Ok(owner) = (unsafe { node::enter_alive::<O>(owner) }) else {
-        // The owner is being dropped: there is nobody to tell.
-        return;
-    };
-    // SAFETY: the caller's promise.
-    let function: fn(&O, &mut WorkItemRun<'_>) = unsafe { core::mem::transmute(function) };
-    let mut run = WorkItemRun {
-        // SAFETY: the caller's promise.
-        irql: unsafe { Irql::assume() },
-    };
-    function(&owner, &mut run);
 }
 
 /// # Safety

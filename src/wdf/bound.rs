@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What [`Timer`](super::Timer), [`WorkItem`](super::WorkItem) and
+//! [`Dpc`](super::Dpc) have in common: a KMDF object that calls a function of
+//! its owner, and that its owner's node stops and deletes.
+
+use core::ptr::NonNull;
+
+use super::object::{ContextInfo, ObjectLink, ObjectRef, attributes, no_handle};
+use crate::irql::{Irql, Level};
+use crate::module::node::{self, Header, Reference};
+use crate::status::{NtStatus, Result};
+use crate::sys;
+
+/// What a function that KMDF calls is given: the proof of the level it runs at.
+#[derive(Debug)]
+pub struct Called<'a, L: Level> {
+    irql: Irql<'a, L>,
+}
+
+impl<'a, L: Level> Called<'a, L> {
+    /// # Safety
+    /// As [`Irql::assume`].
+    pub(super) const unsafe fn new() -> Self {
+        Self {
+            // SAFETY: the caller's promise.
+            irql: unsafe { Irql::assume() },
+        }
+    }
+
+    /// The proof that the function runs at that level.
+    pub fn irql(&mut self) -> &mut Irql<'a, L> {
+        &mut self.irql
+    }
+}
+
+/// What the callback finds in the object.
+#[repr(C)]
+struct Context {
+    /// First: the node's list is of links.
+    link: ObjectLink,
+    owner: NonNull<Header>,
+    function: *const (),
+    /// Safety: `function` is that of the owner's type, and the level is its.
+    call: unsafe fn(NonNull<Header>, *const ()),
+}
+
+static CONTEXT: ContextInfo = ContextInfo::new::<Context>(c"dmf::Bound", &CONTEXT);
+
+/// The link to an object that calls a function of its owner.
+///
+/// # Invariants
+/// `handle` was made by [`create`](Self::create), and is valid as long as the
+/// node of `owner` is alive.
+pub(super) struct Bound {
+    owner: Reference,
+    handle: sys::WDFOBJECT,
+}
+
+// SAFETY: KMDF synchronizes all access to these objects.
+unsafe impl Send for Bound {}
+// SAFETY: as above.
+unsafe impl Sync for Bound {}
+
+impl Bound {
+    /// Makes an object below the device with `make`, which calls KMDF.
+    ///
+    /// # Errors
+    /// What `make` returns.
+    ///
+    /// # Safety
+    /// `owner` is the header of a `Node<O>` of `device`, and the caller is the
+    /// device's device-add callback. `make` creates an object with the
+    /// attributes, whose callback calls [`call`] at level `L`, and stores its
+    /// handle. `stop` returns when that callback neither runs nor will.
+    pub(super) unsafe fn create<O: 'static, L: Level>(
+        owner: NonNull<Header>,
+        device: sys::WDFDEVICE,
+        function: fn(&O, &mut Called<'_, L>),
+        stop: unsafe fn(sys::WDFOBJECT),
+        make: impl FnOnce(&mut sys::WDF_OBJECT_ATTRIBUTES, &mut sys::WDFOBJECT) -> sys::NTSTATUS,
+    ) -> Result<Self> {
+        let mut attributes = attributes(&CONTEXT, device);
+        let mut handle = no_handle();
+        NtStatus::from_raw(make(&mut attributes, &mut handle)).into_result()?;
+        // SAFETY: the object was created with this context.
+        let context = unsafe { CONTEXT.of::<Context>(handle) };
+        // SAFETY: the context is ours, and the object has not been started.
+        unsafe {
+            context.write(Context {
+                link: ObjectLink::new(handle, stop),
+                owner,
+                function: function as *const (),
+                call: call_owner::<O, L>,
+            });
+        }
+        // SAFETY: the link is the context's first field, and new.
+        unsafe { ObjectLink::push(owner, context.cast()) };
+        // INVARIANT: the node deletes the object after it has ceased to be alive.
+        Ok(Self {
+            // SAFETY: the node is valid.
+            owner: unsafe { Reference::to(owner) },
+            handle,
+        })
+    }
+
+    /// Runs `action` with the handle while the owner is alive, and with it the object.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is gone.
+    pub(super) fn with<R>(&self, action: impl FnOnce(sys::WDFOBJECT) -> R) -> Result<R> {
+        // SAFETY: the reference keeps the memory valid.
+        let _alive = unsafe { node::enter_alive_erased(self.owner.node()) }?;
+        Ok(action(self.handle))
+    }
+
+    /// The same, with the object as something that can carry values.
+    pub(super) fn with_object<R>(&self, action: impl FnOnce(ObjectRef<'_>) -> R) -> Result<R> {
+        // SAFETY: the invariant: the owner is alive during `action`, beyond
+        // which the reference cannot be kept.
+        self.with(|handle| action(unsafe { ObjectRef::from_raw(handle) }))
+    }
+
+    pub(super) const fn raw(&self) -> sys::WDFOBJECT {
+        self.handle
+    }
+
+    /// Gives up the link; the reference to the owner goes with the handle.
+    pub(super) fn into_raw(self) -> sys::WDFOBJECT {
+        let _ = self.owner.into_raw();
+        self.handle
+    }
+
+    /// # Safety
+    /// `handle` came from [`into_raw`](Self::into_raw), was not taken back
+    /// since, and the object's owner was not dropped.
+    pub(super) unsafe fn from_raw(handle: sys::WDFOBJECT) -> Self {
+        // SAFETY: the caller's promise: it was created with this context.
+        let context = unsafe { CONTEXT.of::<Context>(handle) };
+        // SAFETY: the context was written when the object was made.
+        let owner = unsafe { context.as_ref() }.owner;
+        // INVARIANT: the caller's promise.
+        Self {
+            // SAFETY: the reference that `into_raw` gave up.
+            owner: unsafe { Reference::from_raw(owner) },
+            handle,
+        }
+    }
+}
+
+/// Calls the function of an object's owner, unless the owner is being dropped:
+/// then there is nobody to tell.
+///
+/// # Safety
+/// The object was made by [`Bound::create`], and the level is that of its function.
+pub(super) unsafe fn call(object: sys::WDFOBJECT) {
+    // SAFETY: the caller's promise: it was created with this context.
+    let context = unsafe { CONTEXT.of::<Context>(object) };
+    // SAFETY: the context was written before the object could be started.
+    let context = unsafe { context.as_ref() };
+    // SAFETY: the context's fields belong together, and the caller's promise.
+    unsafe { (context.call)(context.owner, context.function) };
+}
+
+/// # Safety
+/// `function` is a `fn(&O, &mut Called<'_, L>)`, `owner` is the header of a
+/// `Node<O>` whose memory is valid, and the level is `L`.
+pub(super) unsafe fn call_owner<O: 'static, L: Level>(owner: NonNull<Header>, function: *const ()) {
+    // SAFETY: the caller's promise.
+    let Ok(owner) = (unsafe { node::enter_alive::<O>(owner) }) else {
+        return;
+    };
+    // SAFETY: the caller's promise.
+    let function: fn(&O, &mut Called<'_, L>) = unsafe { core::mem::transmute(function) };
+    // SAFETY: the caller's promise.
+    function(&owner, &mut unsafe { Called::new() });
+}
+
+/// Makes a type over [`Bound`] convert to and from the raw handle.
+macro_rules! bound_handle {
+    ($name:ident, $raw:ident) => {
+        impl $name {
+            /// The handle, for calls that this crate does not have. It is valid
+            /// until the owner was dropped.
+            #[must_use]
+            pub const fn as_raw(&self) -> $crate::sys::$raw {
+                self.0.raw()
+            }
+
+            /// Gives up this link, of which there is one. The object stays its
+            /// owner's, which stops and deletes it.
+            /// [`from_raw`](Self::from_raw) takes the link back; if nobody
+            /// does, the owner's memory is never freed.
+            #[must_use]
+            pub fn into_raw(self) -> $crate::sys::$raw {
+                self.0.into_raw()
+            }
+
+            /// Takes back what [`into_raw`](Self::into_raw) gave up.
+            ///
+            /// # Safety
+            /// The handle came from `into_raw` of this type and was not taken
+            /// back since, and its owner was not dropped.
+            #[must_use]
+            pub unsafe fn from_raw(handle: $crate::sys::$raw) -> Self {
+                // SAFETY: the caller's promise.
+                Self(unsafe { $crate::wdf::bound::Bound::from_raw(handle) })
+            }
+
+            /// Runs `action` with the object, to which values can be
+            /// [attached](crate::wdf::KmdfObject::attach).
+            ///
+            /// # IRQL
+            /// `<= DISPATCH_LEVEL`
+            ///
+            /// # Errors
+            /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made
+            /// yet, or is gone.
+            pub fn with_object<R>(
+                &self,
+                action: impl FnOnce($crate::wdf::ObjectRef<'_>) -> R,
+            ) -> $crate::status::Result<R> {
+                self.0.with_object(action)
+            }
+        }
+
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+pub(super) use bound_handle;
