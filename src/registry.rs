@@ -6,7 +6,8 @@
 //! |---|---|---|
 //! | [`Key::parameters`] | `<service>\Parameters` | settings; where DMF keeps its values |
 //! | [`Key::persistent_state`] | chosen by Windows | state that the driver itself writes |
-//! | [`Key::device`] | `Enum\<instance>\Device Parameters`, the *hardware* key | settings of one device |
+//! | [`Key::device`] | `Enum\<instance>\Device Parameters`, the *hardware* key | settings of one device, whatever its driver |
+//! | [`Key::driver`] | `Control\Class\<class>\<number>`, the *software* key | what this driver keeps of one device |
 //! | [`Key::open`], [`Key::create`] | below another key | |
 //!
 //! | Value | Read | Write |
@@ -18,23 +19,56 @@
 //! | `REG_BINARY` | [`query_binary`](Key::query_binary) | [`assign_binary`](Key::assign_binary) |
 //! | any | [`query`](Key::query) | [`assign`](Key::assign) |
 //!
-//! ```no_run
+//! [`subkeys`](Key::subkeys) and [`values`](Key::values) list what is in a key.
+//!
+//! A driver that reads a setting with a default, and counts its starts:
+//!
+//! ```
 //! use dmf::prelude::*;
 //! use dmf::registry::{Access, Key, QueryError};
+//! use dmf::unicode_string;
 //!
-//! fn interval(irql: &Irql<'_, Passive>) -> Result<u32> {
-//!     let key = Key::parameters(irql, Access::Read)?;
-//!     match key.query_u32(irql, dmf::unicode_string!("IntervalMs")) {
-//!         Ok(interval) => Ok(interval),
-//!         Err(QueryError::NotFound) => Ok(1_000),
-//!         Err(error) => Err(error.into()),
+//! dmf::driver!(Meter);
+//!
+//! pub struct Meter;
+//!
+//! fn start(irql: &Irql<'_, Passive>) -> Result<u32> {
+//!     let key = Key::parameters(irql, Access::All)?;
+//!     let interval = match key.query_u32(irql, unicode_string!("IntervalMs")) {
+//!         Ok(interval) => interval,
+//!         Err(QueryError::NotFound) => 1_000,
+//!         Err(error) => return Err(error.into()),
+//!     };
+//!     let starts = key.query_u32(irql, unicode_string!("Starts")).unwrap_or(0);
+//!     key.assign_u32(irql, unicode_string!("Starts"), starts + 1)?;
+//!     Ok(interval)
+//! }
+//!
+//! impl Device for Meter {
+//!     fn modules(_add: &mut Modules<'_, Self>) -> Result<Self> {
+//!         Ok(Meter)
+//!     }
+//!
+//!     fn prepare_hardware(&self, cx: &mut PrepareHardware<'_>) -> Result {
+//!         assert_eq!(start(cx.irql())?, 1_000);
+//!         Ok(())
 //!     }
 //! }
+//! # ntsim::run_driver(Meter::DRIVER_ENTRY, |machine, _| {
+//! #     let path = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\Example\Parameters";
+//! #     let key = machine.registry().open(path).unwrap();
+//! #     let starts = machine.registry().value(key, "Starts").unwrap();
+//! #     assert_eq!(starts.as_dword(), Some(1));
+//! # });
 //! ```
 //!
 //! See [Using the registry in WDF drivers][ms].
 //!
 //! [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/introduction-to-registry-keys-for-drivers
+
+mod enumerate;
+
+pub use enumerate::{Subkeys, Values};
 
 use core::fmt;
 
@@ -45,8 +79,13 @@ use crate::status::{NtStatus, Result};
 use crate::string::UnicodeStr;
 use crate::sys;
 use crate::wdf::object::no_handle;
+use enumerate::Entries;
 
 /// What a key is opened for.
+///
+/// C counterpart: [`ACCESS_MASK`][ms], of which these are the combinations in use.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/access-mask
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// `KEY_READ`
@@ -57,11 +96,18 @@ pub enum Access {
     All,
 }
 
-/// The type of a value, by its number in the WDK.
+/// The type of a value, by its number in the WDK. Values of all types are read by
+/// [`Key::query`] and written by [`Key::assign`].
+///
+/// C counterpart: [`REG_…`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows/win32/sysinfo/registry-value-types
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValueType(pub u32);
 
 impl ValueType {
+    /// `REG_NONE`
+    pub const NONE: Self = Self(0);
     /// `REG_SZ`
     pub const STRING: Self = Self(1);
     /// `REG_EXPAND_SZ`
@@ -70,13 +116,27 @@ impl ValueType {
     pub const BINARY: Self = Self(3);
     /// `REG_DWORD`
     pub const U32: Self = Self(4);
+    /// `REG_DWORD_BIG_ENDIAN`
+    pub const U32_BIG_ENDIAN: Self = Self(5);
+    /// `REG_LINK`
+    pub const LINK: Self = Self(6);
     /// `REG_MULTI_SZ`
     pub const STRINGS: Self = Self(7);
+    /// `REG_RESOURCE_LIST`
+    pub const RESOURCE_LIST: Self = Self(8);
+    /// `REG_FULL_RESOURCE_DESCRIPTOR`
+    pub const FULL_RESOURCE_DESCRIPTOR: Self = Self(9);
+    /// `REG_RESOURCE_REQUIREMENTS_LIST`
+    pub const RESOURCE_REQUIREMENTS_LIST: Self = Self(10);
     /// `REG_QWORD`
     pub const U64: Self = Self(11);
 }
 
 /// Whether a key that is created lasts.
+///
+/// C counterpart: `REG_OPTION_VOLATILE` of [`WdfRegistryCreateKey`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistrycreatekey
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lifetime {
     /// Across reboots.
@@ -205,28 +265,50 @@ impl Key {
     /// # Errors
     /// See [`QueryError`].
     ///
-    /// C counterpart: [`WdfRegistryQueryULong`][ms].
+    /// C counterpart: [`WdfRegistryQueryULong`][ms], which takes a value of fewer
+    /// than four bytes for one of four.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryqueryulong
     pub fn query_u32(
         &self,
-        _irql: &Irql<'_, Passive>,
+        irql: &Irql<'_, Passive>,
         name: UnicodeStr<'_>,
     ) -> Result<u32, QueryError> {
+        self.query_number(irql, name, ValueType::U32)
+            .map(u32::from_le_bytes)
+    }
+
+    /// The bytes of a value that has this type and exactly `N` of them.
+    fn query_number<const N: usize>(
+        &self,
+        _irql: &Irql<'_, Passive>,
+        name: UnicodeStr<'_>,
+        kind: ValueType,
+    ) -> Result<[u8; N], QueryError> {
         let name = name.to_raw();
-        let mut value = 0;
+        let (mut bytes, mut length, mut found) = ([0; N], 0, 0);
         // SAFETY: the invariant; the token proves the level; the arguments are
-        // valid for the length of the call.
+        // valid for the length of the call, the buffer for `N` bytes.
         let status = NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfRegistryQueryULong(self.0, &raw const name, &raw mut value)
+            sys::kmdf::WdfRegistryQueryValue(
+                self.0,
+                &raw const name,
+                u32::try_from(N).unwrap_or(0),
+                (&raw mut bytes).cast(),
+                &raw mut length,
+                &raw mut found,
+            )
         });
         match status {
-            status if status.is_success() => Ok(value),
-            NtStatus::OBJECT_NAME_NOT_FOUND => Err(QueryError::NotFound),
-            // A value that is larger than four bytes is not looked at any closer.
-            NtStatus::OBJECT_TYPE_MISMATCH | NtStatus::BUFFER_OVERFLOW => {
-                Err(QueryError::WrongType)
+            status if status.is_success() => {
+                if ValueType(found) == kind && length as usize == N {
+                    Ok(bytes)
+                } else {
+                    Err(QueryError::WrongType)
+                }
             }
+            NtStatus::OBJECT_NAME_NOT_FOUND => Err(QueryError::NotFound),
+            NtStatus::BUFFER_OVERFLOW => Err(QueryError::WrongType),
             status => Err(QueryError::Failed(status)),
         }
     }
@@ -237,8 +319,9 @@ impl Key {
     /// `PASSIVE_LEVEL`
     ///
     /// # Errors
-    /// `STATUS_INVALID_DEVICE_REQUEST` if the key is not open for writing, and
-    /// what KMDF returns.
+    /// - `STATUS_ACCESS_DENIED` if the key is not open for writing.
+    /// - `STATUS_OBJECT_NAME_INVALID` for a name of more than 16,383 UTF-16 units.
+    /// - What KMDF returns.
     ///
     /// C counterpart: [`WdfRegistryAssignULong`][ms].
     ///
@@ -258,10 +341,29 @@ impl Key {
         .into_result()
     }
 
-    /// Opens the device's hardware key, for settings of this one device.
+    /// Opens the device's hardware key, for settings of this one device that
+    /// outlast its driver.
+    ///
+    /// ```
+    /// use dmf::prelude::*;
+    /// use dmf::registry::{Access, Key};
+    ///
+    /// dmf::driver!(Meter);
+    ///
+    /// pub struct Meter;
+    ///
+    /// impl Device for Meter {
+    ///     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+    ///         let settings = Key::device(add, Access::Read)?;
+    ///         let state = Key::driver(add, Access::All)?;
+    ///         Ok(Meter)
+    ///     }
+    /// }
+    /// # ntsim::run_driver(Meter::DRIVER_ENTRY, |_, _| {});
+    /// ```
     ///
     /// # IRQL
-    /// `PASSIVE_LEVEL`
+    /// `PASSIVE_LEVEL`: where modules are added.
     ///
     /// # Errors
     /// What KMDF returns.
@@ -271,6 +373,31 @@ impl Key {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceopenregistrykey
     pub fn device<O: Send + Sync + 'static>(add: &Modules<'_, O>, access: Access) -> Result<Self> {
         const PLUGPLAY_REGKEY_DEVICE: u32 = 1;
+        Self::open_of_device(add, PLUGPLAY_REGKEY_DEVICE, access)
+    }
+
+    /// Opens the device's software key, for what this driver keeps of this one
+    /// device. Another driver for the device gets another key.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`: where modules are added.
+    ///
+    /// # Errors
+    /// What KMDF returns.
+    ///
+    /// C counterpart: [`WdfDeviceOpenRegistryKey`][ms] with `PLUGPLAY_REGKEY_DRIVER`.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceopenregistrykey
+    pub fn driver<O: Send + Sync + 'static>(add: &Modules<'_, O>, access: Access) -> Result<Self> {
+        const PLUGPLAY_REGKEY_DRIVER: u32 = 2;
+        Self::open_of_device(add, PLUGPLAY_REGKEY_DRIVER, access)
+    }
+
+    fn open_of_device<O: Send + Sync + 'static>(
+        add: &Modules<'_, O>,
+        kind: u32,
+        access: Access,
+    ) -> Result<Self> {
         let (_, device) = add.raw();
         let mut key = no_handle();
         // SAFETY: the device is valid while its modules are added, which is at
@@ -278,7 +405,7 @@ impl Key {
         NtStatus::from_raw(unsafe {
             sys::kmdf::WdfDeviceOpenRegistryKey(
                 device,
-                PLUGPLAY_REGKEY_DEVICE,
+                kind,
                 access.mask(),
                 core::ptr::null_mut(),
                 &raw mut key,
@@ -289,13 +416,37 @@ impl Key {
         Ok(Self(key))
     }
 
-    /// Opens a key below this one.
+    /// Opens a key below this one. `name` may be a path.
+    ///
+    /// ```
+    /// # use dmf::prelude::*;
+    /// # dmf::driver!(Meter);
+    /// # pub struct Meter;
+    /// # impl Device for Meter {
+    /// #     fn modules(_add: &mut Modules<'_, Self>) -> Result<Self> { Ok(Meter) }
+    /// #     fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result { ports(cx.irql()) }
+    /// # }
+    /// use dmf::registry::{Access, Key, Lifetime};
+    /// use dmf::unicode_string;
+    ///
+    /// fn ports(irql: &Irql<'_, Passive>) -> Result {
+    ///     let parameters = Key::parameters(irql, Access::All)?;
+    ///     let name = unicode_string!("Ports");
+    ///     parameters.create(irql, name, Access::All, Lifetime::Volatile)?;
+    ///     parameters.open(irql, name, Access::All)?.delete(irql)
+    /// }
+    /// # ntsim::run_driver(Meter::DRIVER_ENTRY, |_, _| {});
+    /// ```
     ///
     /// # IRQL
     /// `PASSIVE_LEVEL`
     ///
     /// # Errors
-    /// `STATUS_OBJECT_NAME_NOT_FOUND` if there is none, and what KMDF returns.
+    /// - `STATUS_OBJECT_NAME_NOT_FOUND` if there is none.
+    /// - `STATUS_INVALID_PARAMETER` for a name of more than 255 UTF-16 units.
+    /// - `STATUS_OBJECT_PATH_SYNTAX_BAD` for a path that starts with a backslash.
+    /// - `STATUS_OBJECT_NAME_INVALID` for a name with a NUL in it.
+    /// - What KMDF returns.
     ///
     /// C counterpart: [`WdfRegistryOpenKey`][ms].
     ///
@@ -331,7 +482,9 @@ impl Key {
     /// `PASSIVE_LEVEL`
     ///
     /// # Errors
-    /// `STATUS_ACCESS_DENIED` if this key is not open for writing, and what KMDF returns.
+    /// - `STATUS_ACCESS_DENIED` if this key is not open for writing.
+    /// - `STATUS_CHILD_MUST_BE_VOLATILE` for a persistent key below a volatile one.
+    /// - Those of [`open`](Self::open) for a bad name, and what KMDF returns.
     ///
     /// C counterpart: [`WdfRegistryCreateKey`][ms].
     ///
@@ -371,8 +524,9 @@ impl Key {
     /// `PASSIVE_LEVEL`
     ///
     /// # Errors
-    /// `STATUS_ACCESS_DENIED`, `STATUS_CANNOT_DELETE`: the key is closed, and
-    /// still there.
+    /// In each case the key is closed, and still there.
+    /// - `STATUS_ACCESS_DENIED` if it was not opened with [`Access::All`].
+    /// - `STATUS_CANNOT_DELETE` if there are keys below it.
     ///
     /// C counterpart: [`WdfRegistryRemoveKey`][ms].
     ///
@@ -386,13 +540,80 @@ impl Key {
         Ok(())
     }
 
+    /// The names of the keys directly below this one.
+    ///
+    /// The key must be open for reading. If keys come or go meanwhile, some may
+    /// be left out or listed twice.
+    ///
+    /// ```
+    /// # use dmf::prelude::*;
+    /// # dmf::driver!(Meter);
+    /// # pub struct Meter;
+    /// # impl Device for Meter {
+    /// #     fn modules(_add: &mut Modules<'_, Self>) -> Result<Self> { Ok(Meter) }
+    /// #     fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result { list(cx.irql()) }
+    /// # }
+    /// use dmf::registry::{Access, Key};
+    ///
+    /// fn list(irql: &Irql<'_, Passive>) -> Result {
+    ///     let key = Key::parameters(irql, Access::All)?;
+    ///     key.assign_u32(irql, dmf::unicode_string!("Gain"), 3)?;
+    ///     for name in key.subkeys(irql) {
+    ///         dmf::println!("key {}", name?);
+    ///     }
+    ///     for value in key.values(irql) {
+    ///         let (name, kind) = value?;
+    ///         dmf::println!("value {name}, {kind:?}"); // value Gain, ValueType(4)
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # ntsim::run_driver(Meter::DRIVER_ENTRY, |machine, _| {
+    /// #     let printed = format!("{:?}", machine.trace());
+    /// #     assert!(printed.contains("value Gain, ValueType(4)"));
+    /// # });
+    /// ```
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// Each item can be one, and is then the last: `STATUS_INSUFFICIENT_RESOURCES`,
+    /// `STATUS_KEY_DELETED`, and what `ZwEnumerateKey` returns.
+    ///
+    /// C counterpart: [`ZwEnumerateKey`][ms] on [`WdfRegistryWdmGetHandle`][handle].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-zwenumeratekey
+    /// [handle]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistrywdmgethandle
+    pub fn subkeys<'k>(&'k self, irql: &'k Irql<'_, Passive>) -> Subkeys<'k> {
+        Subkeys(Entries::new(self, irql))
+    }
+
+    /// The names and types of the values of this key.
+    ///
+    /// What [`subkeys`](Self::subkeys) says is true here too.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// Each item can be one, and is then the last: `STATUS_INSUFFICIENT_RESOURCES`,
+    /// `STATUS_KEY_DELETED`, and what `ZwEnumerateValueKey` returns.
+    ///
+    /// C counterpart: [`ZwEnumerateValueKey`][ms] on `WdfRegistryWdmGetHandle`.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-zwenumeratevaluekey
+    pub fn values<'k>(&'k self, irql: &'k Irql<'_, Passive>) -> Values<'k> {
+        Values(Entries::new(self, irql))
+    }
+
     /// Deletes a value.
     ///
     /// # IRQL
     /// `PASSIVE_LEVEL`
     ///
     /// # Errors
-    /// `STATUS_OBJECT_NAME_NOT_FOUND` if there is none, `STATUS_ACCESS_DENIED`.
+    /// - `STATUS_OBJECT_NAME_NOT_FOUND` if there is none.
+    /// - `STATUS_ACCESS_DENIED` if the key is not open for writing.
     ///
     /// C counterpart: [`WdfRegistryRemoveValue`][ms].
     ///
@@ -469,15 +690,16 @@ impl Key {
     /// # Errors
     /// See [`QueryError`].
     ///
-    /// C counterpart: `WdfRegistryQueryValue` with `REG_QWORD`.
+    /// C counterpart: [`WdfRegistryQueryValue`][ms] with `REG_QWORD`.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryqueryvalue
     pub fn query_u64(
         &self,
         irql: &Irql<'_, Passive>,
         name: UnicodeStr<'_>,
     ) -> Result<u64, QueryError> {
-        let bytes = self.query_typed(irql, name, &[ValueType::U64])?;
-        let bytes: [u8; 8] = (*bytes).try_into().map_err(|_| QueryError::WrongType)?;
-        Ok(u64::from_le_bytes(bytes))
+        self.query_number(irql, name, ValueType::U64)
+            .map(u64::from_le_bytes)
     }
 
     /// Reads a `REG_BINARY` value.
@@ -488,7 +710,9 @@ impl Key {
     /// # Errors
     /// See [`QueryError`].
     ///
-    /// C counterpart: `WdfRegistryQueryValue` with `REG_BINARY`.
+    /// C counterpart: [`WdfRegistryQueryValue`][ms] with `REG_BINARY`.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryqueryvalue
     pub fn query_binary(
         &self,
         irql: &Irql<'_, Passive>,
@@ -565,9 +789,10 @@ impl Key {
     /// `PASSIVE_LEVEL`
     ///
     /// # Errors
-    /// `STATUS_ACCESS_DENIED` if the key is not open for writing,
-    /// `STATUS_INVALID_PARAMETER` for more bytes than a `u32` counts, and what
-    /// KMDF returns.
+    /// - `STATUS_ACCESS_DENIED` if the key is not open for writing.
+    /// - `STATUS_OBJECT_NAME_INVALID` for a name of more than 16,383 UTF-16 units.
+    /// - `STATUS_INVALID_PARAMETER` for more bytes than a `u32` counts.
+    /// - What KMDF returns.
     ///
     /// C counterpart: [`WdfRegistryAssignValue`][ms].
     ///
@@ -602,6 +827,10 @@ impl Key {
     ///
     /// # Errors
     /// As [`assign`](Self::assign).
+    ///
+    /// C counterpart: [`WdfRegistryAssignValue`][ms] with `REG_QWORD`.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryassignvalue
     pub fn assign_u64(&self, irql: &Irql<'_, Passive>, name: UnicodeStr<'_>, value: u64) -> Result {
         self.assign(irql, name, ValueType::U64, &value.to_le_bytes())
     }
@@ -613,6 +842,10 @@ impl Key {
     ///
     /// # Errors
     /// As [`assign`](Self::assign).
+    ///
+    /// C counterpart: [`WdfRegistryAssignValue`][ms] with `REG_BINARY`.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryassignvalue
     pub fn assign_binary(
         &self,
         irql: &Irql<'_, Passive>,
@@ -649,6 +882,10 @@ impl Key {
     ///
     /// # Errors
     /// As [`assign_string`](Self::assign_string).
+    ///
+    /// C counterpart: [`WdfRegistryAssignValue`][ms] with `REG_EXPAND_SZ`.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryassignvalue
     pub fn assign_expand_string(
         &self,
         irql: &Irql<'_, Passive>,

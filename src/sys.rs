@@ -151,9 +151,6 @@ pub(crate) mod kmdf {
         /// Waits until a work item is neither queued nor running.
         fn WdfWorkItemFlush(item: WDFWORKITEM)
             = WdfWorkItemFlushTableIndex, PFN_WDFWORKITEMFLUSH;
-        /// Reads a `REG_DWORD` value.
-        fn WdfRegistryQueryULong(key: WDFKEY, name: PCUNICODE_STRING, value: PULONG) -> NTSTATUS
-            = WdfRegistryQueryULongTableIndex, PFN_WDFREGISTRYQUERYULONG;
         /// Writes a `REG_DWORD` value.
         fn WdfRegistryAssignULong(key: WDFKEY, name: PCUNICODE_STRING, value: ULONG) -> NTSTATUS
             = WdfRegistryAssignULongTableIndex, PFN_WDFREGISTRYASSIGNULONG;
@@ -439,6 +436,9 @@ pub(crate) mod kmdf {
         /// Creates or opens a key below a key.
         fn WdfRegistryCreateKey(parent_key: WDFKEY, key_name: PCUNICODE_STRING, desired_access: ACCESS_MASK, create_options: ULONG, create_disposition: PULONG, key_attributes: PWDF_OBJECT_ATTRIBUTES, key: *mut WDFKEY) -> NTSTATUS
             = WdfRegistryCreateKeyTableIndex, PFN_WDFREGISTRYCREATEKEY;
+        /// The kernel's handle of a key.
+        fn WdfRegistryWdmGetHandle(key: WDFKEY) -> HANDLE
+            = WdfRegistryWdmGetHandleTableIndex, PFN_WDFREGISTRYWDMGETHANDLE;
         /// Deletes a key.
         fn WdfRegistryRemoveKey(key: WDFKEY) -> NTSTATUS
             = WdfRegistryRemoveKeyTableIndex, PFN_WDFREGISTRYREMOVEKEY;

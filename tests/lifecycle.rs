@@ -354,7 +354,7 @@ fn every_fallible_call_of_the_sensor_may_fail() {
         // keeps its handle.
         &[
             "WDFKEY",
-            "WdfRegistryQueryULong",
+            "WdfRegistryQueryValue",
             "WdfRegistryAssignULong",
             "ObReferenceObjectByHandle",
         ],

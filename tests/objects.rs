@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The framework's objects in a driver: locks, memory, collections, registry,
-//! timers, DPCs, interrupts, power policy.
+//! The framework's objects in a driver: locks, memory, collections, timers, DPCs, interrupts, power policy.
 
 #[path = "support/probe.rs"]
 mod probe;
@@ -10,7 +9,6 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dmf::prelude::*;
-use dmf::registry::{Access, Key, Lifetime, QueryError, ValueType};
 use dmf::unicode_string;
 use dmf::wdf::{
     Claim, Collection, Context, DeviceInit, Dpc, DpcRun, Driver, IdleSettings, InD0, Interrupt,
@@ -187,113 +185,6 @@ fn a_wait_lock_that_is_held_times_out() {
         *lock.lock(irql) += 1;
         thread.join(irql);
         assert_eq!(*lock.lock(irql), 1);
-    });
-}
-
-// ---- registry ------------------------------------------------------------
-
-#[test]
-fn each_type_of_value_is_read_as_it_was_written() {
-    in_driver(|irql| {
-        let key = Key::parameters(irql, Access::All).unwrap();
-        let name = unicode_string!("Value");
-        assert_eq!(key.query_u64(irql, name), Err(QueryError::NotFound));
-
-        key.assign_u32(irql, name, 7).unwrap();
-        assert_eq!(key.query_u32(irql, name), Ok(7));
-        key.assign_u64(irql, name, 1 << 40).unwrap();
-        assert_eq!(key.query_u64(irql, name), Ok(1 << 40));
-        key.assign_binary(irql, name, &[1, 2, 3]).unwrap();
-        assert_eq!(*key.query_binary(irql, name).unwrap(), [1, 2, 3]);
-        key.assign_string(irql, name, unicode_string!("héllo"))
-            .unwrap();
-        assert_eq!(
-            *key.query_string(irql, name).unwrap(),
-            *dmf::utf16!("héllo")
-        );
-        assert_eq!(key.query(irql, name).unwrap().1.len(), 12);
-        key.assign_expand_string(irql, name, unicode_string!("%a%"))
-            .unwrap();
-        assert_eq!(key.query(irql, name).unwrap().0, ValueType::EXPAND_STRING);
-        assert_eq!(*key.query_string(irql, name).unwrap(), *dmf::utf16!("%a%"));
-
-        let strings = [unicode_string!("one"), unicode_string!("two")];
-        key.assign_strings(irql, name, &strings).unwrap();
-        let read = key.query_strings(irql, name).unwrap();
-        assert!(read.iter().eq(strings));
-        key.assign_strings(irql, name, &[]).unwrap();
-        assert_eq!(key.query_strings(irql, name).unwrap().iter().count(), 0);
-
-        key.delete_value(irql, name).unwrap();
-        assert_eq!(
-            key.delete_value(irql, name),
-            Err(NtStatus::OBJECT_NAME_NOT_FOUND)
-        );
-    });
-}
-
-#[test]
-fn a_value_of_another_type_or_size_is_an_error() {
-    in_driver(|irql| {
-        let key = Key::parameters(irql, Access::All).unwrap();
-        let name = unicode_string!("Value");
-        key.assign_string(irql, name, unicode_string!("7")).unwrap();
-        assert_eq!(key.query_u64(irql, name), Err(QueryError::WrongType));
-        assert_eq!(
-            key.query_binary(irql, name).err(),
-            Some(QueryError::WrongType)
-        );
-        assert_eq!(
-            key.query_strings(irql, name).err(),
-            Some(QueryError::WrongType)
-        );
-        key.assign(irql, name, ValueType::U64, &[1, 2, 3]).unwrap();
-        assert_eq!(key.query_u64(irql, name), Err(QueryError::WrongType));
-        let empty = [unicode_string!("a"), unicode_string!("")];
-        assert_eq!(
-            key.assign_strings(irql, name, &empty),
-            Err(NtStatus::INVALID_PARAMETER)
-        );
-        key.delete_value(irql, name).unwrap();
-    });
-}
-
-#[test]
-fn a_string_without_its_nul_is_read_whole() {
-    in_driver(|irql| {
-        let key = Key::parameters(irql, Access::All).unwrap();
-        let name = unicode_string!("Value");
-        key.assign(irql, name, ValueType::STRING, b"a\0b\0")
-            .unwrap();
-        assert_eq!(*key.query_string(irql, name).unwrap(), *dmf::utf16!("ab"));
-        key.assign(irql, name, ValueType::STRING, b"").unwrap();
-        assert!(key.query_string(irql, name).unwrap().is_empty());
-        key.delete_value(irql, name).unwrap();
-    });
-}
-
-#[test]
-fn keys_are_made_opened_and_deleted_below_others() {
-    in_driver(|irql| {
-        let key = Key::parameters(irql, Access::All).unwrap();
-        let name = unicode_string!("Ports");
-        assert_eq!(
-            key.open(irql, name, Access::Read).err(),
-            Some(NtStatus::OBJECT_NAME_NOT_FOUND)
-        );
-        let ports = key
-            .create(irql, name, Access::All, Lifetime::Volatile)
-            .unwrap();
-        ports.assign_u32(irql, unicode_string!("Count"), 2).unwrap();
-        let read = key.open(irql, name, Access::Read).unwrap();
-        assert_eq!(read.query_u32(irql, unicode_string!("Count")), Ok(2));
-        assert_eq!(
-            read.assign_u32(irql, unicode_string!("Count"), 3),
-            Err(NtStatus::ACCESS_DENIED)
-        );
-        drop(read);
-        ports.delete(irql).unwrap();
-        assert!(key.open(irql, name, Access::Read).is_err());
     });
 }
 

@@ -41,6 +41,15 @@ pub(crate) fn open(k: &mut Kernel, object: Handle) -> usize {
     handle
 }
 
+/// Closes a handle; tells whether it was open.
+pub(crate) fn close(k: &mut Kernel, handle: usize) -> bool {
+    let open = k.io.handles.open.remove(&handle).is_some();
+    if open {
+        k.unname(handle);
+    }
+    open
+}
+
 /// What `handle` stands for.
 pub(crate) fn look_up(k: &Kernel, handle: usize) -> Option<Handle> {
     k.io.handles.open.get(&handle).copied()
@@ -59,14 +68,13 @@ pub(crate) fn open_handles(k: &Kernel) -> Vec<String> {
 pub(crate) fn zw_close(Addr(handle): Addr) -> i32 {
     kernel(|k| {
         crate::ke::irql::passive(k, "ZwClose");
-        if k.io.handles.open.remove(&handle).is_none() {
+        if !close(k, handle) {
             k.bug_check(BugCheck::new(
                 0x93,
                 [handle as u64, 0, 0, 0],
                 "ZwClose was given a handle that is not open",
             ));
         }
-        k.unname(handle);
         STATUS_SUCCESS
     })
 }

@@ -489,6 +489,7 @@ wdf_functions! {
     WdfRegistryCreateKey(ParentKey: Handle, KeyName: Text, DesiredAccess: u32, CreateOptions: u32, CreateDisposition: *mut u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32
         = registry::create_key;
     WdfRegistryClose(Key: Handle) = registry::close;
+    WdfRegistryWdmGetHandle(Key: Handle) -> usize = registry::wdm_get_handle;
     WdfRegistryRemoveKey(Key: Handle) -> i32 = registry::remove_key;
     WdfRegistryRemoveValue(Key: Handle, ValueName: Text) -> i32 = registry::remove_value;
     WdfRegistryQueryValue(Key: Handle, ValueName: Text, ValueLength: u32, Value: *mut u8, ValueLengthQueried: *mut u32, ValueType: *mut u32) -> i32

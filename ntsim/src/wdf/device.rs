@@ -598,10 +598,12 @@ pub(crate) fn set_static_stop_remove(_: Globals, handle: Handle, stoppable: u8) 
     });
 }
 
-/// `PLUGPLAY_REGKEY_DEVICE`.
+/// The hardware key, which is the device's whatever its driver.
 const PLUGPLAY_REGKEY_DEVICE: u32 = 1;
+/// The software key, which is the driver's for this device.
+const PLUGPLAY_REGKEY_DRIVER: u32 = 2;
 
-/// `WdfDeviceOpenRegistryKey`, for the hardware key. Needs `PASSIVE_LEVEL`.
+/// `WdfDeviceOpenRegistryKey`. Needs `PASSIVE_LEVEL`.
 pub(crate) fn open_registry_key(
     g: Globals,
     handle: Handle,
@@ -618,7 +620,7 @@ pub(crate) fn open_registry_key(
     open_key_of(g, &instance, kind, access, from, out, function)
 }
 
-/// `WdfFdoInitOpenRegistryKey`, for the hardware key. Needs `PASSIVE_LEVEL`.
+/// `WdfFdoInitOpenRegistryKey`. Needs `PASSIVE_LEVEL`.
 pub(crate) fn fdo_init_open_registry_key(
     g: Globals,
     handle: InitHandle,
@@ -635,7 +637,8 @@ pub(crate) fn fdo_init_open_registry_key(
     open_key_of(g, &instance, kind, access, from, out, function)
 }
 
-/// Opens `Enum\<instance>\Device Parameters`.
+/// Opens `Enum\<instance>\Device Parameters` or `Control\Class\<class>\<number>`:
+/// <https://learn.microsoft.com/windows-hardware/drivers/install/registry-trees-and-keys>.
 fn open_key_of(
     g: Globals,
     instance: &str,
@@ -645,19 +648,32 @@ fn open_key_of(
     out: *mut Handle,
     function: &'static str,
 ) -> i32 {
+    const CONTROL_SET: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet";
     required(out, function, "Key");
     poke(out, std::ptr::null_mut());
-    if kind & PLUGPLAY_REGKEY_DEVICE == 0 {
-        kernel(|k| {
+    let path = match kind {
+        PLUGPLAY_REGKEY_DEVICE => format!(r"{CONTROL_SET}\Enum\{instance}\Device Parameters"),
+        PLUGPLAY_REGKEY_DRIVER => {
+            let key = kernel(|k| {
+                let registry = &k.zw.registry;
+                let device = registry
+                    .open(format!(r"{CONTROL_SET}\Enum\{instance}"))
+                    .ok()?;
+                registry.value(device, "Driver").ok()?.as_sz()?.to_utf8()
+            });
+            let Some(key) = key else {
+                return super::STATUS_OBJECT_NAME_NOT_FOUND;
+            };
+            format!(r"{CONTROL_SET}\Control\Class\{key}")
+        }
+        _ => kernel(|k| {
             let stop = crate::bugcheck::Stop::not_simulated(
                 k,
-                "WdfDeviceOpenRegistryKey for another key than the hardware key",
+                &format!("{function} for the key type {kind:#x}"),
             );
             k.stop(stop)
-        });
-    }
-    let path =
-        format!(r"\Registry\Machine\SYSTEM\CurrentControlSet\Enum\{instance}\Device Parameters");
+        }),
+    };
     let created = object::attributes(from, Allow::Parent, false).and_then(|attributes| {
         kernel(|k| {
             let id =

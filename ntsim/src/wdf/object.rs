@@ -753,6 +753,10 @@ fn destroy(handle: Handle) {
                 file.free(k);
                 Vec::new()
             }
+            Data::Key(key) => {
+                key.free(k);
+                Vec::new()
+            }
             Data::Collection(items) => items,
             _ => Vec::new(),
         }

@@ -8,7 +8,8 @@
 use crate::access::{UnicodeString, peek, peek_bytes, peek_unicode, poke, poke_bytes};
 use crate::kernel::Kernel;
 use crate::registry::{
-    Disposition, KeyId, REG_EXPAND_SZ, REG_MULTI_SZ, REG_SZ, RegString, Value, Volatility,
+    Disposition, KeyId, REG_DWORD, REG_EXPAND_SZ, REG_MULTI_SZ, REG_SZ, RegString, Value,
+    Volatility,
 };
 use crate::trap::kernel;
 
@@ -35,6 +36,17 @@ const MAXIMUM_ALLOWED: u32 = 0x0200_0000;
 pub(crate) struct Key {
     id: KeyId,
     access: u32,
+    /// The kernel's handle, once the driver asked for it.
+    handle: Option<usize>,
+}
+
+impl Key {
+    /// Closes the kernel's handle, when the object is destroyed.
+    pub(crate) fn free(&self, k: &mut Kernel) {
+        if let Some(handle) = self.handle {
+            crate::ob::close(k, handle);
+        }
+    }
 }
 
 /// The rights that a requested access amounts to.
@@ -71,6 +83,7 @@ pub(crate) fn create_object(
         Data::Key(Key {
             id,
             access: rights(access),
+            handle: None,
         }),
     )
 }
@@ -96,18 +109,24 @@ fn failed(error: &crate::registry::RegistryError) -> i32 {
 }
 
 /// Where a path starts: at the parent, or at the registry's root if there is none.
+/// Below a parent the object manager wants a path without a backslash in front.
 fn base(
     k: &mut Kernel,
     parent: Handle,
+    path: &RegString,
     need: u32,
     function: &'static str,
 ) -> Result<Option<KeyId>, i32> {
+    const STATUS_OBJECT_PATH_SYNTAX_BAD: i32 = status(0xC000_003B);
     crate::ke::irql::passive(k, function);
     if parent.is_null() {
-        Ok(None)
-    } else {
-        key(k, parent, need, function).map(Some)
+        return Ok(None);
     }
+    let parent = key(k, parent, need, function)?;
+    if path.units().first() == Some(&u16::from(b'\\')) {
+        return Err(STATUS_OBJECT_PATH_SYNTAX_BAD);
+    }
+    Ok(Some(parent))
 }
 
 /// `WdfRegistryOpenKey`.
@@ -128,7 +147,7 @@ pub(crate) fn open_key(
     poke(out, std::ptr::null_mut());
     let created = object::attributes(from, Allow::Parent, false).and_then(|attributes| {
         kernel(|k| {
-            let id = match base(k, parent, 0, function)? {
+            let id = match base(k, parent, &path, 0, function)? {
                 Some(parent) => k.zw.registry.open_at(parent, path),
                 None => k.zw.registry.open(path),
             }
@@ -166,17 +185,18 @@ pub(crate) fn create_key(
     };
     let created = object::attributes(from, Allow::Parent, false).and_then(|attributes| {
         kernel(|k| {
-            let (id, made) = if let Some(parent) = base(k, parent, KEY_CREATE_SUB_KEY, function)? {
-                k.zw.registry.create_at(parent, path, volatility)
-            } else {
-                let made = if k.zw.registry.open(&path).is_ok() {
-                    Disposition::Opened
+            let (id, made) =
+                if let Some(parent) = base(k, parent, &path, KEY_CREATE_SUB_KEY, function)? {
+                    k.zw.registry.create_at(parent, path, volatility)
                 } else {
-                    Disposition::Created
-                };
-                k.zw.registry.create(path, volatility).map(|id| (id, made))
-            }
-            .map_err(|error| failed(&error))?;
+                    let made = if k.zw.registry.open(&path).is_ok() {
+                        Disposition::Opened
+                    } else {
+                        Disposition::Created
+                    };
+                    k.zw.registry.create(path, volatility).map(|id| (id, made))
+                }
+                .map_err(|error| failed(&error))?;
             Ok((
                 create_object(k, g, &attributes, id, access, function)?,
                 made,
@@ -202,6 +222,22 @@ pub(crate) fn close(_: Globals, handle: Handle) {
         object::key(k, handle, "WdfRegistryClose");
     });
     object::delete(handle);
+}
+
+/// `WdfRegistryWdmGetHandle`: a handle that lives as long as the object.
+pub(crate) fn wdm_get_handle(_: Globals, handle: Handle) -> usize {
+    let function = "WdfRegistryWdmGetHandle";
+    kernel(|k| {
+        crate::ke::irql::passive(k, function);
+        let Key {
+            id, handle: known, ..
+        } = *object::key(k, handle, function);
+        known.unwrap_or_else(|| {
+            let opened = crate::ob::open(k, crate::ob::Handle::Key(id));
+            object::key(k, handle, function).handle = Some(opened);
+            opened
+        })
+    })
 }
 
 /// `WdfRegistryRemoveKey`: deletes the key and the object.
@@ -414,9 +450,12 @@ pub(crate) fn query_multi_string(
 
 /// `WdfRegistryQueryULong`, for values of type `REG_DWORD`.
 ///
+/// Of a `REG_DWORD` with fewer than four bytes KMDF hands out the rest of a buffer
+/// on its stack that nobody wrote; here that is 0xCC.
+///
 /// # Errors
 /// `STATUS_OBJECT_NAME_NOT_FOUND`, `STATUS_OBJECT_TYPE_MISMATCH`,
-/// `STATUS_BUFFER_OVERFLOW` for a value of more than four bytes.
+/// `STATUS_BUFFER_OVERFLOW` for a `REG_DWORD` of more than four bytes.
 pub(crate) fn query_ulong(
     _: Globals,
     handle: Handle,
@@ -426,14 +465,14 @@ pub(crate) fn query_ulong(
     let function = "WdfRegistryQueryULong";
     required(out, function, "Value");
     match query(handle, value_name, function) {
+        Ok(value) if value.kind != REG_DWORD => STATUS_OBJECT_TYPE_MISMATCH,
         Ok(value) if value.data.len() > 4 => STATUS_BUFFER_OVERFLOW,
-        Ok(value) => match value.as_dword() {
-            Some(number) => {
-                poke(out, number);
-                STATUS_SUCCESS
-            }
-            None => STATUS_OBJECT_TYPE_MISMATCH,
-        },
+        Ok(value) => {
+            let mut bytes = [0xCC; 4];
+            bytes[..value.data.len()].copy_from_slice(&value.data);
+            poke(out, u32::from_le_bytes(bytes));
+            STATUS_SUCCESS
+        }
         Err(status) => status,
     }
 }
