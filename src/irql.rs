@@ -16,9 +16,10 @@
 //!   was given it.
 //!
 //! ```text
-//!   KMDF calls the driver      token Irql<Passive>
-//!     lock(&mut token)    ──►  the token is borrowed; the guard has a token Irql<Dispatch>
-//!     drop(guard)         ──►  the token is free again
+//!   KMDF calls the driver        token Irql<Passive>
+//!     lock(&mut token, |value,   the token is borrowed;
+//!                       irql| …) the closure has a token Irql<Dispatch>
+//!     the closure returns        the token is free again
 //! ```
 //!
 //! A function without a token parameter may be called at any level up to
@@ -26,38 +27,42 @@
 //!
 //! # Examples
 //!
-//! A wait under a spin lock does not compile:
-//!
-//! ```compile_fail,E0502
-//! use dmf::prelude::*;
-//!
-//! fn refused(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>, event: &Event) {
-//!     let guard = lock.lock(irql);
-//!     let _ = event.wait(irql, Timeout::Never); // borrowed by `guard`
-//!     drop(guard);
-//! }
-//! ```
-//!
-//! Neither does one with the token of the guard:
+//! A wait under a spin lock does not compile, neither with the token that the
+//! closure is given:
 //!
 //! ```compile_fail,E0277
 //! use dmf::prelude::*;
 //!
 //! fn refused(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>, event: &Event) {
-//!     let mut guard = lock.lock(irql);
-//!     let _ = event.wait(guard.irql(), Timeout::Never); // Irql<Dispatch>
+//!     lock.lock(irql, |_, irql| { let _ = event.wait(irql, Timeout::Never); });
 //! }
 //! ```
 //!
-//! Once the guard is gone the token is back:
+//! nor with the one that the lock has borrowed:
 //!
-//! ```no_run
+//! ```compile_fail,E0500
 //! use dmf::prelude::*;
 //!
-//! fn accepted(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>, event: &Event) {
-//!     *lock.lock(irql) += 1;
-//!     let _ = event.wait(irql, Timeout::Never);
+//! fn refused(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>, event: &Event) {
+//!     lock.lock(irql, |_, _| { let _ = event.wait(irql, Timeout::Never); });
 //! }
+//! ```
+//!
+//! After the closure the token is back, whatever the closure did: there is no
+//! guard that could be leaked.
+//!
+//! ```
+//! use dmf::prelude::*;
+//! # use dmf::sync::{EventKind, WaitOutcome};
+//!
+//! # ntsim::run(|| {
+//! # let irql = &mut unsafe { Irql::<Passive>::assume() };
+//! # let (lock, event) = (SpinLock::new(0), Event::new(EventKind::Notification)?);
+//! let count = lock.lock(irql, |count, _dispatch| { *count += 1; *count });
+//! let outcome = event.wait(irql, Duration::from_millis(count));
+//! # assert_eq!(outcome, WaitOutcome::TimedOut);
+//! # Ok::<_, NtStatus>(())
+//! # }).unwrap();
 //! ```
 //!
 //! A token cannot be taken along to another thread:
@@ -132,7 +137,7 @@ pub trait AtMostDispatch: Level {}
 #[diagnostic::on_unimplemented(
     message = "this call can wait, and code at `{Self}` level must not",
     label = "a token of PASSIVE_LEVEL or APC_LEVEL is needed",
-    note = "call it after the spin lock's guard is dropped; in a DPC, queue a WorkItem that calls it, or use the `try_` form"
+    note = "call it after the spin lock's closure has returned; in a DPC, queue a WorkItem that calls it, or use the `try_` form"
 )]
 pub trait AtMostApc: AtMostDispatch {}
 

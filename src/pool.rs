@@ -687,9 +687,7 @@ impl<T: fmt::Debug, G: Tag> fmt::Debug for Vec<T, G> {
 /// use dmf::prelude::*;
 ///
 /// fn refused(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>, report: &PagedBox<u32>) {
-///     let mut guard = lock.lock(irql);
-///     let (value, irql) = guard.parts();
-///     *value = *report.get(irql);
+///     lock.lock(irql, |value, irql| *value = *report.get(irql));
 /// }
 /// ```
 ///

@@ -60,8 +60,20 @@
 //! | [`Mutex`] | one thread | unchanged, normal APCs off | yes, and for it and others at once |
 //! | [`RundownProtection`] | all, until it is run down | unchanged | yes |
 //!
-//! None is recursive. A lock that raises the level borrows the caller's
-//! [token](crate::irql), so calls that the level forbids do not compile.
+//! None is recursive. A lock is held for the length of a closure, which no code
+//! can forget to end:
+//!
+//! - `lock(token, |value, …| …)`, and `read` and `write` of a push lock. A lock
+//!   that raises the level borrows the caller's [token](crate::irql) mutably and
+//!   gives the closure one of the new level, so calls that the level forbids do
+//!   not compile. A lock that leaves the level as it is borrows the token shared,
+//!   and the closure goes on using it.
+//! - `with(|value| …)`, of spin locks, for callers without a token. The closure
+//!   must be [`Send`], which no token is.
+//!
+//! What a closure returns is what the call returns; the value and the token are
+//! borrowed for its length only and cannot leave it. A panic of the closure, on
+//! the host, releases the lock.
 //!
 //! See [Kernel dispatcher objects][objects] and [Synchronization techniques][locks].
 //!
@@ -80,13 +92,13 @@ mod spin_lock;
 pub(crate) mod wait;
 
 pub use event::{Event, EventKind};
-pub use fast_mutex::{FastMutex, FastMutexGuard};
-pub use mutex::{Mutex, MutexClaim, MutexGuard, MutexOutcome};
+pub use fast_mutex::FastMutex;
+pub use mutex::{Mutex, MutexClaim, MutexOutcome};
 pub use protection::{RundownGuard, RundownProtection};
-pub use push_lock::{PushLock, PushLockReadGuard, PushLockWriteGuard};
+pub use push_lock::PushLock;
 pub use queued_spin_lock::QueuedSpinLock;
 pub use semaphore::Semaphore;
-pub use spin_lock::{SpinLock, SpinLockGuard};
+pub use spin_lock::SpinLock;
 pub use wait::{
     Alertability, AlertableOutcome, AnyOutcome, DelayOutcome, MAXIMUM_WAIT_OBJECTS, ObjectOutcome,
     Outcome, THREAD_WAIT_OBJECTS, Wait, WaitMode, WaitOutcome, Waitable, try_wait, wait, wait_all,
@@ -168,6 +180,18 @@ pub fn stall(duration: Duration) -> Result {
     // SAFETY: callable at any level.
     unsafe { sys::ntddk::KeStallExecutionProcessor(microseconds) };
     Ok(())
+}
+
+/// Runs `action` and then `last`: also when `action` panics, on the host.
+pub(crate) fn finally<R>(action: impl FnOnce() -> R, last: impl Fn()) -> R {
+    struct Last<F: Fn()>(F);
+    impl<F: Fn()> Drop for Last<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    let _last = Last(last);
+    action()
 }
 
 /// The kernel's union of 64 bits.

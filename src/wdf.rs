@@ -58,7 +58,7 @@ pub use file::{File, FileAnswer, FileCleanup, FileClose, FileCreate};
 pub use interface::{DeviceInterface, Guid, InterfaceState};
 pub use interrupt::{Claim, Interrupt, InterruptConfig, InterruptDpc, Isr};
 pub use io_target::{IoTarget, Sender, Sent};
-pub use lock::{SpinLock, SpinLockGuard, WaitLock, WaitLockGuard};
+pub use lock::{SpinLock, WaitLock};
 pub use memory::{Lookaside, Memory};
 pub use object::{Context, KmdfObject, Object, ObjectRef};
 pub use power::{

@@ -254,10 +254,11 @@ fn each_allocation_that_fails_is_an_error_and_leaves_nothing() {
         let semaphore = Semaphore::new(1, 1)?;
         let mutex = Mutex::new(1)?;
         let fast = FastMutex::new(1)?;
-        let claim = mutex.claim(irql);
         let other = Event::new(EventKind::Synchronization)?;
-        let objects: [&dyn Waitable; 4] = [&event, &semaphore, &claim, &other];
-        let _ = Wait::ADVISED.any(irql, &objects, Timeout::Poll)?;
+        mutex.claim(irql, |claim| {
+            let objects: [&dyn Waitable; 4] = [&event, &semaphore, claim, &other];
+            Wait::ADVISED.any(irql, &objects, Timeout::Poll).map(drop)
+        })?;
         let _arc = pool::Arc::pin(1)?;
         let _paged = PagedBox::new(irql, 1)?;
         let _array = PagedVec::new(irql, 2, 1)?;

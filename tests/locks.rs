@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dmf::irql::{Apc, Level};
 use dmf::pool::Arc;
 use dmf::prelude::*;
-use dmf::sync::{FastMutex, PushLock, QueuedSpinLock, RundownProtection, WaitOutcome, delay};
+use dmf::sync::{
+    FastMutex, Mutex, MutexOutcome, PushLock, QueuedSpinLock, RundownProtection, WaitOutcome,
+    delay, wait,
+};
 use kernel::{LONG, bug_check, every_schedule, run, stop};
 use ntsim::StopKind;
 
@@ -18,6 +21,15 @@ use ntsim::StopKind;
 fn level() -> u8 {
     // SAFETY: callable at any level.
     unsafe { dmf::sys::ntddk::KeGetCurrentIrql() }
+}
+
+/// Ends the running thread, as no safe code can.
+fn end_thread() {
+    // Threads end at PASSIVE_LEVEL.
+    // SAFETY: nothing is done at that level but this.
+    unsafe { dmf::sys::ntddk::KeLowerIrql(0) };
+    // SAFETY: the thread is the driver's.
+    let _ = unsafe { dmf::sys::ntddk::PsTerminateSystemThread(0) };
 }
 
 /// A call that lets others run, if nothing keeps them.
@@ -63,9 +75,10 @@ fn a_spin_lock_excludes_with_a_token_and_without() {
     excludes(
         || SpinLock::new(()),
         |lock, irql, inside| {
-            let _guard = lock.lock(irql);
-            assert_eq!(level(), Dispatch::VALUE);
-            inside();
+            lock.lock(irql, |(), _| {
+                assert_eq!(level(), Dispatch::VALUE);
+                inside();
+            });
         },
     );
     excludes(
@@ -97,11 +110,12 @@ fn locks_nest_by_the_token_of_the_outer_one() {
         let outer = SpinLock::new(1);
         let middle = QueuedSpinLock::new(2);
         let inner = SpinLock::new(3);
-        let mut guard = outer.lock(irql);
-        let (one, irql) = guard.parts();
-        let sum = middle.lock(irql, |two, irql| *one + *two + *inner.lock(irql));
+        let sum = outer.lock(irql, |one, irql| {
+            middle.lock(irql, |two, irql| {
+                inner.lock(irql, |three, _| *one + *two + *three)
+            })
+        });
         assert_eq!(sum, 6);
-        drop(guard);
         assert_eq!(level(), Passive::VALUE);
     });
 }
@@ -124,15 +138,49 @@ fn a_spin_lock_that_is_taken_twice_stops_the_machine() {
 }
 
 #[test]
-fn a_panic_in_a_queued_lock_releases_it() {
-    run(|irql| {
-        let lock = QueuedSpinLock::new(0);
-        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            lock.lock(irql, |_, _| std::panic::resume_unwind(Box::new(())))
-        }));
+fn a_panic_in_a_closure_releases_the_lock() {
+    fn panic() {
+        std::panic::resume_unwind(Box::new(()));
+    }
+    fn releases(body: impl FnOnce()) {
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
         assert!(panicked.is_err());
+        // SAFETY: callable at any level.
+        assert_eq!(unsafe { dmf::sys::ntddk::KeAreApcsDisabled() }, 0);
         assert_eq!(level(), Passive::VALUE);
-        lock.with(|value| *value += 1);
+    }
+    run(|irql| {
+        let lock = SpinLock::new(());
+        releases(|| lock.lock(irql, |(), _| panic()));
+        releases(|| lock.with(|()| panic()));
+        lock.with(|()| ());
+
+        let lock = QueuedSpinLock::new(());
+        releases(|| lock.lock(irql, |(), _| panic()));
+        releases(|| lock.with(|()| panic()));
+        lock.with(|()| ());
+
+        let lock = FastMutex::new(()).unwrap();
+        releases(|| lock.lock(irql, |(), _| panic()));
+        assert_eq!(lock.try_lock(irql, |(), _| ()), Some(()));
+
+        let lock = PushLock::new(());
+        releases(|| lock.read(irql, |()| panic()));
+        releases(|| lock.write(irql, |()| panic()));
+        lock.write(irql, |()| ());
+
+        let lock = Mutex::new(()).unwrap();
+        releases(|| {
+            let _ = lock.lock(irql, LONG, |()| panic());
+        });
+        releases(|| {
+            lock.claim(irql, |claim| {
+                let _ = wait(irql, claim, LONG);
+                panic();
+            });
+        });
+        assert!(!lock.is_owned());
+        assert_eq!(lock.lock(irql, LONG, |()| ()), MutexOutcome::Locked(()));
     });
 }
 
@@ -143,10 +191,11 @@ fn a_fast_mutex_excludes_and_its_owner_may_wait() {
     excludes(
         || FastMutex::new(()).unwrap(),
         |mutex, irql, inside| {
-            let mut guard = mutex.lock(irql);
-            assert_eq!(level(), Apc::VALUE);
-            delay(guard.irql(), Duration::from_millis(1));
-            inside();
+            mutex.lock(irql, |(), irql| {
+                assert_eq!(level(), Apc::VALUE);
+                delay(irql, Duration::from_millis(1));
+                inside();
+            });
         },
     );
 }
@@ -160,18 +209,19 @@ fn a_fast_mutex_that_is_owned_is_not_to_be_had() {
         let done = Arc::new(Event::new(dmf::sync::EventKind::Notification).unwrap()).unwrap();
         let (set_taken, wait_done) = (taken.clone(), done.clone());
         let thread = Thread::spawn(irql, move |irql| {
-            let mut guard = other.lock(irql);
-            set_taken.set();
-            assert_eq!(wait_done.wait(guard.irql(), LONG), WaitOutcome::Signaled);
-            *guard += 1;
+            other.lock(irql, |value, irql| {
+                set_taken.set();
+                assert_eq!(wait_done.wait(irql, LONG), WaitOutcome::Signaled);
+                *value += 1;
+            });
         })
         .unwrap();
         assert_eq!(taken.wait(irql, LONG), WaitOutcome::Signaled);
-        assert!(mutex.try_lock(irql).is_none());
+        assert!(mutex.try_lock(irql, |_, _| ()).is_none());
         assert_eq!(level(), Passive::VALUE);
         done.set();
         thread.join(irql);
-        assert_eq!(mutex.try_lock(irql).as_deref(), Some(&4));
+        assert_eq!(mutex.try_lock(irql, |value, _| *value), Some(4));
         assert_eq!(level(), Passive::VALUE);
     });
 }
@@ -181,8 +231,7 @@ fn a_fast_mutex_that_is_taken_twice_stops_the_machine() {
     // Driver Verifier's deadlock detection: 0xC4/0x1000.
     bug_check(0xC4, Some(0x1000), |irql| {
         let mutex = FastMutex::new(()).unwrap();
-        let mut guard = mutex.lock(irql);
-        drop(mutex.lock(guard.irql()));
+        mutex.lock(irql, |(), irql| mutex.lock(irql, |(), _| ()));
     });
 }
 
@@ -191,10 +240,7 @@ fn a_thread_that_ends_with_a_fast_mutex_stops_the_machine() {
     bug_check(0xC4, Some(0x1006), |irql| {
         Thread::spawn(irql, |irql| {
             let mutex = std::boxed::Box::leak(Box::new(FastMutex::new(()).unwrap()));
-            std::mem::forget(mutex.lock(irql));
-            // Back to PASSIVE_LEVEL, where threads end.
-            // SAFETY: the level is what the leaked guard raised.
-            unsafe { dmf::sys::ntddk::KeLowerIrql(0) };
+            mutex.lock(irql, |(), _| end_thread());
         })
         .unwrap()
         .join(irql);
@@ -208,10 +254,11 @@ fn a_writer_excludes_writers() {
     excludes(
         || PushLock::new(0),
         |lock, irql, inside| {
-            let mut value = lock.write(irql);
-            delay(irql, Duration::from_millis(1)); // the holder may wait
-            inside();
-            *value += 1;
+            lock.write(irql, |value| {
+                delay(irql, Duration::from_millis(1)); // the holder may wait
+                inside();
+                *value += 1;
+            });
         },
     );
 }
@@ -225,10 +272,11 @@ fn a_writer_excludes_readers_and_readers_share() {
         let writer = pair.clone();
         let writer = Thread::spawn(irql, move |irql| {
             for round in 1..4 {
-                let mut pair = writer.write(irql);
-                pair[0] = round;
-                let_others_run();
-                pair[1] = round;
+                writer.write(irql, |pair| {
+                    pair[0] = round;
+                    let_others_run();
+                    pair[1] = round;
+                });
             }
         })
         .unwrap();
@@ -236,13 +284,14 @@ fn a_writer_excludes_readers_and_readers_share() {
             let pair = pair.clone();
             Thread::spawn(irql, move |irql| {
                 for _ in 0..3 {
-                    let pair = pair.read(irql);
-                    let now = READERS.fetch_add(1, Ordering::Relaxed) + 1;
-                    MOST.fetch_max(now, Ordering::Relaxed);
-                    let before = pair[0];
-                    let_others_run();
-                    assert_eq!([before; 2], *pair);
-                    READERS.fetch_sub(1, Ordering::Relaxed);
+                    pair.read(irql, |pair| {
+                        let now = READERS.fetch_add(1, Ordering::Relaxed) + 1;
+                        MOST.fetch_max(now, Ordering::Relaxed);
+                        let before = pair[0];
+                        let_others_run();
+                        assert_eq!([before; 2], *pair);
+                        READERS.fetch_sub(1, Ordering::Relaxed);
+                    });
                 }
             })
             .unwrap()
@@ -251,7 +300,7 @@ fn a_writer_excludes_readers_and_readers_share() {
         for reader in readers {
             reader.join(irql);
         }
-        assert_eq!(*pair.read(irql), [3, 3]);
+        assert_eq!(pair.read(irql, |pair| *pair), [3, 3]);
     });
     assert_eq!(
         MOST.load(Ordering::Relaxed),
@@ -266,13 +315,9 @@ fn the_holder_of_a_push_lock_is_in_a_critical_region() {
         // SAFETY: callable at any level.
         let disabled = || unsafe { dmf::sys::ntddk::KeAreApcsDisabled() } != 0;
         let lock = PushLock::new(());
-        let guard = lock.read(irql);
-        assert!(disabled());
-        drop(guard);
+        assert!(lock.read(irql, |()| disabled()));
         assert!(!disabled());
-        let guard = lock.write(irql);
-        assert!(disabled());
-        drop(guard);
+        assert!(lock.write(irql, |()| disabled()));
         assert!(!disabled());
     });
 }
@@ -281,9 +326,7 @@ fn the_holder_of_a_push_lock_is_in_a_critical_region() {
 fn a_push_lock_that_a_writer_takes_twice_is_reported() {
     let report = stop(|irql| {
         let lock = PushLock::new(());
-        let guard = lock.write(irql);
-        drop(lock.write(irql));
-        drop(guard);
+        lock.write(irql, |()| lock.write(irql, |()| ()));
     });
     assert!(
         matches!(report.kind, StopKind::Deadlock | StopKind::BugCheck { .. }),

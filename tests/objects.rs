@@ -158,7 +158,7 @@ fn a_buffer_outlives_its_lookaside_list() {
 fn a_spin_lock_gives_its_value_to_one_at_a_time() {
     in_driver(|irql| {
         let mut lock = dmf::wdf::SpinLock::new(1).unwrap();
-        *lock.lock(irql) += 1;
+        lock.lock(irql, |value, _| *value += 1);
         lock.with(|value| *value += 1);
         assert_eq!(*lock.get_mut(), 3);
     });
@@ -173,18 +173,21 @@ fn a_wait_lock_that_is_held_times_out() {
                 .unwrap();
         let (theirs, told) = (lock.clone(), held.clone());
         let thread = Thread::spawn(irql, move |cx| {
-            let guard = theirs.lock(cx);
-            let _ = told.set();
-            dmf::sync::delay(cx, Duration::from_secs(1));
-            drop(guard);
+            theirs.lock(cx, |_| {
+                let _ = told.set();
+                dmf::sync::delay(cx, Duration::from_secs(1));
+            });
         })
         .unwrap();
         let _ = held.wait(irql, Timeout::Never);
-        assert!(lock.lock_for(irql, Duration::from_millis(100)).is_none());
-        assert!(lock.lock_for(irql, Timeout::Poll).is_none());
-        *lock.lock(irql) += 1;
+        assert!(
+            lock.lock_for(irql, Duration::from_millis(100), |_| ())
+                .is_none()
+        );
+        assert!(lock.lock_for(irql, Timeout::Poll, |_| ()).is_none());
+        lock.lock(irql, |value| *value += 1);
         thread.join(irql);
-        assert_eq!(*lock.lock(irql), 1);
+        assert_eq!(lock.lock_for(irql, Timeout::Poll, |value| *value), Some(1));
     });
 }
 
@@ -340,7 +343,7 @@ impl Card {
 
     fn dpc(&self, cx: &mut InterruptDpc<'_>) {
         let raised = self.line.with(|state| std::mem::take(&mut state.raised));
-        *self.served.lock(cx.irql()) += raised;
+        self.served.lock(cx.irql(), |served, _| *served += raised);
     }
 }
 

@@ -188,10 +188,12 @@ fn a_mutex_lets_one_thread_in() {
             let total = total.clone();
             Thread::spawn(irql, move |irql| {
                 for _ in 0..3 {
-                    let mut guard = total.lock(irql, LONG).guard().unwrap();
-                    let before = *guard;
-                    delay(irql, Duration::from_millis(1)); // the owner may wait
-                    *guard = before + 1;
+                    let outcome = total.lock(irql, LONG, |total| {
+                        let before = *total;
+                        delay(irql, Duration::from_millis(1)); // the owner may wait
+                        *total = before + 1;
+                    });
+                    assert_eq!(outcome, MutexOutcome::Locked(()));
                 }
             })
             .unwrap()
@@ -199,7 +201,8 @@ fn a_mutex_lets_one_thread_in() {
         for thread in threads {
             thread.join(irql);
         }
-        assert_eq!(*total.lock(irql, Timeout::Poll).guard().unwrap(), 9);
+        let outcome = total.lock(irql, Timeout::Poll, |total| *total);
+        assert_eq!(outcome, MutexOutcome::Locked(9));
         assert!(!total.is_owned());
     });
 }
@@ -208,18 +211,18 @@ fn a_mutex_lets_one_thread_in() {
 fn a_mutex_that_another_thread_owns_times_out() {
     run(|irql| {
         let mutex = Arc::new(Mutex::new(()).unwrap()).unwrap();
-        let guard = mutex.lock(irql, Timeout::Never);
         let other = mutex.clone();
-        Thread::spawn(irql, move |irql| {
-            assert!(matches!(other.lock(irql, SHORT), MutexOutcome::TimedOut));
-            assert_eq!(
-                other.lock(irql, Timeout::Poll).guard().err(),
-                Some(NtStatus::IO_TIMEOUT)
-            );
-        })
-        .unwrap()
-        .join(irql);
-        drop(guard);
+        let outcome = mutex.lock(irql, Timeout::Never, |()| {
+            Thread::spawn(irql, move |irql| {
+                let outcome = other.lock(irql, SHORT, |()| ());
+                assert_eq!(outcome, MutexOutcome::TimedOut);
+                let outcome = other.lock(irql, Timeout::Poll, |()| ());
+                assert_eq!(outcome.into_result(), Err(NtStatus::IO_TIMEOUT));
+            })
+            .unwrap()
+            .join(irql);
+        });
+        assert_eq!(outcome, MutexOutcome::Locked(()));
     });
 }
 
@@ -227,17 +230,14 @@ fn a_mutex_that_another_thread_owns_times_out() {
 fn a_mutex_that_the_thread_owns_is_refused_and_stays_owned_once() {
     run(|irql| {
         let mutex = Mutex::new(1).unwrap();
-        let guard = mutex.lock(irql, Timeout::Never).guard().unwrap();
-        assert!(matches!(
-            mutex.lock(irql, Timeout::Never),
-            MutexOutcome::AlreadyOwned
-        ));
-        assert_eq!(
-            mutex.lock(irql, SHORT).guard().err(),
-            Some(NtStatus::POSSIBLE_DEADLOCK)
-        );
-        assert!(mutex.is_owned());
-        drop(guard);
+        let outcome = mutex.lock(irql, Timeout::Never, |_| {
+            let again = mutex.lock(irql, Timeout::Never, |_| ());
+            assert_eq!(again, MutexOutcome::AlreadyOwned);
+            let again = mutex.lock(irql, SHORT, |_| ());
+            assert_eq!(again.into_result(), Err(NtStatus::POSSIBLE_DEADLOCK));
+            mutex.is_owned()
+        });
+        assert_eq!(outcome, MutexOutcome::Locked(true));
         assert!(!mutex.is_owned());
     });
 }
@@ -250,16 +250,17 @@ fn a_mutex_is_had_through_a_wait_for_several() {
         let threads = [(); 2].map(|()| {
             let (stop, mutex) = (stop.clone(), mutex.clone());
             Thread::spawn(irql, move |irql| {
-                let claim = mutex.claim(irql);
-                loop {
-                    match wait_any(irql, [&*stop, &claim], LONG) {
-                        AnyOutcome::Signaled(0) => break,
-                        AnyOutcome::Signaled(1) => *claim.take().unwrap() += 1,
-                        other => panic!("{other:?}"),
+                mutex.claim(irql, |claim| {
+                    loop {
+                        match wait_any(irql, [&*stop, claim], LONG) {
+                            AnyOutcome::Signaled(0) => break,
+                            AnyOutcome::Signaled(1) => claim.lock(|count| *count += 1).unwrap(),
+                            other => panic!("{other:?}"),
+                        }
+                        delay(irql, Duration::from_millis(1));
                     }
-                    delay(irql, Duration::from_millis(1));
-                }
-                assert!(claim.take().is_none());
+                    assert!(claim.lock(|_| ()).is_none());
+                });
             })
             .unwrap()
         });
@@ -268,34 +269,54 @@ fn a_mutex_is_had_through_a_wait_for_several() {
         for thread in threads {
             thread.join(irql);
         }
-        assert!(*mutex.lock(irql, Timeout::Poll).guard().unwrap() >= 2);
+        let count = mutex.lock(irql, Timeout::Poll, |count| *count);
+        assert!(count.into_result().unwrap() >= 2);
     });
 }
 
 #[test]
-fn a_claim_that_is_dropped_releases_what_it_acquired() {
+fn a_claim_that_ends_releases_what_it_acquired() {
     run(|irql| {
         let mutex = Mutex::new(()).unwrap();
-        let claim = mutex.claim(irql);
-        assert_eq!(wait(irql, &claim, Timeout::Never), ObjectOutcome::Signaled);
-        assert!(mutex.is_owned());
-        drop(claim);
+        let owned = mutex.claim(irql, |claim| {
+            assert_eq!(wait(irql, claim, Timeout::Never), ObjectOutcome::Signaled);
+            mutex.is_owned()
+        });
+        assert!(owned);
         assert!(!mutex.is_owned());
     });
 }
 
 #[test]
-fn a_claim_of_a_mutex_that_the_thread_owns_has_no_guard() {
+fn a_claim_of_a_mutex_that_the_thread_owns_has_no_value() {
     run(|irql| {
         let mutex = Mutex::new(()).unwrap();
-        let guard = mutex.lock(irql, Timeout::Never);
-        let claim = mutex.claim(irql);
-        assert_eq!(wait(irql, &claim, Timeout::Never), ObjectOutcome::Signaled);
-        assert!(claim.take().is_none());
-        drop(claim);
-        assert!(mutex.is_owned());
-        drop(guard);
+        let outcome = mutex.lock(irql, Timeout::Never, |()| {
+            mutex.claim(irql, |claim| {
+                assert_eq!(wait(irql, claim, Timeout::Never), ObjectOutcome::Signaled);
+                assert!(claim.lock(|()| ()).is_none());
+            });
+            mutex.is_owned()
+        });
+        assert_eq!(outcome, MutexOutcome::Locked(true));
         assert!(!mutex.is_owned());
+    });
+}
+
+#[test]
+fn a_claim_gives_its_value_to_one_closure_at_a_time() {
+    run(|irql| {
+        let mutex = Mutex::new(()).unwrap();
+        mutex.claim(irql, |claim| {
+            assert_eq!(wait(irql, claim, Timeout::Never), ObjectOutcome::Signaled);
+            let inside = claim.lock(|()| {
+                assert_eq!(claim.lock(|()| ()), None);
+                assert_eq!(wait(irql, claim, Timeout::Never), ObjectOutcome::Signaled);
+                claim.lock(|()| ())
+            });
+            assert_eq!(inside, Some(None));
+            assert!(!mutex.is_owned());
+        });
     });
 }
 
@@ -305,21 +326,9 @@ fn a_thread_that_ends_with_a_mutex_stops_the_machine() {
     bug_check(0x4000_008A, None, |irql| {
         let mutex = Arc::new(Mutex::new(()).unwrap()).unwrap();
         let thread = Thread::spawn(irql, move |irql| {
-            std::mem::forget(mutex.lock(irql, Timeout::Never));
-            std::mem::forget(mutex);
-        });
-        thread.unwrap().join(irql);
-    });
-}
-
-#[test]
-fn the_memory_of_a_mutex_whose_guard_leaked_is_not_freed() {
-    // Freed, its object would be gone, and the thread's end would not be noticed.
-    bug_check(0x4000_008A, None, |irql| {
-        let thread = Thread::spawn(irql, move |irql| {
-            let mutex = Mutex::new(()).unwrap();
-            std::mem::forget(mutex.lock(irql, Timeout::Never));
-            drop(mutex);
+            // SAFETY: the thread is the driver's.
+            let end = || unsafe { dmf::sys::ntddk::PsTerminateSystemThread(0) };
+            let _ = mutex.lock(irql, Timeout::Never, |()| end());
         });
         thread.unwrap().join(irql);
     });
@@ -432,11 +441,13 @@ fn objects_of_all_kinds_can_be_waited_for_together() {
         let mutex = Mutex::new(7).unwrap();
         let thread = Thread::spawn(irql, |irql| delay(irql, SHORT)).unwrap();
         let exit = thread.exit().unwrap();
-        let claim = mutex.claim(irql);
         event.set();
-        let outcome = wait_all(irql, [&event, &semaphore, &claim, &exit], LONG);
-        assert_eq!(outcome, Ok(ObjectOutcome::Signaled));
-        assert_eq!(*claim.take().unwrap(), 7);
+        let taken = mutex.claim(irql, |claim| {
+            let outcome = wait_all(irql, [&event, &semaphore, claim, &exit], LONG);
+            assert_eq!(outcome, Ok(ObjectOutcome::Signaled));
+            claim.lock(|value| *value)
+        });
+        assert_eq!(taken, Some(7));
         assert_eq!(semaphore.count(), 0);
         assert!(thread.is_finished(irql));
     });
@@ -539,15 +550,15 @@ fn what_is_there_is_taken_at_dispatch_level() {
         let event = event(EventKind::Synchronization);
         let semaphore = Semaphore::new(1, 1).unwrap();
         let lock = SpinLock::new(());
-        let guard = lock.lock(irql);
-        assert_eq!(event.try_wait(), WaitOutcome::TimedOut);
-        event.set();
-        assert_eq!(try_wait(&event), ObjectOutcome::Signaled);
-        assert_eq!(event.try_wait(), WaitOutcome::TimedOut);
-        assert_eq!(semaphore.try_acquire(), WaitOutcome::Signaled);
-        assert_eq!(semaphore.try_acquire(), WaitOutcome::TimedOut);
-        assert_eq!(semaphore.release(1), Ok(0));
-        drop(guard);
+        lock.lock(irql, |(), _| {
+            assert_eq!(event.try_wait(), WaitOutcome::TimedOut);
+            event.set();
+            assert_eq!(try_wait(&event), ObjectOutcome::Signaled);
+            assert_eq!(event.try_wait(), WaitOutcome::TimedOut);
+            assert_eq!(semaphore.try_acquire(), WaitOutcome::Signaled);
+            assert_eq!(semaphore.try_acquire(), WaitOutcome::TimedOut);
+            assert_eq!(semaphore.release(1), Ok(0));
+        });
     });
 }
 
@@ -593,8 +604,8 @@ fn a_token_above_apc_level_that_is_a_lie_is_found_out() {
     // Driver Verifier: KeWaitForSingleObject at DISPATCH_LEVEL with a timeout.
     bug_check(0xC4, Some(0x122), |irql| {
         let event = event(EventKind::Notification);
-        let lock = SpinLock::new(());
-        std::mem::forget(lock.lock(irql));
-        let _ = event.wait(irql, SHORT);
+        SpinLock::new(()).lock(irql, |(), _| {
+            let _ = event.wait(&passive(), SHORT);
+        });
     });
 }

@@ -368,20 +368,22 @@ impl<C: Send + 'static> ScheduledTask<C> {
     /// C counterpart: `DMF_ScheduledTask_TimesRunSet`.
     pub fn times_run_set(&self, irql: &Irql<'_, Passive>, times: u32) -> Result {
         let state = self.0.enter()?;
-        let _registry = state.registry.lock(irql, Timeout::Never);
-        state.persistence.write(irql, times)?;
-        state.change(|machine| {
-            let effects = if times == 0 {
-                machine.set_undone();
-                Effects::default()
-            } else if state.persistent {
-                machine.set_done()
-            } else {
-                Effects::default()
-            };
-            (effects, ())
+        let written = state.registry.lock(irql, Timeout::Never, |()| {
+            state.persistence.write(irql, times)?;
+            state.change(|machine| {
+                let effects = if times == 0 {
+                    machine.set_undone();
+                    Effects::default()
+                } else if state.persistent {
+                    machine.set_done()
+                } else {
+                    Effects::default()
+                };
+                (effects, ())
+            });
+            Ok(())
         });
-        Ok(())
+        written.into_result()?
     }
 }
 
@@ -1015,15 +1017,14 @@ impl<C: Send + 'static> State<C> {
     /// Writes that the task has run if it has, unless somebody has written since
     /// its turn began that it has not.
     fn write_unwritten(&self, irql: &Irql<'_, Passive>) {
-        let result = {
-            let _registry = self.registry.lock(irql, Timeout::Never);
+        let written = self.registry.lock(irql, Timeout::Never, |()| {
             if self.machine.with(Machine::take_unwritten) {
                 self.persistence.write(irql, 1)
             } else {
                 Ok(())
             }
-        };
-        if let Err(status) = result {
+        });
+        if let Err(status) = written.into_result().flatten() {
             self.report(irql, PersistenceOperation::Write, status);
         }
     }

@@ -996,10 +996,11 @@ pub(crate) unsafe fn push_dynamic(owner: NonNull<Header>, child: Reference) {
     let owner = unsafe { owner.as_ref() };
     // SAFETY: the caller's promise.
     let mut irql = unsafe { Irql::<Passive>::assume() };
-    let mut list = owner.dynamic.lock(&mut irql);
-    // SAFETY: the caller's promise.
-    unsafe { child.as_ref() }.next.set(list.0);
-    list.0 = Some(child);
+    owner.dynamic.lock(&mut irql, |list, _| {
+        // SAFETY: the caller's promise.
+        unsafe { child.as_ref() }.next.set(list.0);
+        list.0 = Some(child);
+    });
 }
 
 /// Takes a module that was made at run time out of its owner's list: this one,
@@ -1015,25 +1016,26 @@ pub(crate) unsafe fn pop_dynamic(
     let owner = unsafe { owner.as_ref() };
     // SAFETY: the caller's promise.
     let mut irql = unsafe { Irql::<Passive>::assume() };
-    let mut list = owner.dynamic.lock(&mut irql);
-    let mut before: Option<NonNull<Header>> = None;
-    let mut at = list.0;
-    while let Some(node) = at {
-        // SAFETY: what is in the list is counted by it.
-        let next = unsafe { node.as_ref() }.next.get();
-        if wanted.is_none_or(|wanted| wanted == node) {
-            match before {
-                // SAFETY: as above.
-                Some(before) => unsafe { before.as_ref() }.next.set(next),
-                None => list.0 = next,
+    owner.dynamic.lock(&mut irql, |list, _| {
+        let mut before: Option<NonNull<Header>> = None;
+        let mut at = list.0;
+        while let Some(node) = at {
+            // SAFETY: what is in the list is counted by it.
+            let next = unsafe { node.as_ref() }.next.get();
+            if wanted.is_none_or(|wanted| wanted == node) {
+                match before {
+                    // SAFETY: as above.
+                    Some(before) => unsafe { before.as_ref() }.next.set(next),
+                    None => list.0 = next,
+                }
+                // SAFETY: `push_dynamic` left the count here.
+                return Some(unsafe { Reference::from_raw(node) });
             }
-            // SAFETY: `push_dynamic` left the count here.
-            return Some(unsafe { Reference::from_raw(node) });
+            before = Some(node);
+            at = next;
         }
-        before = Some(node);
-        at = next;
-    }
-    None
+        None
+    })
 }
 
 /// Closes and destroys a module that was made at run time.

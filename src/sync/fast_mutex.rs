@@ -4,10 +4,10 @@
 
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::marker::{PhantomData, PhantomPinned};
-use core::ops::{Deref, DerefMut};
+use core::marker::PhantomPinned;
 use core::pin::Pin;
 
+use super::finally;
 use crate::irql::{Apc, AtMostApc, Irql};
 use crate::pool::Box;
 use crate::status::Result;
@@ -31,25 +31,22 @@ use crate::sys;
 /// # ntsim::run(|| {
 /// # let irql = &mut unsafe { Irql::<Passive>::assume() };
 /// let names = FastMutex::new([0_u8; 16])?;
-/// let mut guard = names.lock(irql);
-/// let (names, irql) = guard.parts();
-/// names[0] = b'a';
-/// dmf::sync::delay(irql, Duration::from_millis(1)); // allowed at APC_LEVEL
-/// # drop(guard);
+/// names.lock(irql, |names, irql| {
+///     names[0] = b'a';
+///     dmf::sync::delay(irql, Duration::from_millis(1)); // allowed at APC_LEVEL
+/// });
 /// # Ok::<_, NtStatus>(())
 /// # }).unwrap();
 /// ```
 ///
 /// What needs `PASSIVE_LEVEL` does not compile meanwhile:
 ///
-/// ```compile_fail,E0502
+/// ```compile_fail,E0308
 /// use dmf::prelude::*;
 /// use dmf::sync::FastMutex;
 ///
 /// fn refused(irql: &mut Irql<'_, Passive>, lock: &FastMutex<u32>) {
-///     let guard = lock.lock(irql);
-///     let thread = Thread::spawn(irql, |_| {}); // borrowed by `guard`
-///     drop(guard);
+///     lock.lock(irql, |_, irql| { let _ = Thread::spawn(irql, |_| {}); });
 /// }
 /// ```
 ///
@@ -106,53 +103,67 @@ impl<T> FastMutex<T> {
         Ok(Self(inner))
     }
 
-    /// Waits until the mutex is free, and takes it until the guard is dropped.
+    /// Waits until the mutex is free, and runs `action` as its owner. Gives it a
+    /// token with which to wait or to take another lock.
     ///
     /// # IRQL
-    /// `<= APC_LEVEL`; raises to `APC_LEVEL`.
+    /// `<= APC_LEVEL`; `action` runs at `APC_LEVEL`.
     ///
     /// C counterpart: [`ExAcquireFastMutex`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exacquirefastmutex
-    pub fn lock<'a, L: AtMostApc>(&'a self, irql: &'a mut Irql<'_, L>) -> FastMutexGuard<'a, T> {
+    pub fn lock<R>(
+        &self,
+        irql: &mut Irql<'_, impl AtMostApc>,
+        action: impl FnOnce(&mut T, &mut Irql<'_, Apc>) -> R,
+    ) -> R {
         let _ = irql;
         // SAFETY: the invariant, and the token proves the level.
         unsafe { sys::ntddk::ExAcquireFastMutex(self.0.mutex.get()) };
-        self.acquired()
+        // SAFETY: just acquired; the caller's token is borrowed until the return.
+        unsafe { self.own(action) }
     }
 
-    /// Takes the mutex if it is free, without waiting.
+    /// The same if the mutex is free, without waiting. `None`: it is not.
     ///
     /// # IRQL
-    /// `<= APC_LEVEL`; raises to `APC_LEVEL`.
+    /// `<= APC_LEVEL`; `action` runs at `APC_LEVEL`.
     ///
     /// C counterpart: [`ExTryToAcquireFastMutex`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-extrytoacquirefastmutex
-    pub fn try_lock<'a, L: AtMostApc>(
-        &'a self,
-        irql: &'a mut Irql<'_, L>,
-    ) -> Option<FastMutexGuard<'a, T>> {
+    pub fn try_lock<R>(
+        &self,
+        irql: &mut Irql<'_, impl AtMostApc>,
+        action: impl FnOnce(&mut T, &mut Irql<'_, Apc>) -> R,
+    ) -> Option<R> {
         let _ = irql;
         // SAFETY: the invariant, and the token proves the level.
         let taken = unsafe { sys::ntddk::ExTryToAcquireFastMutex(self.0.mutex.get()) };
-        (taken != 0).then(|| self.acquired())
+        // SAFETY: just acquired; the caller's token is borrowed until the return.
+        (taken != 0).then(|| unsafe { self.own(action) })
     }
 
-    /// The guard of a mutex that was just acquired.
-    fn acquired(&self) -> FastMutexGuard<'_, T> {
-        // INVARIANT: acquired by the caller.
-        FastMutexGuard {
-            inner: &self.0,
-            // SAFETY: acquiring raised the level, and the guard ends it.
-            irql: unsafe { Irql::assume() },
-            thread: PhantomData,
-        }
+    /// # Safety
+    /// The running thread has just acquired the mutex, and `action` uses no
+    /// token of a lower level.
+    unsafe fn own<R>(&self, action: impl FnOnce(&mut T, &mut Irql<'_, Apc>) -> R) -> R {
+        finally(
+            || {
+                // SAFETY: acquiring raised the level, until the mutex is released.
+                let mut irql = unsafe { Irql::assume() };
+                // SAFETY: the mutex is owned.
+                let value = unsafe { &mut *self.0.value.get() };
+                action(value, &mut irql)
+            },
+            // SAFETY: acquired by this thread, which is at APC_LEVEL still or again.
+            || unsafe { sys::ntddk::ExReleaseFastMutex(self.0.mutex.get()) },
+        )
     }
 
     /// The value, without locking: nobody else can have the mutex.
     pub fn get_mut(&mut self) -> &mut T {
-        // SAFETY: `self` is borrowed mutably, so there is no guard.
+        // SAFETY: `self` is borrowed mutably, so nobody has the mutex.
         unsafe { &mut *self.0.value.get() }
     }
 }
@@ -160,58 +171,5 @@ impl<T> FastMutex<T> {
 impl<T> fmt::Debug for FastMutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FastMutex").finish_non_exhaustive()
-    }
-}
-
-/// A [`FastMutex`] that is owned. Dropping it releases the mutex.
-///
-/// # Invariants
-/// The running thread owns the mutex and is at `APC_LEVEL`.
-#[must_use = "the mutex is released when the guard is dropped"]
-pub struct FastMutexGuard<'a, T> {
-    inner: &'a Inner<T>,
-    irql: Irql<'a, Apc>,
-    /// A mutex is released by the thread that took it.
-    thread: PhantomData<*mut ()>,
-}
-
-impl<'a, T> FastMutexGuard<'a, T> {
-    /// The value and a token of `APC_LEVEL`, with which to wait or to take another lock.
-    pub fn parts(&mut self) -> (&mut T, &mut Irql<'a, Apc>) {
-        // SAFETY: the invariant, and the guard is borrowed mutably.
-        (unsafe { &mut *self.inner.value.get() }, &mut self.irql)
-    }
-
-    /// A token of `APC_LEVEL`.
-    pub fn irql(&mut self) -> &mut Irql<'a, Apc> {
-        &mut self.irql
-    }
-}
-
-impl<T> Deref for FastMutexGuard<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        // SAFETY: the invariant.
-        unsafe { &*self.inner.value.get() }
-    }
-}
-
-impl<T> DerefMut for FastMutexGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the invariant, and the guard is borrowed mutably.
-        unsafe { &mut *self.inner.value.get() }
-    }
-}
-
-impl<T> Drop for FastMutexGuard<'_, T> {
-    fn drop(&mut self) {
-        // SAFETY: the invariant.
-        unsafe { sys::ntddk::ExReleaseFastMutex(self.inner.mutex.get()) };
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for FastMutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
     }
 }

@@ -5,10 +5,9 @@
 use core::cell::{Cell, UnsafeCell};
 use core::fmt;
 use core::marker::{PhantomData, PhantomPinned};
-use core::mem::ManuallyDrop;
-use core::ops::{Deref, DerefMut};
 use core::pin::Pin;
 
+use super::finally;
 use super::wait::{ObjectOutcome, sealed, wait};
 use crate::irql::{AtMostApc, Irql};
 use crate::pool::Box;
@@ -23,18 +22,17 @@ use crate::time::Timeout;
 /// [`PushLock`](super::PushLock) are cheaper, and a
 /// [`SpinLock`](super::SpinLock) is for what a DPC takes part in.
 ///
-/// - *Level.* The owner stays at its level and may wait.
+/// - *Level.* The owner stays at its level and may wait, with the caller's token.
 /// - *APCs.* The kernel delivers no normal kernel-mode APC to the owner, as in a
 ///   critical region; user-mode APCs do not run in kernel mode anyway.
 /// - *Recursion.* The kernel's mutex can be taken again by its owner. This one
 ///   cannot, because there would be two `&mut` to the value: the second attempt
 ///   is undone, and its outcome is [`MutexOutcome::AlreadyOwned`].
 /// - *Abandonment.* A thread that ends while it owns the mutex stops Windows
-///   with bug check `0x4000008A` (`THREAD_TERMINATE_HELD_MUTEX`), so
+///   with bug check `0x4000008A` (`THREAD_TERMINATE_HELD_MUTEX`). Ownership lasts
+///   for the length of a closure, so safe code does not get there, and
 ///   [`MutexOutcome::Abandoned`] is for the case that the kernel documents all
 ///   the same.
-/// - *Leaks.* A guard that is leaked keeps the mutex owned, and the mutex's
-///   memory is then never freed, because the kernel has it in the owner's list.
 ///
 /// ```
 /// use dmf::prelude::*;
@@ -43,33 +41,25 @@ use crate::time::Timeout;
 /// # ntsim::run(|| {
 /// # let irql = &unsafe { Irql::<Passive>::assume() };
 /// let total = Mutex::new(0)?;
-/// if let MutexOutcome::Locked(mut guard) = total.lock(irql, Duration::from_secs(1)) {
-///     *guard += 1;
-/// }
-/// assert_eq!(*total.lock(irql, Timeout::Never).guard()?, 1);
+/// let outcome = total.lock(irql, Duration::from_secs(1), |total| *total += 1);
+/// assert_eq!(outcome, MutexOutcome::Locked(()));
+/// assert_eq!(total.lock(irql, Timeout::Never, |total| *total).into_result()?, 1);
 /// # Ok::<_, NtStatus>(())
 /// # }).unwrap();
-/// ```
-///
-/// The guard belongs to the thread:
-///
-/// ```compile_fail,E0277
-/// fn send<T: Send>(_: T) {}
-/// fn refused(guard: dmf::sync::MutexGuard<'_, u32>) {
-///     send(guard);
-/// }
 /// ```
 ///
 /// C counterpart: [`KMUTEX`][ms].
 ///
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/mutex-objects
-pub struct Mutex<T>(ManuallyDrop<Pin<Box<Inner<T>>>>);
+pub struct Mutex<T>(Pin<Box<Inner<T>>>);
 
 /// # Invariants
 /// - `mutex` is initialized and pinned.
 /// - `held` is touched only by the thread that owns `mutex`, or through
-///   `&mut Mutex`. It is set while a guard or claim exists, or was leaked.
-/// - `value` is touched only through the one guard, or through `&mut Mutex`.
+///   `&mut Mutex`. It is set while that thread uses the value or may begin to:
+///   once, whatever it waits for.
+/// - `value` is touched only by the closure that has taken `held`, or through
+///   `&mut Mutex`.
 struct Inner<T> {
     mutex: UnsafeCell<sys::KMUTEX>,
     held: Cell<bool>,
@@ -106,10 +96,10 @@ impl<T> Mutex<T> {
         // SAFETY: the memory is new and pinned. The level is reserved and zero.
         unsafe { sys::ntddk::KeInitializeMutex(inner.mutex.get(), 0) };
         // INVARIANT: initialized above; nobody owns it.
-        Ok(Self(ManuallyDrop::new(inner)))
+        Ok(Self(inner))
     }
 
-    /// Waits until the mutex is free, and takes it.
+    /// Waits until the mutex is free, and runs `action` as its owner.
     ///
     /// [`Timeout::Poll`] takes it only if it is free now.
     ///
@@ -120,25 +110,27 @@ impl<T> Mutex<T> {
     /// C counterpart: [`KeWaitForMutexObject`][ms], kernel mode, not alertable.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitformutexobject
-    pub fn lock(
+    pub fn lock<R>(
         &self,
         irql: &Irql<'_, impl AtMostApc>,
         timeout: impl Into<Timeout>,
-    ) -> MutexOutcome<'_, T> {
-        let claim = self.claim(irql);
-        let outcome = wait(irql, &claim, timeout);
-        match (outcome, claim.take()) {
-            (ObjectOutcome::TimedOut, _) => MutexOutcome::TimedOut,
-            (_, None) => MutexOutcome::AlreadyOwned,
-            (ObjectOutcome::Signaled, Some(guard)) => MutexOutcome::Locked(guard),
-            (ObjectOutcome::Abandoned, Some(guard)) => MutexOutcome::Abandoned(guard),
-        }
+        action: impl FnOnce(&mut T) -> R,
+    ) -> MutexOutcome<R> {
+        self.claim(irql, |claim| {
+            let outcome = wait(irql, claim, timeout);
+            match (outcome, claim.lock(action)) {
+                (ObjectOutcome::TimedOut, _) => MutexOutcome::TimedOut,
+                (_, None) => MutexOutcome::AlreadyOwned,
+                (ObjectOutcome::Signaled, Some(result)) => MutexOutcome::Locked(result),
+                (ObjectOutcome::Abandoned, Some(result)) => MutexOutcome::Abandoned(result),
+            }
+        })
     }
 
-    /// Makes the mutex an object of a wait for several.
+    /// Makes the mutex an object of a wait for several, for the length of `action`.
     ///
-    /// A wait that ends with the mutex has acquired it: [`MutexClaim::take`]
-    /// then gives the guard. A claim that is dropped instead releases it.
+    /// A wait that ends with the mutex has acquired it: [`MutexClaim::lock`]
+    /// then gives the value. What is still acquired when `action` returns is released.
     ///
     /// ```
     /// use dmf::prelude::*;
@@ -148,24 +140,39 @@ impl<T> Mutex<T> {
     /// # let irql = &unsafe { Irql::<Passive>::assume() };
     /// let stop = Event::new(EventKind::Notification)?;
     /// let queue = Mutex::new([1, 2, 3])?;
-    /// let claim = queue.claim(irql);
-    /// if let AnyOutcome::Signaled(1) = wait_any(irql, [&stop, &claim], Timeout::Never)
-    ///     && let Some(mut guard) = claim.take()
-    /// {
-    ///     guard[0] = 7;
-    /// }
+    /// let first = queue.claim(irql, |claim| {
+    ///     match wait_any(irql, [&stop, claim], Timeout::Never) {
+    ///         AnyOutcome::Signaled(1) => claim.lock(|queue| queue[0]),
+    ///         _ => None,
+    ///     }
+    /// });
+    /// assert_eq!(first, Some(1));
     /// # Ok::<_, NtStatus>(())
     /// # }).unwrap();
     /// ```
     ///
+    /// A claim belongs to the thread that waits with it, and to the closure:
+    ///
+    /// ```compile_fail,E0277
+    /// fn send<T: Send>(_: T) {}
+    /// fn refused(claim: &dmf::sync::MutexClaim<'_, u32>) {
+    ///     send(claim);
+    /// }
+    /// ```
+    ///
     /// # IRQL
     /// `<= APC_LEVEL`
-    pub fn claim(&self, _irql: &Irql<'_, impl AtMostApc>) -> MutexClaim<'_, T> {
-        MutexClaim {
+    pub fn claim<R>(
+        &self,
+        _irql: &Irql<'_, impl AtMostApc>,
+        action: impl FnOnce(&MutexClaim<'_, T>) -> R,
+    ) -> R {
+        let claim = MutexClaim {
             inner: &self.0,
             acquired: Cell::new(false),
             thread: PhantomData,
-        }
+        };
+        action(&claim)
     }
 
     /// Returns whether somebody owns the mutex, which can have changed by now.
@@ -184,7 +191,7 @@ impl<T> Mutex<T> {
 
     /// The value, without locking: nobody else can have the mutex.
     pub fn get_mut(&mut self) -> &mut T {
-        // SAFETY: `self` is borrowed mutably, so there is no guard.
+        // SAFETY: `self` is borrowed mutably, so nobody has the mutex.
         unsafe { &mut *self.0.value.get() }
     }
 }
@@ -201,104 +208,48 @@ impl<T> Inner<T> {
     }
 }
 
-impl<T> Drop for Mutex<T> {
-    fn drop(&mut self) {
-        // Borrowed mutably: a guard or claim that still holds it was leaked.
-        if !self.0.held.get() {
-            // SAFETY: this is the drop, and the field is not used any more.
-            unsafe { ManuallyDrop::drop(&mut self.0) };
-        }
-    }
-}
-
 impl<T> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mutex").finish_non_exhaustive()
     }
 }
 
-/// How an attempt to take a [`Mutex`] ended.
-#[derive(Debug)]
-#[must_use = "dropping the outcome releases the mutex again"]
-pub enum MutexOutcome<'a, T> {
-    /// It is the caller's.
-    Locked(MutexGuard<'a, T>),
-    /// It is the caller's; its last owner ended without releasing it, so the
-    /// value may be half changed.
-    Abandoned(MutexGuard<'a, T>),
+/// How an attempt to take a [`Mutex`] ended, with what the closure returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the mutex may not have been taken, and the closure not have run"]
+pub enum MutexOutcome<R> {
+    /// The closure ran.
+    Locked(R),
+    /// The closure ran, but the last owner ended without releasing the mutex, so
+    /// the value may have been half changed. Who needs to know it before uses a
+    /// [claim](Mutex::claim).
+    Abandoned(R),
     /// The time was over first.
     TimedOut,
     /// The running thread owned it already, and still does, once.
     AlreadyOwned,
 }
 
-impl<'a, T> MutexOutcome<'a, T> {
-    /// The guard, whether or not the mutex was abandoned before.
+impl<R> MutexOutcome<R> {
+    /// What the closure returned, whether or not the mutex was abandoned before.
     ///
     /// # Errors
     /// - `STATUS_IO_TIMEOUT` for [`TimedOut`](Self::TimedOut).
     /// - `STATUS_POSSIBLE_DEADLOCK` for [`AlreadyOwned`](Self::AlreadyOwned).
-    pub fn guard(self) -> Result<MutexGuard<'a, T>> {
+    pub fn into_result(self) -> Result<R> {
         match self {
-            Self::Locked(guard) | Self::Abandoned(guard) => Ok(guard),
+            Self::Locked(result) | Self::Abandoned(result) => Ok(result),
             Self::TimedOut => Err(NtStatus::IO_TIMEOUT),
             Self::AlreadyOwned => Err(NtStatus::POSSIBLE_DEADLOCK),
         }
     }
 }
 
-/// A [`Mutex`] that is owned. Dropping it releases the mutex.
-///
-/// # IRQL
-/// To be dropped at `<= DISPATCH_LEVEL`, by the thread that took it.
-///
-/// # Invariants
-/// The running thread owns the mutex, `held` is set, and no other guard or
-/// acquired claim of the mutex exists.
-#[must_use = "the mutex is released when the guard is dropped"]
-pub struct MutexGuard<'a, T> {
-    inner: &'a Inner<T>,
-    /// A mutex is released by the thread that took it.
-    thread: PhantomData<*mut ()>,
-}
-
-// SAFETY: shared access to a guard gives shared access to the value, no more.
-unsafe impl<T: Sync> Sync for MutexGuard<'_, T> {}
-
-impl<T> Deref for MutexGuard<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        // SAFETY: the invariant.
-        unsafe { &*self.inner.value.get() }
-    }
-}
-
-impl<T> DerefMut for MutexGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the invariant, and the guard is borrowed mutably.
-        unsafe { &mut *self.inner.value.get() }
-    }
-}
-
-impl<T> Drop for MutexGuard<'_, T> {
-    fn drop(&mut self) {
-        self.inner.held.set(false);
-        // SAFETY: the invariant; this guard's acquisition ends here.
-        unsafe { self.inner.release() };
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
 /// A [`Mutex`] as an object of a wait; made by [`Mutex::claim`].
 ///
 /// # Invariants
-/// If `acquired`, what [`MutexGuard`] says is true of this claim.
-#[must_use = "a claim does nothing until it is waited for"]
+/// If `acquired`, the running thread owns the mutex, `held` is set, and neither
+/// another claim nor a closure has the value.
 pub struct MutexClaim<'a, T> {
     inner: &'a Inner<T>,
     acquired: Cell<bool>,
@@ -306,17 +257,33 @@ pub struct MutexClaim<'a, T> {
     thread: PhantomData<*mut ()>,
 }
 
-impl<'a, T> MutexClaim<'a, T> {
-    /// The guard, if a wait has acquired the mutex for this claim since the
-    /// last call. None if the running thread owned the mutex already.
+impl<T> MutexClaim<'_, T> {
+    /// Runs `action` with the value if a wait has acquired the mutex for this
+    /// claim since the last call, and then releases it.
     ///
+    /// `None` if none has, and if the running thread owned the mutex already.
     /// The claim can be waited for again.
-    #[must_use]
-    pub fn take(&self) -> Option<MutexGuard<'a, T>> {
-        // INVARIANT: what was true of this claim is now true of the guard.
-        self.acquired.take().then(|| MutexGuard {
-            inner: self.inner,
-            thread: PhantomData,
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// C counterpart: [`KeReleaseMutex`][ms], after `action`.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kereleasemutex
+    #[must_use = "the closure may not have run"]
+    pub fn lock<R>(&self, action: impl FnOnce(&mut T) -> R) -> Option<R> {
+        // Taken before `action` runs, in which this function may be called again.
+        self.acquired.take().then(|| {
+            finally(
+                // SAFETY: the invariant was true of this claim, and is now of this
+                // closure alone: `held` lets nobody else acquire.
+                || action(unsafe { &mut *self.inner.value.get() }),
+                || {
+                    self.inner.held.set(false);
+                    // SAFETY: the claim's acquisition ends here.
+                    unsafe { self.inner.release() };
+                },
+            )
         })
     }
 }
@@ -341,7 +308,7 @@ impl<T> sealed::Object for MutexClaim<'_, T> {
 
 impl<T> Drop for MutexClaim<'_, T> {
     fn drop(&mut self) {
-        drop(self.take());
+        let _ = self.lock(|_| ());
     }
 }
 

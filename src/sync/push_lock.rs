@@ -4,9 +4,8 @@
 
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::marker::PhantomData;
-use core::ops::{Deref, DerefMut};
 
+use super::finally;
 use crate::irql::{AtMostApc, Irql};
 use crate::sys;
 
@@ -21,10 +20,10 @@ use crate::sys;
 ///   free ──────────────► shared(n)    free ──────────────► exclusive
 ///     ▲                     │           ▲                     │
 ///     └─────────────────────┘           └─────────────────────┘
-///       the last guard is dropped           the guard is dropped
+///        the last reader returns             the writer returns
 /// ```
 ///
-/// A holder stays at its level and may wait; the thread is in a critical region,
+/// A holder stays at its level and may wait, with the caller's token; the thread is in a critical region,
 /// so normal kernel APCs, among them the one that suspends a thread, are not
 /// delivered to it. It is not recursive, not even for readers: a second `read`
 /// waits behind a writer that waits for the first one.
@@ -37,8 +36,8 @@ use crate::sys;
 ///
 /// # ntsim::run(|| {
 /// # let irql = &unsafe { Irql::<Passive>::assume() };
-/// ROUTES.write(irql)[0] = 7;
-/// assert_eq!(*ROUTES.read(irql), [7, 2]);
+/// ROUTES.write(irql, |routes| routes[0] = 7);
+/// assert_eq!(ROUTES.read(irql, |routes| *routes), [7, 2]);
 /// # });
 /// ```
 ///
@@ -47,7 +46,7 @@ use crate::sys;
 /// ```compile_fail,E0594
 /// use dmf::prelude::*;
 /// fn refused(irql: &Irql<'_, Passive>, lock: &dmf::sync::PushLock<u32>) {
-///     *lock.read(irql) = 1;
+///     lock.read(irql, |value| *value = 1);
 /// }
 /// ```
 ///
@@ -85,7 +84,7 @@ impl<T> PushLock<T> {
         }
     }
 
-    /// Waits until nobody writes, and lets the caller read until the guard is dropped.
+    /// Waits until nobody writes, and runs `action`, which may read.
     ///
     /// # IRQL
     /// `<= APC_LEVEL`
@@ -93,20 +92,24 @@ impl<T> PushLock<T> {
     /// C counterpart: [`ExAcquirePushLockSharedEx`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exacquirepushlocksharedex
-    pub fn read<'a>(&'a self, _irql: &Irql<'_, impl AtMostApc>) -> PushLockReadGuard<'a, T> {
-        // SAFETY: the token proves the level; the guard leaves the region.
-        unsafe { sys::ntddk::KeEnterCriticalRegion() };
-        // SAFETY: the lock is valid, and in a critical region it may be taken.
-        unsafe { sys::ntddk::ExAcquirePushLockSharedEx(self.lock.get(), DEFAULT_FLAGS) };
-        // INVARIANT: just acquired.
-        PushLockReadGuard {
-            lock: self,
-            thread: PhantomData,
-        }
+    pub fn read<R>(&self, _irql: &Irql<'_, impl AtMostApc>, action: impl FnOnce(&T) -> R) -> R {
+        in_critical_region(|| {
+            // SAFETY: the lock is valid, the token proves the level, and in a
+            // critical region it may be taken.
+            unsafe { sys::ntddk::ExAcquirePushLockSharedEx(self.lock.get(), DEFAULT_FLAGS) };
+            finally(
+                // SAFETY: the lock is held, so nobody writes.
+                || action(unsafe { &*self.value.get() }),
+                // SAFETY: acquired above. The level is the caller's again: what
+                // raises it in the closure ends in the closure.
+                || unsafe {
+                    sys::ntddk::ExReleasePushLockSharedEx(self.lock.get(), DEFAULT_FLAGS);
+                },
+            )
+        })
     }
 
-    /// Waits until nobody reads or writes, and lets the caller write until the
-    /// guard is dropped.
+    /// Waits until nobody reads or writes, and runs `action`, which may do both.
     ///
     /// # IRQL
     /// `<= APC_LEVEL`
@@ -114,16 +117,24 @@ impl<T> PushLock<T> {
     /// C counterpart: [`ExAcquirePushLockExclusiveEx`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exacquirepushlockexclusiveex
-    pub fn write<'a>(&'a self, _irql: &Irql<'_, impl AtMostApc>) -> PushLockWriteGuard<'a, T> {
-        // SAFETY: the token proves the level; the guard leaves the region.
-        unsafe { sys::ntddk::KeEnterCriticalRegion() };
-        // SAFETY: the lock is valid, and in a critical region it may be taken.
-        unsafe { sys::ntddk::ExAcquirePushLockExclusiveEx(self.lock.get(), DEFAULT_FLAGS) };
-        // INVARIANT: just acquired.
-        PushLockWriteGuard {
-            lock: self,
-            thread: PhantomData,
-        }
+    pub fn write<R>(
+        &self,
+        _irql: &Irql<'_, impl AtMostApc>,
+        action: impl FnOnce(&mut T) -> R,
+    ) -> R {
+        in_critical_region(|| {
+            // SAFETY: the lock is valid, the token proves the level, and in a
+            // critical region it may be taken.
+            unsafe { sys::ntddk::ExAcquirePushLockExclusiveEx(self.lock.get(), DEFAULT_FLAGS) };
+            finally(
+                // SAFETY: the lock is held exclusively.
+                || action(unsafe { &mut *self.value.get() }),
+                // SAFETY: as in `read`.
+                || unsafe {
+                    sys::ntddk::ExReleasePushLockExclusiveEx(self.lock.get(), DEFAULT_FLAGS);
+                },
+            )
+        })
     }
 
     /// The value, without locking: nobody else can have the lock.
@@ -138,83 +149,11 @@ impl<T> fmt::Debug for PushLock<T> {
     }
 }
 
-/// A [`PushLock`] that is held for reading. Dropping it releases the lock.
-///
-/// # IRQL
-/// To be dropped at `<= APC_LEVEL`: after the guard of a spin lock taken later.
-///
-/// # Invariants
-/// The running thread holds the lock, shared.
-#[must_use = "the lock is released when the guard is dropped"]
-pub struct PushLockReadGuard<'a, T> {
-    lock: &'a PushLock<T>,
-    /// A lock is released by the thread that took it.
-    thread: PhantomData<*mut ()>,
-}
-
-/// A [`PushLock`] that is held for writing. Dropping it releases the lock.
-///
-/// # IRQL
-/// To be dropped at `<= APC_LEVEL`: after the guard of a spin lock taken later.
-///
-/// # Invariants
-/// The running thread holds the lock, exclusively.
-#[must_use = "the lock is released when the guard is dropped"]
-pub struct PushLockWriteGuard<'a, T> {
-    lock: &'a PushLock<T>,
-    /// A lock is released by the thread that took it.
-    thread: PhantomData<*mut ()>,
-}
-
-impl<T> Deref for PushLockReadGuard<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        // SAFETY: the invariant.
-        unsafe { &*self.lock.value.get() }
-    }
-}
-
-impl<T> Drop for PushLockReadGuard<'_, T> {
-    fn drop(&mut self) {
-        // SAFETY: the invariant.
-        unsafe { sys::ntddk::ExReleasePushLockSharedEx(self.lock.lock.get(), DEFAULT_FLAGS) };
-        // SAFETY: acquiring entered the region.
-        unsafe { sys::ntddk::KeLeaveCriticalRegion() };
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for PushLockReadGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl<T> Deref for PushLockWriteGuard<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        // SAFETY: the invariant.
-        unsafe { &*self.lock.value.get() }
-    }
-}
-
-impl<T> DerefMut for PushLockWriteGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the invariant, and the guard is borrowed mutably.
-        unsafe { &mut *self.lock.value.get() }
-    }
-}
-
-impl<T> Drop for PushLockWriteGuard<'_, T> {
-    fn drop(&mut self) {
-        // SAFETY: the invariant.
-        unsafe { sys::ntddk::ExReleasePushLockExclusiveEx(self.lock.lock.get(), DEFAULT_FLAGS) };
-        // SAFETY: acquiring entered the region.
-        unsafe { sys::ntddk::KeLeaveCriticalRegion() };
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for PushLockWriteGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
+/// Runs `action` while normal kernel APCs are not delivered to the thread. Called
+/// at `<= APC_LEVEL`.
+fn in_critical_region<R>(action: impl FnOnce() -> R) -> R {
+    // SAFETY: the caller is at most at APC_LEVEL, and the region is left below.
+    unsafe { sys::ntddk::KeEnterCriticalRegion() };
+    // SAFETY: entered above, by this thread.
+    finally(action, || unsafe { sys::ntddk::KeLeaveCriticalRegion() })
 }

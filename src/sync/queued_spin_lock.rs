@@ -5,6 +5,7 @@
 use core::cell::UnsafeCell;
 use core::fmt;
 
+use super::finally;
 use crate::irql::{AtMostDispatch, Dispatch, Irql};
 use crate::sys;
 
@@ -13,8 +14,7 @@ use crate::sys;
 ///
 /// Use it instead of a [`SpinLock`](super::SpinLock) where many processors
 /// contend: each spins on memory of its own. The kernel links the callers' stack
-/// frames into a queue, so the lock is held for the length of a closure and
-/// there is no guard to move. The two ways in are those of `SpinLock`:
+/// frames into a queue. The two ways in are those of `SpinLock`:
 ///
 /// - [`lock`](Self::lock) borrows the caller's token, and the closure gets one of
 ///   `DISPATCH_LEVEL`;
@@ -97,39 +97,49 @@ impl<T> QueuedSpinLock<T> {
 
     /// Runs `action` with the lock held.
     ///
+    /// No token comes in through the value either:
+    ///
+    /// ```compile_fail,E0277
+    /// # use dmf::prelude::*;
+    /// fn hidden(irql: &Irql<'_, Passive>, event: &Event) {
+    ///     let lock = dmf::sync::QueuedSpinLock::new(irql);
+    ///     lock.with(|irql| event.wait(irql, Timeout::Never));
+    /// }
+    /// ```
+    ///
     /// # IRQL
     /// `<= DISPATCH_LEVEL`; `action` runs at `DISPATCH_LEVEL`.
     ///
     /// C counterpart: [`KeAcquireInStackQueuedSpinLock`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-keacquireinstackqueuedspinlock
-    pub fn with<R>(&self, action: impl FnOnce(&mut T) -> R + Send) -> R {
-        // SAFETY: the closure is `Send`, so it has captured no token.
+    pub fn with<R>(&self, action: impl FnOnce(&mut T) -> R + Send) -> R
+    where
+        T: Send,
+    {
+        // SAFETY: neither the closure nor the value can hold a token, which is
+        // not `Send`.
         unsafe { self.hold(|value, _| action(value)) }
     }
 
     /// # Safety
     /// `action` uses no token of a lower level.
     unsafe fn hold<R>(&self, action: impl FnOnce(&mut T, &mut Irql<'_, Dispatch>) -> R) -> R {
-        /// Releases the lock, also when `action` panics on the host.
-        struct Held<'a>(&'a mut sys::KLOCK_QUEUE_HANDLE);
-        impl Drop for Held<'_> {
-            fn drop(&mut self) {
-                // SAFETY: the handle is that of the lock that was acquired.
-                unsafe { sys::ntddk::KeReleaseInStackQueuedSpinLock(self.0) };
-            }
-        }
-
-        let mut handle = sys::KLOCK_QUEUE_HANDLE::default();
+        let handle = UnsafeCell::new(sys::KLOCK_QUEUE_HANDLE::default());
         // SAFETY: the lock is valid, and the handle stays where it is until the
         // lock is released.
-        unsafe { sys::ntddk::KeAcquireInStackQueuedSpinLock(self.lock.get(), &raw mut handle) };
-        let _held = Held(&mut handle);
-        // SAFETY: acquiring raised the level, until `_held` is dropped.
-        let mut irql = unsafe { Irql::assume() };
-        // SAFETY: the lock is held.
-        let value = unsafe { &mut *self.value.get() };
-        action(value, &mut irql)
+        unsafe { sys::ntddk::KeAcquireInStackQueuedSpinLock(self.lock.get(), handle.get()) };
+        finally(
+            || {
+                // SAFETY: acquiring raised the level, until the lock is released.
+                let mut irql = unsafe { Irql::assume() };
+                // SAFETY: the lock is held.
+                let value = unsafe { &mut *self.value.get() };
+                action(value, &mut irql)
+            },
+            // SAFETY: the handle is that of the lock that was acquired.
+            || unsafe { sys::ntddk::KeReleaseInStackQueuedSpinLock(handle.get()) },
+        )
     }
 
     /// The value, without locking: nobody else can have the lock.

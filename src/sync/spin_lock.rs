@@ -4,9 +4,8 @@
 
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::marker::PhantomData;
-use core::ops::{Deref, DerefMut};
 
+use super::finally;
 use crate::irql::{AtMostDispatch, Dispatch, Irql};
 use crate::sys;
 
@@ -15,8 +14,8 @@ use crate::sys;
 /// Use it for short work that a DPC or any caller up to `DISPATCH_LEVEL` takes
 /// part in. There are two ways in:
 ///
-/// - [`lock`](Self::lock) borrows the caller's token for as long as the guard
-///   lives, so a call that needs `PASSIVE_LEVEL` does not compile meanwhile;
+/// - [`lock`](Self::lock) borrows the caller's token, and the closure gets one of
+///   `DISPATCH_LEVEL`: a call that needs `PASSIVE_LEVEL` does not compile in it;
 /// - [`with`](Self::with) needs no token. Its closure must be [`Send`], which
 ///   no token is, so none can be used inside.
 ///
@@ -28,6 +27,12 @@ use crate::sys;
 /// fn at_any_level() -> u32 {
 ///     COUNT.with(|count| { *count += 1; *count })
 /// }
+///
+/// # ntsim::run(|| {
+/// # let irql = &mut unsafe { Irql::<Passive>::assume() };
+/// assert_eq!(at_any_level(), 1);
+/// assert_eq!(COUNT.lock(irql, |count, _dispatch| *count), 1);
+/// # });
 /// ```
 ///
 /// A token does not get into `with`:
@@ -73,27 +78,39 @@ impl<T> SpinLock<T> {
         }
     }
 
-    /// Takes the lock until the guard is dropped.
-    ///
-    /// The guard has a token of its own, [`SpinLockGuard::irql`], for taking
+    /// Runs `action` with the lock held, and gives it a token for taking
     /// another lock inside.
     ///
+    /// Neither token nor value leaves the closure:
+    ///
+    /// ```compile_fail
+    /// # use dmf::prelude::*;
+    /// fn kept(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>) {
+    ///     let _value = lock.lock(irql, |value, _| value);
+    /// }
+    /// ```
+    ///
+    /// ```compile_fail
+    /// # use dmf::prelude::*;
+    /// fn kept(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>) {
+    ///     let _token = lock.lock(irql, |_, dispatch| dispatch);
+    /// }
+    /// ```
+    ///
     /// # IRQL
-    /// `<= DISPATCH_LEVEL`; raises to `DISPATCH_LEVEL`.
+    /// `<= DISPATCH_LEVEL`; `action` runs at `DISPATCH_LEVEL`.
     ///
     /// C counterpart: [`KeAcquireSpinLock`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-keacquirespinlock
-    pub fn lock<'a, L: AtMostDispatch>(
-        &'a self,
-        irql: &'a mut Irql<'_, L>,
-    ) -> SpinLockGuard<'a, T> {
+    pub fn lock<R>(
+        &self,
+        irql: &mut Irql<'_, impl AtMostDispatch>,
+        action: impl FnOnce(&mut T, &mut Irql<'_, Dispatch>) -> R,
+    ) -> R {
         let _ = irql;
-        // SAFETY: the guard borrows the token, so its holder stays at
-        // DISPATCH_LEVEL. (Who forgets the guard holds the lock for ever and
-        // gets the token back at a raised level: the next wait is then a bug
-        // check, but no memory is touched that is not the caller's.)
-        unsafe { self.acquire() }
+        // SAFETY: the caller's token is borrowed for the length of this call.
+        unsafe { self.hold(action) }
     }
 
     /// Runs `action` with the lock held.
@@ -119,9 +136,8 @@ impl<T> SpinLock<T> {
         T: Send,
     {
         // SAFETY: neither the closure nor the value can hold a token, which is
-        // not `Send`, and the guard is dropped before this function returns.
-        let mut guard = unsafe { self.acquire() };
-        action(&mut guard)
+        // not `Send`.
+        unsafe { self.hold(|value, _| action(value)) }
     }
 
     /// The value, without locking: nobody else can have the lock.
@@ -130,71 +146,27 @@ impl<T> SpinLock<T> {
     }
 
     /// # Safety
-    /// As long as the guard lives, no token of a lower level is used.
-    unsafe fn acquire(&self) -> SpinLockGuard<'_, T> {
+    /// `action` uses no token of a lower level.
+    unsafe fn hold<R>(&self, action: impl FnOnce(&mut T, &mut Irql<'_, Dispatch>) -> R) -> R {
         // SAFETY: the lock is valid; the caller is at most at DISPATCH_LEVEL,
         // above which no code of this crate's users has a way to run.
         let previous = unsafe { sys::ntddk::KeAcquireSpinLockRaiseToDpc(self.lock.get()) };
-        SpinLockGuard {
-            lock: self,
-            previous,
-            // SAFETY: acquiring raised the level, and the guard ends it.
-            irql: unsafe { Irql::assume() },
-            thread: PhantomData,
-        }
+        finally(
+            || {
+                // SAFETY: acquiring raised the level, until the lock is released.
+                let mut irql = unsafe { Irql::assume() };
+                // SAFETY: the lock is held.
+                let value = unsafe { &mut *self.value.get() };
+                action(value, &mut irql)
+            },
+            // SAFETY: acquired above, by this processor; `previous` is what that returned.
+            || unsafe { sys::ntddk::KeReleaseSpinLock(self.lock.get(), previous) },
+        )
     }
 }
 
 impl<T: fmt::Debug> fmt::Debug for SpinLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SpinLock").finish_non_exhaustive()
-    }
-}
-
-/// A held [`SpinLock`]. Dropping it releases the lock.
-///
-/// # Invariants
-/// The lock is held by the processor that runs this code.
-#[must_use = "the lock is released when the guard is dropped"]
-pub struct SpinLockGuard<'a, T> {
-    lock: &'a SpinLock<T>,
-    previous: sys::KIRQL,
-    irql: Irql<'a, Dispatch>,
-    /// A lock is released by the processor that took it.
-    thread: PhantomData<*mut ()>,
-}
-
-impl<'a, T> SpinLockGuard<'a, T> {
-    /// The value and a token of `DISPATCH_LEVEL`, with which to take another lock.
-    pub fn parts(&mut self) -> (&mut T, &mut Irql<'a, Dispatch>) {
-        // SAFETY: the invariant, and the guard is borrowed mutably.
-        (unsafe { &mut *self.lock.value.get() }, &mut self.irql)
-    }
-
-    /// A token of `DISPATCH_LEVEL`.
-    pub fn irql(&mut self) -> &mut Irql<'a, Dispatch> {
-        &mut self.irql
-    }
-}
-
-impl<T> Deref for SpinLockGuard<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        // SAFETY: the invariant.
-        unsafe { &*self.lock.value.get() }
-    }
-}
-
-impl<T> DerefMut for SpinLockGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the invariant, and the guard is borrowed mutably.
-        unsafe { &mut *self.lock.value.get() }
-    }
-}
-
-impl<T> Drop for SpinLockGuard<'_, T> {
-    fn drop(&mut self) {
-        // SAFETY: the invariant; `previous` is what acquiring returned.
-        unsafe { sys::ntddk::KeReleaseSpinLock(self.lock.lock.get(), self.previous) };
     }
 }

@@ -508,11 +508,11 @@ pub fn wait<W: Waitable + ?Sized>(
 /// # let irql = &mut unsafe { Irql::<Passive>::assume() };
 /// let event = Event::new(EventKind::Synchronization)?;
 /// let lock = SpinLock::new(());
-/// let guard = lock.lock(irql); // DISPATCH_LEVEL
-/// assert_eq!(try_wait(&event), ObjectOutcome::TimedOut);
-/// event.set();
-/// assert_eq!(try_wait(&event), ObjectOutcome::Signaled);
-/// drop(guard);
+/// lock.lock(irql, |_, _dispatch| {
+///     assert_eq!(try_wait(&event), ObjectOutcome::TimedOut);
+///     event.set();
+///     assert_eq!(try_wait(&event), ObjectOutcome::Signaled);
+/// });
 /// # Ok::<_, NtStatus>(())
 /// # }).unwrap();
 /// ```

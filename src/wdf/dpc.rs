@@ -46,7 +46,7 @@ use crate::sys;
 ///
 /// impl Sampler {
 ///     fn sample(&self, cx: &mut DpcRun<'_>) {
-///         *self.count.lock(cx.irql()) += 1;
+///         self.count.lock(cx.irql(), |count, _| *count += 1);
 ///     }
 /// }
 /// # ntsim::run_driver(Sampler::DRIVER_ENTRY, |machine, _| machine.run_for(core::time::Duration::from_secs(1)).unwrap());

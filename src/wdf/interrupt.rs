@@ -74,6 +74,7 @@ use crate::module::Modules;
 use crate::module::node::{self, Header, Reference};
 use crate::pool::{Arc, Box};
 use crate::status::{NtStatus, Result};
+use crate::sync::finally;
 use crate::sys;
 
 /// Above the interrupts of all devices and below the clock, on x64.
@@ -239,18 +240,14 @@ impl<S> Shared<S> {
     /// # Safety
     /// The level is the interrupt's, or `SYNCH_LEVEL`.
     unsafe fn locked<R>(&self, action: impl FnOnce(&mut S) -> R) -> R {
-        struct Unlock(*mut sys::KSPIN_LOCK);
-        impl Drop for Unlock {
-            fn drop(&mut self) {
-                // SAFETY: taken below, by the same processor.
-                unsafe { sys::ntddk::KeReleaseSpinLockFromDpcLevel(self.0) };
-            }
-        }
         // SAFETY: the lock is valid, and the level above DISPATCH_LEVEL.
         unsafe { sys::ntddk::KeAcquireSpinLockAtDpcLevel(self.lock.get()) };
-        let _unlock = Unlock(self.lock.get());
-        // SAFETY: the invariant: the lock is held.
-        action(unsafe { &mut *self.state.get() })
+        finally(
+            // SAFETY: the invariant: the lock is held.
+            || action(unsafe { &mut *self.state.get() }),
+            // SAFETY: taken above, by the same processor.
+            || unsafe { sys::ntddk::KeReleaseSpinLockFromDpcLevel(self.lock.get()) },
+        )
     }
 }
 
@@ -397,17 +394,14 @@ impl<S: Send + 'static> Interrupt<S> {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfinterrupt/nf-wdfinterrupt-wdfinterruptsynchronize
     /// [lock]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfinterrupt/nf-wdfinterrupt-wdfinterruptacquirelock
     pub fn with<R>(&self, action: impl FnOnce(&mut S) -> R + Send) -> R {
-        struct Lower(sys::KIRQL);
-        impl Drop for Lower {
-            fn drop(&mut self) {
-                // SAFETY: the level before was lower.
-                unsafe { sys::ntddk::KeLowerIrql(self.0) };
-            }
-        }
         // SAFETY: the caller is at most at DISPATCH_LEVEL.
-        let _lower = Lower(unsafe { sys::ntddk::KfRaiseIrql(SYNCH_LEVEL) });
-        // SAFETY: just raised.
-        unsafe { self.shared.locked(action) }
+        let before = unsafe { sys::ntddk::KfRaiseIrql(SYNCH_LEVEL) };
+        finally(
+            // SAFETY: just raised.
+            || unsafe { self.shared.locked(action) },
+            // SAFETY: the level before was lower.
+            || unsafe { sys::ntddk::KeLowerIrql(before) },
+        )
     }
 
     /// The handle, for calls that this crate does not have. It is valid as long

@@ -3,12 +3,11 @@
 //! [`SpinLock`] and [`WaitLock`]: values behind the framework's locks.
 
 use core::cell::UnsafeCell;
-use core::marker::PhantomData;
-use core::ops::{Deref, DerefMut};
 
 use super::object::{Owned, no_handle, plain_attributes, raw_handle};
 use crate::irql::{AtMostDispatch, Dispatch, Irql, Passive};
 use crate::status::{NtStatus, Result};
+use crate::sync::finally;
 use crate::sys;
 use crate::time::Timeout;
 
@@ -23,20 +22,18 @@ use crate::time::Timeout;
 ///
 /// fn count(irql: &mut Irql<'_, Passive>) -> Result<u32> {
 ///     let lock = dmf::wdf::SpinLock::new(0)?;
-///     *lock.lock(irql) += 1;
+///     lock.lock(irql, |count, _dispatch| *count += 1);
 ///     Ok(lock.with(|count| *count))
 /// }
 /// ```
 ///
 /// What needs `PASSIVE_LEVEL` does not compile while the lock is held:
 ///
-/// ```compile_fail,E0502
+/// ```compile_fail,E0277
 /// use dmf::prelude::*;
 ///
 /// fn refused(irql: &mut Irql<'_, Passive>, lock: &dmf::wdf::SpinLock<u32>) {
-///     let guard = lock.lock(irql);
-///     dmf::sync::delay(irql, Duration::from_secs(1));
-///     drop(guard);
+///     lock.lock(irql, |_, irql| dmf::sync::delay(irql, Duration::from_secs(1)));
 /// }
 /// ```
 ///
@@ -83,24 +80,8 @@ impl<T> SpinLock<T> {
         })
     }
 
-    /// Takes the lock until the guard is dropped.
-    ///
-    /// # IRQL
-    /// `<= DISPATCH_LEVEL`; raises to `DISPATCH_LEVEL`.
-    ///
-    /// C counterpart: [`WdfSpinLockAcquire`][ms].
-    ///
-    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfsync/nf-wdfsync-wdfspinlockacquire
-    pub fn lock<'a, L: AtMostDispatch>(
-        &'a self,
-        irql: &'a mut Irql<'_, L>,
-    ) -> SpinLockGuard<'a, T> {
-        let _ = irql;
-        // SAFETY: the guard borrows the token, so its holder stays at DISPATCH_LEVEL.
-        unsafe { self.acquire() }
-    }
-
-    /// Runs `action` with the lock held.
+    /// Runs `action` with the lock held, and gives it a token for taking
+    /// another lock inside.
     ///
     /// # IRQL
     /// `<= DISPATCH_LEVEL`; `action` runs at `DISPATCH_LEVEL`.
@@ -108,10 +89,41 @@ impl<T> SpinLock<T> {
     /// C counterpart: [`WdfSpinLockAcquire`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfsync/nf-wdfsync-wdfspinlockacquire
-    pub fn with<R>(&self, action: impl FnOnce(&mut T) -> R + Send) -> R {
-        // SAFETY: the closure is `Send`, so it has captured no token.
-        let mut guard = unsafe { self.acquire() };
-        action(&mut guard)
+    pub fn lock<R>(
+        &self,
+        irql: &mut Irql<'_, impl AtMostDispatch>,
+        action: impl FnOnce(&mut T, &mut Irql<'_, Dispatch>) -> R,
+    ) -> R {
+        let _ = irql;
+        // SAFETY: the caller's token is borrowed for the length of this call.
+        unsafe { self.hold(action) }
+    }
+
+    /// Runs `action` with the lock held.
+    ///
+    /// No token comes in through the value either:
+    ///
+    /// ```compile_fail,E0277
+    /// # use dmf::prelude::*;
+    /// fn hidden(irql: &Irql<'_, Passive>, event: &Event) {
+    ///     let lock = dmf::wdf::SpinLock::new(irql).unwrap();
+    ///     lock.with(|irql| event.wait(irql, Timeout::Never));
+    /// }
+    /// ```
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`; `action` runs at `DISPATCH_LEVEL`.
+    ///
+    /// C counterpart: [`WdfSpinLockAcquire`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfsync/nf-wdfsync-wdfspinlockacquire
+    pub fn with<R>(&self, action: impl FnOnce(&mut T) -> R + Send) -> R
+    where
+        T: Send,
+    {
+        // SAFETY: neither the closure nor the value can hold a token, which is
+        // not `Send`.
+        unsafe { self.hold(|value, _| action(value)) }
     }
 
     /// The value, without locking: nobody else can have the lock.
@@ -120,58 +132,21 @@ impl<T> SpinLock<T> {
     }
 
     /// # Safety
-    /// As long as the guard lives, no token of a lower level is used.
-    unsafe fn acquire(&self) -> SpinLockGuard<'_, T> {
+    /// `action` uses no token of a lower level.
+    unsafe fn hold<R>(&self, action: impl FnOnce(&mut T, &mut Irql<'_, Dispatch>) -> R) -> R {
         // SAFETY: the lock is valid, and the level is at most DISPATCH_LEVEL.
         unsafe { sys::kmdf::WdfSpinLockAcquire(self.as_raw()) };
-        SpinLockGuard {
-            lock: self,
-            // SAFETY: acquiring raised the level, and the guard ends it.
-            irql: unsafe { Irql::assume() },
-            thread: PhantomData,
-        }
-    }
-}
-
-/// A held [`SpinLock`]. Dropping it releases the lock.
-///
-/// # Invariants
-/// The lock is held by the processor that runs this code.
-#[must_use = "the lock is released when the guard is dropped"]
-#[derive(Debug)]
-pub struct SpinLockGuard<'a, T> {
-    lock: &'a SpinLock<T>,
-    irql: Irql<'a, Dispatch>,
-    /// A lock is released by the processor that took it.
-    thread: PhantomData<*mut ()>,
-}
-
-impl<'a, T> SpinLockGuard<'a, T> {
-    /// A token of `DISPATCH_LEVEL`.
-    pub fn irql(&mut self) -> &mut Irql<'a, Dispatch> {
-        &mut self.irql
-    }
-}
-
-impl<T> Deref for SpinLockGuard<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        // SAFETY: the invariant.
-        unsafe { &*self.lock.value.get() }
-    }
-}
-
-impl<T> DerefMut for SpinLockGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the invariant, and the guard is borrowed mutably.
-        unsafe { &mut *self.lock.value.get() }
-    }
-}
-
-impl<T> Drop for SpinLockGuard<'_, T> {
-    fn drop(&mut self) {
-        // SAFETY: the invariant.
-        unsafe { sys::kmdf::WdfSpinLockRelease(self.lock.as_raw()) };
+        finally(
+            || {
+                // SAFETY: acquiring raised the level, until the lock is released.
+                let mut irql = unsafe { Irql::assume() };
+                // SAFETY: the lock is held.
+                let value = unsafe { &mut *self.value.get() };
+                action(value, &mut irql)
+            },
+            // SAFETY: acquired above, by this processor.
+            || unsafe { sys::kmdf::WdfSpinLockRelease(self.as_raw()) },
+        )
     }
 }
 
@@ -185,9 +160,10 @@ impl<T> Drop for SpinLockGuard<'_, T> {
 /// use dmf::wdf::WaitLock;
 ///
 /// fn use_it(irql: &Irql<'_, Passive>, lock: &WaitLock<u32>) -> Option<u32> {
-///     let mut value = lock.lock_for(irql, Timeout::After(Duration::from_millis(50)))?;
-///     *value += 1;
-///     Some(*value)
+///     lock.lock_for(irql, Duration::from_millis(50), |value| {
+///         *value += 1;
+///         *value
+///     })
 /// }
 /// ```
 ///
@@ -197,7 +173,7 @@ impl<T> Drop for SpinLockGuard<'_, T> {
 /// use dmf::prelude::*;
 ///
 /// fn refused(irql: &Irql<'_, Dispatch>, lock: &dmf::wdf::WaitLock<u32>) {
-///     let _ = lock.lock(irql);
+///     lock.lock(irql, |_| ());
 /// }
 /// ```
 ///
@@ -244,7 +220,7 @@ impl<T> WaitLock<T> {
         })
     }
 
-    /// Takes the lock, however long that takes, until the guard is dropped.
+    /// Runs `action` with the lock held, however long it takes to get it.
     ///
     /// # IRQL
     /// `PASSIVE_LEVEL`
@@ -252,17 +228,16 @@ impl<T> WaitLock<T> {
     /// C counterpart: [`WdfWaitLockAcquire`][ms] without a timeout.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfsync/nf-wdfsync-wdfwaitlockacquire
-    pub fn lock<'a>(&'a self, _irql: &'a Irql<'_, Passive>) -> WaitLockGuard<'a, T> {
+    pub fn lock<R>(&self, _irql: &Irql<'_, Passive>, action: impl FnOnce(&mut T) -> R) -> R {
         // SAFETY: the lock is valid, and the token proves the level. Without a
         // timeout the call always succeeds.
         let _ = unsafe { sys::kmdf::WdfWaitLockAcquire(self.as_raw(), core::ptr::null_mut()) };
-        WaitLockGuard {
-            lock: self,
-            thread: PhantomData,
-        }
+        // SAFETY: just acquired.
+        unsafe { self.own(action) }
     }
 
-    /// Takes the lock if that is possible within `timeout`. `None`: the time was over.
+    /// The same if it is possible to get the lock within `timeout`. `None`: the
+    /// time was over.
     ///
     /// # IRQL
     /// `PASSIVE_LEVEL`
@@ -270,60 +245,36 @@ impl<T> WaitLock<T> {
     /// C counterpart: [`WdfWaitLockAcquire`][ms] with a timeout.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfsync/nf-wdfsync-wdfwaitlockacquire
-    pub fn lock_for<'a>(
-        &'a self,
-        irql: &'a Irql<'_, Passive>,
+    pub fn lock_for<R>(
+        &self,
+        irql: &Irql<'_, Passive>,
         timeout: impl Into<Timeout>,
-    ) -> Option<WaitLockGuard<'a, T>> {
+        action: impl FnOnce(&mut T) -> R,
+    ) -> Option<R> {
         let Some(mut due) = timeout.into().to_due_time() else {
-            return Some(self.lock(irql));
+            return Some(self.lock(irql, action));
         };
         // SAFETY: the lock is valid, the token proves the level, and `due` is
         // valid for the length of the call.
         let status = unsafe { sys::kmdf::WdfWaitLockAcquire(self.as_raw(), &raw mut due) };
-        // Not `then_some`: a guard that is made is a guard that releases.
-        (NtStatus::from_raw(status) == NtStatus::SUCCESS).then(|| WaitLockGuard {
-            lock: self,
-            thread: PhantomData,
-        })
+        // SAFETY: STATUS_TIMEOUT is a success code too, but not this one: acquired.
+        (NtStatus::from_raw(status) == NtStatus::SUCCESS).then(|| unsafe { self.own(action) })
+    }
+
+    /// # Safety
+    /// The running thread has just acquired the lock.
+    unsafe fn own<R>(&self, action: impl FnOnce(&mut T) -> R) -> R {
+        finally(
+            // SAFETY: the lock is held.
+            || action(unsafe { &mut *self.value.get() }),
+            // SAFETY: acquired by this thread. The level is the caller's again:
+            // what raises it in the closure ends in the closure.
+            || unsafe { sys::kmdf::WdfWaitLockRelease(self.as_raw()) },
+        )
     }
 
     /// The value, without locking: nobody else can have the lock.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
-    }
-}
-
-/// A held [`WaitLock`]. Dropping it releases the lock.
-///
-/// # Invariants
-/// The lock is held by this thread.
-#[must_use = "the lock is released when the guard is dropped"]
-#[derive(Debug)]
-pub struct WaitLockGuard<'a, T> {
-    lock: &'a WaitLock<T>,
-    /// A lock is released by the thread that took it.
-    thread: PhantomData<*mut ()>,
-}
-
-impl<T> Deref for WaitLockGuard<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        // SAFETY: the invariant.
-        unsafe { &*self.lock.value.get() }
-    }
-}
-
-impl<T> DerefMut for WaitLockGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the invariant, and the guard is borrowed mutably.
-        unsafe { &mut *self.lock.value.get() }
-    }
-}
-
-impl<T> Drop for WaitLockGuard<'_, T> {
-    fn drop(&mut self) {
-        // SAFETY: the invariant.
-        unsafe { sys::kmdf::WdfWaitLockRelease(self.lock.as_raw()) };
     }
 }
