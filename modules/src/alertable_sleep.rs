@@ -66,13 +66,16 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use dmf::irql::{Irql, Passive};
-use dmf::module::{Close, Create, Instance, Link, Module, ModuleConfig, Open};
+use dmf::module::{Create, DynamicInstance, Link, Module, ModuleConfig, Open};
 use dmf::pool::Vec;
 use dmf::sync::{AlertableOutcome, Event, EventKind, SpinLock, WaitOutcome};
 use dmf::time::Timeout;
 use dmf::{NtStatus, Result};
 
 /// Interruptible delays on one or more slots.
+///
+/// It has no PnP or power hooks, so that [`Owner::create`](dmf::module::Owner::create)
+/// can make one at run time as well.
 ///
 /// See the [module's page](self).
 #[derive(Clone, Debug)]
@@ -188,6 +191,25 @@ impl AlertableSleep {
         slots.slot(slot)?.reset(seen)
     }
 
+    /// Tells whether somebody sleeps on `slot`, and whether it is aborted. It may
+    /// be otherwise by the time that the caller looks.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// - `STATUS_INVALID_PARAMETER` if `slot` is not below the configured event count.
+    /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
+    pub fn status(&self, slot: usize) -> Result<SlotStatus> {
+        let slots = self.0.enter()?;
+        let slot = slots.slot(slot)?;
+        Ok(slot.state.with(|state| SlotStatus {
+            is_aborted: state.aborted,
+            is_sleeping: state.wait == Wait::Waiting,
+            is_taken: state.sleepers == Sleepers::Owned,
+        }))
+    }
+
     /// How many slots there are.
     ///
     /// # IRQL
@@ -301,7 +323,8 @@ pub enum SleepOutcome {
     Closing,
     /// The thread was alerted. Only if the config says `alertable`.
     Alerted,
-    /// A user-mode APC was delivered. Only if the config says `alertable`.
+    /// A user-mode APC was delivered. Only if the config says `alertable`; and the
+    /// kernel delivers none to a thread that waits in kernel mode, as all do here.
     UserApc,
 }
 
@@ -350,6 +373,34 @@ impl Woken {
             Self::Sleeper => Self::Sleeper,
             Self::Nobody => other,
         }
+    }
+}
+
+/// What [`AlertableSleep::status`] tells of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotStatus {
+    is_aborted: bool,
+    is_sleeping: bool,
+    is_taken: bool,
+}
+
+impl SlotStatus {
+    /// The next sleep returns at once.
+    #[must_use]
+    pub const fn is_aborted(self) -> bool {
+        self.is_aborted
+    }
+
+    /// A thread sleeps on it, and has not been woken.
+    #[must_use]
+    pub const fn is_sleeping(self) -> bool {
+        self.is_sleeping
+    }
+
+    /// A [`Sleeper`] owns it.
+    #[must_use]
+    pub const fn is_taken(self) -> bool {
+        self.is_taken
     }
 }
 
@@ -463,7 +514,7 @@ impl Slots {
     }
 }
 
-impl Instance for Slots {
+impl DynamicInstance for Slots {
     fn open(&self, _cx: &mut Open<'_>) -> Result {
         for slot in &*self.slots {
             slot.renew();
@@ -481,9 +532,8 @@ impl Instance for Slots {
         }
     }
 
-    fn close(&self, _cx: &mut Close<'_>) {
-        // Sleeping is a method, and the framework has waited for those in flight.
-    }
+    // Nothing at `close`: sleeping is a method, and the framework has waited for
+    // those in flight.
 }
 
 /// # Invariants

@@ -22,17 +22,25 @@ struct Sleepy {
 }
 
 thread_local! {
+    static ALERTABLE: Cell<bool> = const { Cell::new(false) };
     static SLOTS: Cell<usize> = const { Cell::new(1) };
     /// Not dropped with the test's thread, where there is no kernel to free it.
     static SLEEP: RefCell<Option<ManuallyDrop<Handle<AlertableSleep>>>> =
         const { RefCell::new(None) };
+    static OWNER: RefCell<Option<ManuallyDrop<Owner<Sleepy>>>> = const { RefCell::new(None) };
     static OUTCOMES: RefCell<Vec<Result<SleepOutcome>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Device for Sleepy {
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
-        let sleep = add.module(AlertableSleep::config().event_count(SLOTS.get()))?;
+        let config = AlertableSleep::config().event_count(SLOTS.get());
+        let sleep = add.module(if ALERTABLE.get() {
+            config.alertable()
+        } else {
+            config
+        })?;
         SLEEP.set(Some(ManuallyDrop::new(sleep.clone())));
+        OWNER.set(Some(ManuallyDrop::new(add.owner())));
         Ok(Sleepy { _sleep: sleep })
     }
 }
@@ -45,6 +53,7 @@ fn module() -> Handle<AlertableSleep> {
 /// Drops the test's handle. Only for threads of the machine.
 fn forget_module() {
     drop(SLEEP.take().map(ManuallyDrop::into_inner));
+    drop(OWNER.take().map(ManuallyDrop::into_inner));
 }
 
 /// Plays `test` on a machine whose device has `slots` slots, under several schedules.
@@ -261,4 +270,100 @@ fn an_event_count_of_zero_is_refused_with_a_sentence() {
             .contains("event_count = 0: a module needs at least one event")
     });
     assert!(said);
+}
+
+#[test]
+fn an_event_count_for_which_there_is_no_memory_is_refused_and_leaves_nothing_behind() {
+    // The second overflows the size in bytes.
+    for slots in [usize::MAX >> 16, usize::MAX] {
+        SLOTS.set(slots);
+        let mut probe = Probe::new(Sleepy::DRIVER_ENTRY, 0);
+        let error = probe.start().unwrap_err();
+        assert!(error.to_string().contains("0xc000009a"), "{error}");
+        SLOTS.set(1);
+        probe.start().unwrap();
+        probe.thread(|_| forget_module());
+        probe.remove();
+    }
+}
+
+#[test]
+fn the_status_says_who_sleeps_and_what_is_aborted() {
+    with_slots(2, |probe| {
+        probe.thread(|irql| {
+            let of = |slot| {
+                let status = module().status(slot).unwrap();
+                (status.is_sleeping(), status.is_aborted(), status.is_taken())
+            };
+            assert_eq!(of(0), (false, false, false));
+            let thread = sleeper(irql, 0, LONG);
+            dmf::sync::delay(irql, SHORT);
+            assert_eq!(of(0), (true, false, false));
+            assert_eq!(module().abort(0), Ok(Woken::Sleeper));
+            // Woken, though it may not have left yet.
+            assert_eq!(of(0), (false, true, false));
+            thread.join(irql);
+            assert_eq!(of(0), (false, true, false));
+            let owner = module().take_sleeper(1).unwrap();
+            assert_eq!(of(1), (false, false, true));
+            drop(owner);
+            assert_eq!(of(1), (false, false, false));
+            assert_eq!(module().status(2), Err(NtStatus::INVALID_PARAMETER));
+            outcomes();
+        });
+    });
+}
+
+#[test]
+fn a_duration_that_no_clock_can_hold_is_as_good_as_for_ever() {
+    with_slots(1, |probe| {
+        probe.thread(|irql| {
+            let thread = sleeper(irql, 0, Duration::MAX);
+            dmf::sync::delay(irql, LONG);
+            assert_eq!(outcomes(), []);
+            assert_eq!(module().abort(0), Ok(Woken::Sleeper));
+            thread.join(irql);
+            assert!(matches!(outcomes()[..], [Ok(SleepOutcome::Aborted(_))]));
+        });
+    });
+}
+
+#[test]
+fn a_module_that_is_made_at_run_time_closes_with_its_owner_and_wakes_its_sleeper() {
+    with_slots(1, |probe| {
+        probe.thread(|irql| {
+            let owner = OWNER.with_borrow(|owner| owner.as_deref().cloned().unwrap());
+            let pause = owner
+                .create(irql, AlertableSleep::config().event_count(3))
+                .unwrap();
+            assert_eq!(pause.event_count(), Ok(3));
+            let handle = pause.handle().clone();
+            let thread = Thread::spawn(irql, move |irql| {
+                let outcome = handle.sleep(irql, 2, LONG);
+                OUTCOMES.with_borrow_mut(|outcomes| outcomes.push(outcome));
+            })
+            .unwrap();
+            dmf::sync::delay(irql, SHORT);
+            pause.close(irql);
+            thread.join(irql);
+            assert_eq!(outcomes(), [Ok(SleepOutcome::Closing)]);
+        });
+    });
+}
+
+#[test]
+fn an_alert_ends_a_sleep_if_the_config_says_so_and_no_other() {
+    for (alertable, expected) in [
+        (false, SleepOutcome::Elapsed),
+        (true, SleepOutcome::Alerted),
+    ] {
+        ALERTABLE.set(alertable);
+        with_slots(1, |probe| {
+            let thread = probe.thread(|irql| sleeper(irql, 0, LONG));
+            probe.run_for(SHORT);
+            probe.machine.alert_thread("thread#1").expect("it sleeps");
+            probe.thread(move |irql| thread.join(irql));
+            assert_eq!(outcomes(), [Ok(expected)]);
+        });
+    }
 }

@@ -12,6 +12,10 @@ const TABLE: &str = include_str!("../states.md");
 
 /// A state, as the table sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a pair of words of the table"
+)]
 struct State {
     up: bool,
     cancelled: bool,
@@ -189,7 +193,9 @@ fn play(event: &str, machine: &mut Machine<()>, begun: Begun) -> Done {
             Done::default()
         }
         "timer fires" => machine.timer_fired(NOW, TICK).into(),
-        "timer fires, was started anew" => machine.timer_fired(NOW - PERIOD, TICK).into(),
+        "timer fires, was started anew" => {
+            machine.timer_fired(NOW.saturating_sub(PERIOD), TICK).into()
+        }
         "`execute_now_deferred_ex`" => match machine.request_attempt() {
             Ok(effects) => effects.into(),
             Err(status) => {
