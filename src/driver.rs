@@ -158,7 +158,9 @@ unsafe fn add_device<D: Device>(init: sys::PWDFDEVICE_INIT) -> Result {
     // First what can fail without leaving anything behind.
     let root = node::allocate_device::<D>()?;
     // SAFETY: the caller's promise; device-add is at PASSIVE_LEVEL.
-    let mut init = D::describe(unsafe { DeviceInit::from_raw(init) })?.into_raw();
+    let init = D::describe(unsafe { DeviceInit::from_raw(init) })?;
+    root.header().io_type.set(init.chosen_io_type());
+    let mut init = init.into_raw();
     let mut callbacks = pnp_power_callbacks();
     // SAFETY: both are valid for the length of the call.
     unsafe { sys::kmdf::WdfDeviceInitSetPnpPowerEventCallbacks(init, &raw mut callbacks) };

@@ -9,6 +9,8 @@
 //! - *typed code*: an [`IoctlCode<In, Out>`], which also knows what goes in and
 //!   what comes out. A request whose buffers are shorter than that is completed
 //!   with `STATUS_BUFFER_TOO_SMALL` before the driver sees it.
+//! - *direct code*: a [`DirectIoctlCode<In, D>`], whose second buffer is the
+//!   caller's pages.
 //! - *data*: a type that goes through a buffer byte by byte: [`IoctlData`],
 //!   implemented for integers, arrays and structures of [`ioctl_struct!`](crate::ioctl_struct).
 //!
@@ -60,6 +62,9 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+
+use crate::status::Result;
+use crate::wdf::{ControlKind, DirectInput, DirectOutput, Request};
 
 /// The kind of device that a code is for: the upper 16 bits of the code.
 ///
@@ -130,7 +135,10 @@ pub const fn ctl_code(device: DeviceType, function: u16, method: Method, access:
 }
 
 /// A code with what goes in and what comes out. Always [`Method::Buffered`]:
-/// only there the driver's view of the bytes cannot change under it.
+/// only there the driver's view of the bytes cannot change under it. For large
+/// buffers there is [`DirectIoctlCode`]; [`Method::Neither`] has no type, and
+/// requests of it are completed with `STATUS_NOT_SUPPORTED` unless somebody
+/// takes them by [`Request::code`].
 ///
 /// `()` is nothing.
 pub struct IoctlCode<In, Out> {
@@ -151,10 +159,147 @@ impl<In: IoctlData, Out: IoctlData> IoctlCode<In, Out> {
         }
     }
 
+    /// The code with this number, as a header of C has it. A number of another
+    /// method than [`Method::Buffered`] does not compile in a constant:
+    ///
+    /// ```compile_fail,E0080
+    /// use dmf::ioctl::IoctlCode;
+    /// // METHOD_NEITHER
+    /// const WRONG: IoctlCode<u32, ()> = IoctlCode::from_value(0x0022_2003);
+    /// ```
+    ///
+    /// # Panics
+    /// If its method is another.
+    #[must_use]
+    pub const fn from_value(value: u32) -> Self {
+        assert!(
+            matches!(Method::of(value), Method::Buffered),
+            "the code is not METHOD_BUFFERED"
+        );
+        Self {
+            value,
+            types: PhantomData,
+        }
+    }
+
     /// The 32 bits.
     #[must_use]
     pub const fn value(self) -> u32 {
         self.value
+    }
+}
+
+/// Which way the direct buffer of a [`DirectIoctlCode`] goes. Sealed.
+pub trait Direction: sealed::Sealed + 'static {
+    /// The method of its codes.
+    const METHOD: Method;
+    /// What the driver sees of the buffer.
+    type Buffer<'a>;
+    /// The buffer of a request.
+    #[doc(hidden)]
+    fn buffer<K: ControlKind>(request: &Request<K>) -> Result<Self::Buffer<'_>>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// The driver reads the caller's pages: [`Method::InDirect`].
+#[derive(Debug)]
+pub enum FromCaller {}
+/// The driver writes the caller's pages: [`Method::OutDirect`].
+#[derive(Debug)]
+pub enum ToCaller {}
+
+impl sealed::Sealed for FromCaller {}
+impl sealed::Sealed for ToCaller {}
+
+impl Direction for FromCaller {
+    const METHOD: Method = Method::InDirect;
+    type Buffer<'a> = DirectInput<'a>;
+    fn buffer<K: ControlKind>(request: &Request<K>) -> Result<DirectInput<'_>> {
+        request.direct_input()
+    }
+}
+
+impl Direction for ToCaller {
+    const METHOD: Method = Method::OutDirect;
+    type Buffer<'a> = DirectOutput<'a>;
+    fn buffer<K: ControlKind>(request: &Request<K>) -> Result<DirectOutput<'_>> {
+        request.direct_output()
+    }
+}
+
+/// A code with an input that is copied, and a second buffer of any length that
+/// is the caller's pages, in the direction `D`: [`FromCaller`] or [`ToCaller`].
+///
+/// ```
+/// use dmf::ioctl::{Access, DeviceType, DirectIoctlCode, Method, ToCaller};
+///
+/// /// Copies a picture; the input says from which line on.
+/// const GET_PICTURE: DirectIoctlCode<u32, ToCaller> =
+///     DirectIoctlCode::new(DeviceType::UNKNOWN, 0x810, Access::Read);
+/// assert_eq!(Method::of(GET_PICTURE.value()), Method::OutDirect);
+/// ```
+pub struct DirectIoctlCode<In, D> {
+    value: u32,
+    types: PhantomData<fn(In) -> D>,
+}
+
+impl<In: IoctlData, D: Direction> DirectIoctlCode<In, D> {
+    /// The code of this function.
+    ///
+    /// # Panics
+    /// As [`ctl_code`].
+    #[must_use]
+    pub const fn new(device: DeviceType, function: u16, access: Access) -> Self {
+        Self {
+            value: ctl_code(device, function, D::METHOD, access),
+            types: PhantomData,
+        }
+    }
+
+    /// The code with this number. A number of another method does not compile
+    /// in a constant:
+    ///
+    /// ```compile_fail,E0080
+    /// use dmf::ioctl::{DirectIoctlCode, FromCaller};
+    /// // METHOD_OUT_DIRECT
+    /// const WRONG: DirectIoctlCode<(), FromCaller> = DirectIoctlCode::from_value(0x0022_2002);
+    /// ```
+    ///
+    /// # Panics
+    /// If the number's method is not that of `D`.
+    #[must_use]
+    pub const fn from_value(value: u32) -> Self {
+        assert!(
+            Method::of(value) as u32 == D::METHOD as u32,
+            "the code has another method than its direction"
+        );
+        Self {
+            value,
+            types: PhantomData,
+        }
+    }
+
+    /// The 32 bits.
+    #[must_use]
+    pub const fn value(self) -> u32 {
+        self.value
+    }
+}
+
+impl<In, D> Clone for DirectIoctlCode<In, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<In, D> Copy for DirectIoctlCode<In, D> {}
+
+impl<In, D> fmt::Debug for DirectIoctlCode<In, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DirectIoctlCode(0x{:08X})", self.value)
     }
 }
 

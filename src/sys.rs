@@ -196,6 +196,86 @@ pub(crate) mod kmdf {
         fn WdfIoQueuePurgeSynchronously(
             queue: WDFQUEUE,
         ) = WdfIoQueuePurgeSynchronouslyTableIndex, PFN_WDFIOQUEUEPURGESYNCHRONOUSLY;
+        /// Says how a device's reads and writes get at their bytes.
+        fn WdfDeviceInitSetIoType(
+            init: PWDFDEVICE_INIT,
+            io_type: WDF_DEVICE_IO_TYPE,
+        ) = WdfDeviceInitSetIoTypeTableIndex, PFN_WDFDEVICEINITSETIOTYPE;
+        /// What a queue does now, and how many requests it has.
+        fn WdfIoQueueGetState(
+            queue: WDFQUEUE,
+            waiting: PULONG,
+            owned: PULONG,
+        ) -> WDF_IO_QUEUE_STATE = WdfIoQueueGetStateTableIndex, PFN_WDFIOQUEUEGETSTATE;
+        /// Stops a queue's deliveries.
+        fn WdfIoQueueStop(
+            queue: WDFQUEUE,
+            complete: PFN_WDF_IO_QUEUE_STATE,
+            context: WDFCONTEXT,
+        ) = WdfIoQueueStopTableIndex, PFN_WDFIOQUEUESTOP;
+        /// Lets a queue take no more requests.
+        fn WdfIoQueueDrain(
+            queue: WDFQUEUE,
+            complete: PFN_WDF_IO_QUEUE_STATE,
+            context: WDFCONTEXT,
+        ) = WdfIoQueueDrainTableIndex, PFN_WDFIOQUEUEDRAIN;
+        /// Lets a queue take no more requests, and waits until it is empty.
+        fn WdfIoQueueDrainSynchronously(
+            queue: WDFQUEUE,
+        ) = WdfIoQueueDrainSynchronouslyTableIndex, PFN_WDFIOQUEUEDRAINSYNCHRONOUSLY;
+        /// Cancels a queue's requests.
+        fn WdfIoQueuePurge(
+            queue: WDFQUEUE,
+            complete: PFN_WDF_IO_QUEUE_STATE,
+            context: WDFCONTEXT,
+        ) = WdfIoQueuePurgeTableIndex, PFN_WDFIOQUEUEPURGE;
+        /// Cancels a queue's requests, stops its deliveries and waits.
+        fn WdfIoQueueStopAndPurgeSynchronously(
+            queue: WDFQUEUE,
+        ) = WdfIoQueueStopAndPurgeSynchronouslyTableIndex, PFN_WDFIOQUEUESTOPANDPURGESYNCHRONOUSLY;
+        /// Finds a request in a manual queue.
+        fn WdfIoQueueFindRequest(
+            queue: WDFQUEUE,
+            found: WDFREQUEST,
+            file: WDFFILEOBJECT,
+            parameters: PWDF_REQUEST_PARAMETERS,
+            out: *mut WDFREQUEST,
+        ) -> NTSTATUS = WdfIoQueueFindRequestTableIndex, PFN_WDFIOQUEUEFINDREQUEST;
+        /// Takes a found request out of its queue.
+        fn WdfIoQueueRetrieveFoundRequest(
+            queue: WDFQUEUE,
+            found: WDFREQUEST,
+            out: *mut WDFREQUEST,
+        ) -> NTSTATUS = WdfIoQueueRetrieveFoundRequestTableIndex, PFN_WDFIOQUEUERETRIEVEFOUNDREQUEST;
+        /// Who is told that a manual queue is no longer empty.
+        fn WdfIoQueueReadyNotify(
+            queue: WDFQUEUE,
+            ready: PFN_WDF_IO_QUEUE_STATE,
+            context: WDFCONTEXT,
+        ) -> NTSTATUS = WdfIoQueueReadyNotifyTableIndex, PFN_WDFIOQUEUEREADYNOTIFY;
+        /// The description of a request's input pages.
+        fn WdfRequestRetrieveInputWdmMdl(
+            request: WDFREQUEST,
+            mdl: *mut PMDL,
+        ) -> NTSTATUS = WdfRequestRetrieveInputWdmMdlTableIndex, PFN_WDFREQUESTRETRIEVEINPUTWDMMDL;
+        /// The description of a request's output pages.
+        fn WdfRequestRetrieveOutputWdmMdl(
+            request: WDFREQUEST,
+            mdl: *mut PMDL,
+        ) -> NTSTATUS = WdfRequestRetrieveOutputWdmMdlTableIndex, PFN_WDFREQUESTRETRIEVEOUTPUTWDMMDL;
+        /// How many bytes of a request's buffer were transferred so far.
+        fn WdfRequestGetInformation(
+            request: WDFREQUEST,
+        ) -> ULONG_PTR = WdfRequestGetInformationTableIndex, PFN_WDFREQUESTGETINFORMATION;
+        /// Sets how many bytes were transferred.
+        fn WdfRequestSetInformation(
+            request: WDFREQUEST,
+            information: ULONG_PTR,
+        ) = WdfRequestSetInformationTableIndex, PFN_WDFREQUESTSETINFORMATION;
+        /// Whether a request comes from user mode.
+        fn WdfRequestGetRequestorMode(
+            request: WDFREQUEST,
+        ) -> KPROCESSOR_MODE = WdfRequestGetRequestorModeTableIndex, PFN_WDFREQUESTGETREQUESTORMODE;
         /// Completes a request.
         fn WdfRequestCompleteWithInformation(
             request: WDFREQUEST,

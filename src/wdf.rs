@@ -31,6 +31,7 @@
 mod bound;
 mod collection;
 mod device_init;
+mod direct;
 pub(crate) mod dispatch;
 mod dpc;
 mod driver;
@@ -51,7 +52,8 @@ mod work_item;
 
 pub use bound::Called;
 pub use collection::{Collection, WdfString};
-pub use device_init::{DeviceInit, DeviceType, PowerPaging};
+pub use device_init::{DeviceInit, DeviceType, IoType, PowerPaging};
+pub use direct::{DirectInput, DirectOutput, Mdl};
 pub use dpc::{Cancelled, Dpc, DpcRun, Queued};
 pub use driver::Driver;
 pub use file::{File, FileAnswer, FileCleanup, FileClose, FileCreate};
@@ -65,12 +67,13 @@ pub use power::{
     IdleSettings, InD0, PowerPolicy, SleepState, UserControl, WaitForD0, WakeSettings,
 };
 pub use queue::{
-    DefaultQueue, IoStop, ManualQueue, ManualQueueConfig, Queue, QueueCallback, QueueConfig,
-    RequestType, StopReason,
+    DefaultQueue, Destination, IoStop, ManualQueue, ManualQueueConfig, Queue, QueueCallback,
+    QueueConfig, QueueControl, QueueState, RequestType, StopReason,
 };
 pub use request::{
-    Cancelable, HasInput, HasOutput, InternalIoctl, Ioctl, Kind, Offer, Read, Refused, Request,
-    RequestId, Taken, TypedRequest, Write,
+    Cancelable, Control, ControlKind, DirectRequest, HasInput, HasOutput, InternalIoctl, Ioctl,
+    Kind, Offer, Read, Refused, Request, RequestId, Requestor, Taken, Transfer, TypedRequest,
+    Write,
 };
 pub use resources::{Assigned, Resource, Resources};
 pub use timer::{Precision, Timer, TimerConfig, TimerFired};

@@ -50,6 +50,7 @@ use crate::sync::rundown::Rundown;
 use crate::sync::{Event, EventKind, SpinLock};
 use crate::sys;
 use crate::time::Timeout;
+use crate::wdf::IoType;
 use crate::wdf::dispatch::{IoEvent, call_io};
 use crate::wdf::object::ObjectLink;
 
@@ -69,6 +70,8 @@ pub(crate) struct Header {
     /// because KMDF arms for wake-up on a thread of its own.
     done: AtomicU16,
     pub(crate) device: Cell<sys::WDFDEVICE>,
+    /// How the device's reads and writes get at their callers' bytes.
+    pub(crate) io_type: Cell<IoType>,
     pub(crate) name: Cell<&'static str>,
     parent: Cell<Option<NonNull<Header>>>,
     first: Cell<Option<NonNull<Header>>>,
@@ -272,6 +275,7 @@ fn allocate<T>(table: &'static Table, device: sys::WDFDEVICE) -> Result<Referenc
             open: Rundown::new(),
             done: AtomicU16::new(0),
             device: Cell::new(device),
+            io_type: Cell::new(IoType::Buffered),
             name: Cell::new(core::any::type_name::<T>()),
             parent: Cell::new(None),
             first: Cell::new(None),
@@ -479,8 +483,11 @@ pub(crate) unsafe fn introduce(parent: NonNull<Header>, child: NonNull<Header>, 
     let header = unsafe { child.as_ref() };
     header.parent.set(Some(parent));
     // SAFETY: the caller's promise.
-    let inherited = unsafe { parent.as_ref() }.is_dynamic.get();
-    header.is_dynamic.set(at_run_time || inherited);
+    let parent = unsafe { parent.as_ref() };
+    header
+        .is_dynamic
+        .set(at_run_time || parent.is_dynamic.get());
+    header.io_type.set(parent.io_type.get());
 }
 
 /// Makes `child` the last child of `parent`, which takes over its count.

@@ -27,6 +27,26 @@ pub enum PowerPaging {
     NotPageable,
 }
 
+/// How reads and writes get at their callers' bytes.
+///
+/// C counterpart: [`WDF_DEVICE_IO_TYPE`][ms]. `WdfDeviceIoNeither` does not
+/// exist here: it gives the driver addresses of a process that may not be the
+/// current one.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ne-wdfdevice-_wdf_device_io_type
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoType {
+    /// Through a buffer of the kernel, which is copied in or out:
+    /// [`Request::input`](super::Request::input) and
+    /// [`Request::output`](super::Request::output). The default.
+    #[default]
+    Buffered,
+    /// In the caller's own pages, which are locked and mapped:
+    /// [`Request::direct_input`](super::Request::direct_input) and
+    /// [`Request::direct_output`](super::Request::direct_output).
+    Direct,
+}
+
 /// What a driver says of a device before there is one.
 ///
 /// Each function takes the value and returns it; making the device takes it for
@@ -50,9 +70,6 @@ pub enum PowerPaging {
 /// }
 /// ```
 ///
-/// Reads and writes are always buffered: with direct I/O a program could change
-/// a request's bytes while the driver looks at them, which a slice cannot allow.
-///
 /// # IRQL
 /// `PASSIVE_LEVEL`: it exists during `EvtDriverDeviceAdd` only.
 ///
@@ -65,6 +82,7 @@ pub enum PowerPaging {
 #[must_use]
 pub struct DeviceInit<'a> {
     raw: sys::PWDFDEVICE_INIT,
+    io_type: IoType,
     callback: PhantomData<(&'a mut (), *mut ())>,
 }
 
@@ -78,6 +96,7 @@ impl DeviceInit<'_> {
         // INVARIANT: the caller's promise.
         Self {
             raw,
+            io_type: IoType::Buffered,
             callback: PhantomData,
         }
     }
@@ -92,6 +111,28 @@ impl DeviceInit<'_> {
     #[must_use]
     pub const fn as_raw(&self) -> sys::PWDFDEVICE_INIT {
         self.raw
+    }
+
+    /// Says how reads and writes get at their callers' bytes.
+    ///
+    /// C counterpart: [`WdfDeviceInitSetIoType`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceinitsetiotype
+    pub fn io_type(mut self, io_type: IoType) -> Self {
+        use sys::_WDF_DEVICE_IO_TYPE as Raw;
+        let raw = match io_type {
+            IoType::Buffered => Raw::WdfDeviceIoBuffered,
+            IoType::Direct => Raw::WdfDeviceIoDirect,
+        };
+        // SAFETY: the invariant.
+        unsafe { sys::kmdf::WdfDeviceInitSetIoType(self.raw, raw) };
+        self.io_type = io_type;
+        self
+    }
+
+    /// What [`io_type`](Self::io_type) said last.
+    pub(crate) const fn chosen_io_type(&self) -> IoType {
+        self.io_type
     }
 
     /// Sets the device's type.

@@ -423,10 +423,11 @@ callback! {
         let transit = unsafe { IN_TRANSIT.of::<InTransit>(raw) };
         // SAFETY: `send` wrote it before it sent the request.
         let transit = unsafe { transit.read() };
-        // SAFETY: KMDF gives the request back to the driver.
-        let request = unsafe { Request::<K>::from_delivered(raw) };
         // SAFETY: written from a `NonNull`.
         let owner = unsafe { NonNull::new_unchecked(transit.owner) };
+        // SAFETY: KMDF gives the request back to the driver; `send` counted the
+        // owner, a node of the request's device.
+        let request = unsafe { Request::<K>::from_delivered(raw, owner) };
         // SAFETY: `send` counted the owner for this.
         let owner = unsafe { Reference::from_raw(owner) };
         // SAFETY: written from this type, for the same `K`.

@@ -73,12 +73,15 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::num::NonZeroU32;
-use core::ptr::NonNull;
+use core::ops::Deref;
+use core::ptr::{self, NonNull};
 
 use super::dispatch::IoEvent;
 use super::file::File;
 use super::object::{ContextInfo, attributes, no_handle};
-use super::request::{InternalIoctl, Io, Ioctl, Kind, Read, Refused, Request, RequestId, Write};
+use super::request::{
+    InternalIoctl, Io, Ioctl, Kind, Read, Refused, Request, RequestId, Write, parameters_record,
+};
 use crate::irql::{Irql, Passive};
 use crate::module::Modules;
 use crate::module::node::{self, Header, Reference};
@@ -98,7 +101,16 @@ enum Dispatch {
 enum Power {
     /// KMDF's default: managed, except for a filter driver.
     Default,
+    Managed,
     NotManaged,
+}
+
+/// What becomes of reads and writes of no bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ZeroLength {
+    /// KMDF completes them with success.
+    Completed,
+    Delivered,
 }
 
 /// The type of the requests that a queue is for.
@@ -128,7 +140,7 @@ impl RequestType {
 /// The configuration of a KMDF queue, without its callbacks.
 ///
 /// C counterpart: `WDF_IO_QUEUE_CONFIG_INIT`.
-fn config(dispatch: Dispatch, power: Power) -> sys::WDF_IO_QUEUE_CONFIG {
+fn config(dispatch: Dispatch, power: Power, zero_length: ZeroLength) -> sys::WDF_IO_QUEUE_CONFIG {
     use sys::_WDF_IO_QUEUE_DISPATCH_TYPE as Type;
     let mut config = sys::WDF_IO_QUEUE_CONFIG {
         Size: sys::size_field::<sys::WDF_IO_QUEUE_CONFIG>(),
@@ -139,8 +151,10 @@ fn config(dispatch: Dispatch, power: Power) -> sys::WDF_IO_QUEUE_CONFIG {
         },
         PowerManaged: match power {
             Power::Default => sys::_WDF_TRI_STATE::WdfUseDefault,
+            Power::Managed => sys::_WDF_TRI_STATE::WdfTrue,
             Power::NotManaged => sys::_WDF_TRI_STATE::WdfFalse,
         },
+        AllowZeroLengthRequests: (zero_length == ZeroLength::Delivered).into(),
         ..sys::WDF_IO_QUEUE_CONFIG::default()
     };
     if let Dispatch::Parallel(limit) = dispatch {
@@ -316,6 +330,7 @@ impl<'a> IoStop<'a> {
 pub struct DefaultQueue {
     dispatch: Dispatch,
     power: Power,
+    zero_length: ZeroLength,
 }
 
 /// The configuration of a queue with handlers, functions of its owner `O`.
@@ -323,37 +338,65 @@ pub struct DefaultQueue {
 pub struct QueueConfig<O> {
     dispatch: Dispatch,
     power: Power,
+    zero_length: ZeroLength,
     route: Option<RequestType>,
     handlers: Handlers<O>,
+}
+
+/// What all configurations have in common.
+macro_rules! settings {
+    () => {
+        /// Delivers only while the device is in D0, also for a filter driver.
+        /// Without this and [`not_power_managed`](Self::not_power_managed) that
+        /// holds for all other drivers.
+        pub const fn power_managed(mut self) -> Self {
+            self.power = Power::Managed;
+            self
+        }
+
+        /// Delivers whether the device has power or not.
+        pub const fn not_power_managed(mut self) -> Self {
+            self.power = Power::NotManaged;
+            self
+        }
+
+        /// Delivers reads and writes of no bytes, too, which KMDF else
+        /// completes with success.
+        pub const fn zero_length_requests(mut self) -> Self {
+            self.zero_length = ZeroLength::Delivered;
+            self
+        }
+    };
 }
 
 macro_rules! dispatches {
     ($($name:ident $(<$generic:ident>)? { $($field:ident: $value:expr),* })*) => {$(
         impl $(<$generic>)? $name $(<$generic>)? {
-            /// One request at a time.
-            pub const fn sequential() -> Self {
-                Self { dispatch: Dispatch::Sequential, power: Power::Default $(, $field: $value)* }
-            }
-
-            /// Requests at once, without limit.
-            pub const fn parallel() -> Self {
-                Self { dispatch: Dispatch::Parallel(None), power: Power::Default $(, $field: $value)* }
-            }
-
-            /// At most so many requests at a time.
-            pub const fn parallel_up_to(limit: NonZeroU32) -> Self {
+            const fn new(dispatch: Dispatch) -> Self {
                 Self {
-                    dispatch: Dispatch::Parallel(Some(limit)),
-                    power: Power::Default
+                    dispatch,
+                    power: Power::Default,
+                    zero_length: ZeroLength::Completed
                     $(, $field: $value)*
                 }
             }
 
-            /// Delivers whether the device has power or not.
-            pub const fn not_power_managed(mut self) -> Self {
-                self.power = Power::NotManaged;
-                self
+            /// One request at a time.
+            pub const fn sequential() -> Self {
+                Self::new(Dispatch::Sequential)
             }
+
+            /// Requests at once, without limit.
+            pub const fn parallel() -> Self {
+                Self::new(Dispatch::Parallel(None))
+            }
+
+            /// At most so many requests at a time.
+            pub const fn parallel_up_to(limit: NonZeroU32) -> Self {
+                Self::new(Dispatch::Parallel(Some(limit)))
+            }
+
+            settings!();
         }
     )*};
 }
@@ -443,26 +486,137 @@ impl<O> fmt::Debug for QueueConfig<O> {
     }
 }
 
-/// A queue that was created, to stop and start it. It may be dropped; the
-/// queue stays.
+/// A queue that delivers: the default queue, or one with handlers. Requests can
+/// be [forwarded](Request::forward) to it. It may be dropped; the queue stays.
+///
+/// Its functions are those of [`QueueControl`].
 ///
 /// C counterpart: [`WDFQUEUE`][ms].
 ///
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-queue-objects
+#[derive(Debug)]
+pub struct Queue(QueueControl);
+
+impl Deref for Queue {
+    type Target = QueueControl;
+    fn deref(&self) -> &QueueControl {
+        &self.0
+    }
+}
+
+/// Where a request of kind `K` can be forwarded to. Sealed.
+pub trait Destination<K: Kind>: sealed::Sealed {
+    /// The queue.
+    #[doc(hidden)]
+    fn control(&self) -> &QueueControl;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl sealed::Sealed for Queue {}
+// What it has no handler for KMDF completes.
+impl<K: Kind> Destination<K> for Queue {
+    fn control(&self) -> &QueueControl {
+        &self.0
+    }
+}
+
+impl<K: Kind> sealed::Sealed for ManualQueue<K> {}
+impl<K: Kind> Destination<K> for ManualQueue<K> {
+    fn control(&self) -> &QueueControl {
+        &self.control
+    }
+}
+
+/// What a queue does now, and how many requests it has.
+///
+/// C counterpart: [`WDF_IO_QUEUE_STATE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/ne-wdfio-_wdf_io_queue_state
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueState {
+    flags: sys::WDF_IO_QUEUE_STATE,
+    waiting: u32,
+    owned: u32,
+}
+
+impl QueueState {
+    const fn has(self, flag: sys::WDF_IO_QUEUE_STATE) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Whether it takes new requests.
+    #[must_use]
+    pub const fn accepts(self) -> bool {
+        self.has(sys::_WDF_IO_QUEUE_STATE::WdfIoQueueAcceptRequests)
+    }
+
+    /// Whether it would deliver: it is not stopped, whether the device has
+    /// power or not.
+    #[must_use]
+    pub const fn dispatches(self) -> bool {
+        self.has(sys::_WDF_IO_QUEUE_STATE::WdfIoQueueDispatchRequests)
+    }
+
+    /// Whether it waits for the device to have power.
+    #[must_use]
+    pub const fn is_held(self) -> bool {
+        self.has(sys::_WDF_IO_QUEUE_STATE::WdfIoQueuePnpHeld)
+    }
+
+    /// How many requests wait in it.
+    #[must_use]
+    pub const fn waiting(self) -> u32 {
+        self.waiting
+    }
+
+    /// How many of its requests the driver has.
+    #[must_use]
+    pub const fn in_driver(self) -> u32 {
+        self.owned
+    }
+}
+
+/// Starts, stops, drains and purges a queue: what [`Queue`] and [`ManualQueue`]
+/// have in common.
+///
+/// ```text
+///            takes requests   delivers   what waits    waits for the driver's
+///   start    yes              yes
+///   stop     yes              no         stays         stop, not begin_stop
+///   drain    no               yes        is delivered  drain, not begin_drain
+///   purge    no               no         is cancelled  purge, not begin_purge
+/// ```
+///
+/// What waits for the driver's requests must not be called where one of them is
+/// handled: it would wait for itself. There are the `begin_` forms, which
+/// return at once.
 ///
 /// # Invariants
 /// `handle` is valid as long as the node of `owner` is alive.
-pub struct Queue {
+pub struct QueueControl {
     owner: Reference,
     handle: sys::WDFQUEUE,
 }
 
 // SAFETY: KMDF synchronizes all access to a queue.
-unsafe impl Send for Queue {}
+unsafe impl Send for QueueControl {}
 // SAFETY: as above.
-unsafe impl Sync for Queue {}
+unsafe impl Sync for QueueControl {}
 
-impl Queue {
+macro_rules! halts {
+    ($($(#[$meta:meta])* $name:ident($($irql:ident)?) = $function:ident($($none:expr),*);)*) => {$(
+        $(#[$meta])*
+        pub fn $name(&self $(, _irql: &Irql<'_, $irql>)?) -> Result {
+            // SAFETY: the invariant; a token proves the level where one is needed.
+            self.with(|queue| unsafe { sys::kmdf::$function(queue $(, $none)*) })
+        }
+    )*};
+}
+
+impl QueueControl {
     /// # Safety
     /// `handle` is a queue of the device of `owner`, a valid node.
     unsafe fn new(owner: NonNull<Header>, handle: sys::WDFQUEUE) -> Self {
@@ -482,60 +636,154 @@ impl Queue {
         Ok(action(self.handle))
     }
 
-    /// Delivers again after [`stop`](Self::stop) or [`purge`](Self::purge).
+    /// Gives a request to the queue.
+    pub(super) fn accept(&self, request: sys::WDFREQUEST) -> Result {
+        self.with(|queue| {
+            // SAFETY: the caller owns the request and gives it up if this succeeds.
+            NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestForwardToIoQueue(request, queue) })
+        })?
+        .into_result()
+    }
+
+    /// What the queue does now, and how many requests it has.
     ///
     /// # IRQL
     /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
-    /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is gone.
-    ///
-    /// C counterpart: [`WdfIoQueueStart`][ms].
-    ///
-    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuestart
-    pub fn start(&self) -> Result {
-        // SAFETY: the invariant.
-        self.with(|queue| unsafe { sys::kmdf::WdfIoQueueStart(queue) })
-    }
-
-    /// Stops delivering, and waits until the driver has no request of the
-    /// queue. Not to be called from a callback of the queue.
-    ///
-    /// # IRQL
-    /// `PASSIVE_LEVEL`
-    ///
-    /// # Errors
     /// As [`start`](Self::start).
     ///
-    /// C counterpart: [`WdfIoQueueStopSynchronously`][ms].
+    /// C counterpart: [`WdfIoQueueGetState`][ms].
     ///
-    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuestopsynchronously
-    pub fn stop(&self, _irql: &Irql<'_, Passive>) -> Result {
-        // SAFETY: the invariant, and the token proves the level.
-        self.with(|queue| unsafe { sys::kmdf::WdfIoQueueStopSynchronously(queue) })
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuegetstate
+    pub fn state(&self) -> Result<QueueState> {
+        let (mut waiting, mut owned) = (0, 0);
+        // SAFETY: the invariant, and both are written for the length of the call.
+        let flags = self.with(|queue| unsafe {
+            sys::kmdf::WdfIoQueueGetState(queue, &raw mut waiting, &raw mut owned)
+        })?;
+        Ok(QueueState {
+            flags,
+            waiting,
+            owned,
+        })
     }
 
-    /// Refuses new requests, cancels those in the queue, and waits until the
-    /// driver has none. Not to be called from a callback of the queue.
-    ///
-    /// # IRQL
-    /// `PASSIVE_LEVEL`
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
-    ///
-    /// C counterpart: [`WdfIoQueuePurgeSynchronously`][ms].
-    ///
-    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuepurgesynchronously
-    pub fn purge(&self, _irql: &Irql<'_, Passive>) -> Result {
-        // SAFETY: the invariant, and the token proves the level.
-        self.with(|queue| unsafe { sys::kmdf::WdfIoQueuePurgeSynchronously(queue) })
+    halts! {
+        /// Takes and delivers requests again.
+        ///
+        /// # IRQL
+        /// `<= DISPATCH_LEVEL`
+        ///
+        /// # Errors
+        /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is gone.
+        ///
+        /// C counterpart: [`WdfIoQueueStart`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuestart
+        start() = WdfIoQueueStart();
+
+        /// Stops delivering, and waits until the driver has no request of the
+        /// queue.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// # Errors
+        /// As [`start`](Self::start).
+        ///
+        /// C counterpart: [`WdfIoQueueStopSynchronously`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuestopsynchronously
+        stop(Passive) = WdfIoQueueStopSynchronously();
+
+        /// Stops delivering; what the driver has may take its time.
+        ///
+        /// # IRQL
+        /// `<= DISPATCH_LEVEL`
+        ///
+        /// # Errors
+        /// As [`start`](Self::start).
+        ///
+        /// C counterpart: [`WdfIoQueueStop`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuestop
+        begin_stop() = WdfIoQueueStop(None, ptr::null_mut());
+
+        /// Refuses new requests, and waits until those that are there have been
+        /// delivered and completed. Not for a manual queue that nobody empties.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// # Errors
+        /// As [`start`](Self::start).
+        ///
+        /// C counterpart: [`WdfIoQueueDrainSynchronously`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuedrainsynchronously
+        drain(Passive) = WdfIoQueueDrainSynchronously();
+
+        /// Refuses new requests; those that are there are delivered.
+        ///
+        /// # IRQL
+        /// `<= DISPATCH_LEVEL`
+        ///
+        /// # Errors
+        /// As [`start`](Self::start).
+        ///
+        /// C counterpart: [`WdfIoQueueDrain`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuedrain
+        begin_drain() = WdfIoQueueDrain(None, ptr::null_mut());
+
+        /// Refuses new requests, cancels those in the queue and those of the
+        /// driver that are cancelable, and waits until the driver has none.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// # Errors
+        /// As [`start`](Self::start).
+        ///
+        /// C counterpart: [`WdfIoQueuePurgeSynchronously`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuepurgesynchronously
+        purge(Passive) = WdfIoQueuePurgeSynchronously();
+
+        /// As [`purge`](Self::purge), without waiting.
+        ///
+        /// # IRQL
+        /// `<= DISPATCH_LEVEL`
+        ///
+        /// # Errors
+        /// As [`start`](Self::start).
+        ///
+        /// C counterpart: [`WdfIoQueuePurge`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuepurge
+        begin_purge() = WdfIoQueuePurge(None, ptr::null_mut());
+
+        /// Cancels what is in the queue and what the driver has that is
+        /// cancelable, stops delivering, and waits until the driver has no
+        /// request. New ones are taken, and wait.
+        ///
+        /// # IRQL
+        /// `PASSIVE_LEVEL`
+        ///
+        /// # Errors
+        /// As [`start`](Self::start).
+        ///
+        /// C counterpart: [`WdfIoQueueStopAndPurgeSynchronously`][ms].
+        ///
+        /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuestopandpurgesynchronously
+        stop_and_purge(Passive) = WdfIoQueueStopAndPurgeSynchronously();
     }
 }
 
-impl fmt::Debug for Queue {
+impl fmt::Debug for QueueControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
+        f.debug_struct("QueueControl").finish_non_exhaustive()
     }
 }
 
@@ -546,11 +794,20 @@ impl fmt::Debug for Queue {
 /// without a line of the driver. For requests that hardware works on use
 /// [`Request::mark_cancelable`].
 ///
+/// Its functions are also those of [`QueueControl`].
+///
 /// # Invariants
 /// Only requests of kind `K` get in.
 pub struct ManualQueue<K: Kind> {
-    queue: Queue,
+    control: QueueControl,
     kind: PhantomData<K>,
+}
+
+impl<K: Kind> Deref for ManualQueue<K> {
+    type Target = QueueControl;
+    fn deref(&self) -> &QueueControl {
+        &self.control
+    }
 }
 
 impl<K: Kind> ManualQueue<K> {
@@ -559,16 +816,12 @@ impl<K: Kind> ManualQueue<K> {
     pub const fn config<O>() -> ManualQueueConfig<O, K> {
         ManualQueueConfig {
             power: Power::Default,
+            zero_length: ZeroLength::Completed,
             routed: false,
             canceled: None,
+            ready: None,
             kind: PhantomData,
         }
-    }
-
-    /// The queue itself, to stop and start it.
-    #[must_use]
-    pub const fn queue(&self) -> &Queue {
-        &self.queue
     }
 
     /// Takes the oldest request out.
@@ -609,30 +862,119 @@ impl<K: Kind> ManualQueue<K> {
         })
     }
 
+    /// Takes the oldest request out that `wanted` says yes to.
+    ///
+    /// `wanted` sees what each request says, oldest first, and may see one
+    /// again if another is cancelled meanwhile.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    ///
+    /// C counterpart: [`WdfIoQueueFindRequest`][find],
+    /// [`WdfIoQueueRetrieveFoundRequest`][take].
+    ///
+    /// [find]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuefindrequest
+    /// [take]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueueretrievefoundrequest
+    pub fn next_where(
+        &self,
+        mut wanted: impl FnMut(&K::Parameters) -> bool,
+    ) -> Result<Option<Request<K>>> {
+        let mut found: Option<Found> = None;
+        loop {
+            let (next, parameters) = match self.find(found.as_ref())? {
+                Search::Found(next, parameters) => (next, parameters),
+                Search::End => return Ok(None),
+                Search::Lost => {
+                    found = None;
+                    continue;
+                }
+            };
+            // SAFETY: the type's invariant.
+            if wanted(&unsafe { K::parameters(&parameters) }) {
+                match self.retrieve(|queue, request| {
+                    // SAFETY: both are valid, and the handle is for the length of the call.
+                    unsafe { sys::kmdf::WdfIoQueueRetrieveFoundRequest(queue, next.0, request) }
+                }) {
+                    // Cancelled meanwhile: from the beginning.
+                    Err(NtStatus::NOT_FOUND) => {
+                        found = None;
+                        continue;
+                    }
+                    taken => return taken,
+                }
+            }
+            found = Some(next);
+        }
+    }
+
+    /// Looks for the request after `found`, or for the first.
+    fn find(&self, found: Option<&Found>) -> Result<Search> {
+        let mut parameters = parameters_record();
+        let mut next = no_handle();
+        let status = self.control.with(|queue| {
+            // SAFETY: the queue is valid, what was found is referenced, and the
+            // others are for the length of the call.
+            NtStatus::from_raw(unsafe {
+                sys::kmdf::WdfIoQueueFindRequest(
+                    queue,
+                    found.map_or(no_handle(), |found| found.0),
+                    no_handle(),
+                    &raw mut parameters,
+                    &raw mut next,
+                )
+            })
+        })?;
+        match status {
+            NtStatus::NO_MORE_ENTRIES => Ok(Search::End),
+            NtStatus::NOT_FOUND => Ok(Search::Lost),
+            _ => {
+                status.into_result()?;
+                // INVARIANT: KMDF has counted a reference for the caller.
+                Ok(Search::Found(Found(next), parameters))
+            }
+        }
+    }
+
     fn retrieve(
         &self,
         take: impl FnOnce(sys::WDFQUEUE, *mut sys::WDFREQUEST) -> sys::NTSTATUS,
     ) -> Result<Option<Request<K>>> {
         let mut request = no_handle();
         let status = self
-            .queue
+            .control
             .with(|queue| NtStatus::from_raw(take(queue, &raw mut request)))?;
         if status == NtStatus::NO_MORE_ENTRIES {
             return Ok(None);
         }
         status.into_result()?;
-        // SAFETY: the invariant; KMDF gave the request to the driver.
-        Ok(Some(unsafe { Request::from_delivered(request) }))
+        // SAFETY: the invariant; KMDF gave the request to the driver, and the
+        // owner is a node of the device.
+        Ok(Some(unsafe {
+            Request::from_delivered(request, self.control.owner.node())
+        }))
     }
+}
 
-    /// Gives a request to the queue.
-    pub(crate) fn accept(&self, request: sys::WDFREQUEST) -> Result {
-        self.queue
-            .with(|queue| {
-                // SAFETY: the callers own the request and give it up if this succeeds.
-                NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestForwardToIoQueue(request, queue) })
-            })?
-            .into_result()
+/// What [`ManualQueue::find`] came upon.
+enum Search {
+    Found(Found, sys::WDF_REQUEST_PARAMETERS),
+    End,
+    /// The request to look after has left the queue.
+    Lost,
+}
+
+/// A request that is in a queue, perhaps.
+///
+/// # Invariants
+/// This value has one reference on it.
+struct Found(sys::WDFREQUEST);
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        super::object::dereference(self.0);
     }
 }
 
@@ -646,21 +988,34 @@ impl<K: Kind> fmt::Debug for ManualQueue<K> {
 #[must_use = "Modules::manual_queue creates the queue"]
 pub struct ManualQueueConfig<O, K: Kind> {
     power: Power,
+    zero_length: ZeroLength,
     routed: bool,
     canceled: Option<fn(&O, Request<K>)>,
+    ready: Option<fn(&O)>,
     kind: PhantomData<K>,
 }
 
 impl<O, K: Kind> ManualQueueConfig<O, K> {
-    /// Lets requests be taken out whether the device has power or not.
-    pub const fn not_power_managed(mut self) -> Self {
-        self.power = Power::NotManaged;
-        self
-    }
+    settings!();
 
     /// Sends all requests of this kind to the queue directly.
     pub const fn for_requests(mut self) -> Self {
         self.routed = true;
+        self
+    }
+
+    /// Called when there is a request in the queue that can be taken out and
+    /// there was none before: also when the queue is started, or the device has
+    /// power again. It should take out all there are.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// C counterpart: [`WdfIoQueueReadyNotify`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuereadynotify
+    pub const fn on_ready(mut self, handler: fn(&O)) -> Self {
+        self.ready = Some(handler);
         self
     }
 
@@ -694,7 +1049,7 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuecreate
     pub fn default_queue(&mut self, queue: DefaultQueue) -> Result<Queue> {
         let (owner, device) = self.raw();
-        let mut config = config(queue.dispatch, queue.power);
+        let mut config = config(queue.dispatch, queue.power, queue.zero_length);
         config.DefaultQueue = 1;
         config.EvtIoRead = Some(evt_default_read);
         config.EvtIoWrite = Some(evt_default_write);
@@ -714,7 +1069,7 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
         // device has not started.
         unsafe { context.write(DefaultContext { root }) };
         // SAFETY: the queue is the device's, and the node is valid.
-        Ok(unsafe { Queue::new(owner, handle) })
+        Ok(Queue(unsafe { QueueControl::new(owner, handle) }))
     }
 
     /// Creates a queue with handlers.
@@ -727,7 +1082,7 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
     pub fn queue(&mut self, queue: QueueConfig<O>) -> Result<Queue> {
         let (owner, device) = self.raw();
         let handlers = &queue.handlers;
-        let mut config = config(queue.dispatch, queue.power);
+        let mut config = config(queue.dispatch, queue.power, queue.zero_length);
         config.EvtIoRead = handlers.read.map(|_| evt_read as _);
         config.EvtIoWrite = handlers.write.map(|_| evt_write as _);
         config.EvtIoDeviceControl = handlers.control.map(|_| evt_control as _);
@@ -756,7 +1111,7 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
             unsafe { route(device, handle, kind.to_raw()) }?;
         }
         // SAFETY: the queue is the device's, and the node is valid.
-        Ok(unsafe { Queue::new(owner, handle) })
+        Ok(Queue(unsafe { QueueControl::new(owner, handle) }))
     }
 
     /// Creates a manual queue.
@@ -769,7 +1124,7 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
         queue: ManualQueueConfig<O, K>,
     ) -> Result<ManualQueue<K>> {
         let (owner, device) = self.raw();
-        let mut config = config(Dispatch::Manual, queue.power);
+        let mut config = config(Dispatch::Manual, queue.power, queue.zero_length);
         config.EvtIoCanceledOnQueue = queue.canceled.map(|_| evt_canceled as _);
         // SAFETY: this is device-add for this device.
         let handle = unsafe { create(device, &mut config, &MANUAL, Some(evt_manual_destroy)) }?;
@@ -783,7 +1138,16 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
                 owner: counted,
                 canceled: queue.canceled.map(|function| function as *const ()),
                 call: canceled::<O, K>,
+                ready: queue.ready.map(|function| function as *const ()),
+                call_ready: ready::<O>,
             });
+        }
+        if queue.ready.is_some() {
+            // SAFETY: the queue is valid, and the callback for queues with this context.
+            NtStatus::from_raw(unsafe {
+                sys::kmdf::WdfIoQueueReadyNotify(handle, Some(evt_ready), ptr::null_mut())
+            })
+            .into_result()?;
         }
         if queue.routed {
             // SAFETY: the queue is valid and the device's.
@@ -793,7 +1157,7 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
         // does the route.
         Ok(ManualQueue {
             // SAFETY: the queue is the device's, and the node is valid.
-            queue: unsafe { Queue::new(owner, handle) },
+            control: unsafe { QueueControl::new(owner, handle) },
             kind: PhantomData,
         })
     }
@@ -836,6 +1200,9 @@ struct ManualContext {
     /// Safety: `owner` is a `Node<O>`, the function is a `fn(&O, Request<K>)`,
     /// and the request is of kind `K` and the callee's.
     call: unsafe fn(NonNull<Header>, *const (), sys::WDFREQUEST),
+    ready: Option<*const ()>,
+    /// Safety: `owner` is a `Node<O>`, and the function is a `fn(&O)`.
+    call_ready: unsafe fn(NonNull<Header>, *const ()),
 }
 
 static DEFAULT: ContextInfo = ContextInfo::new::<DefaultContext>(c"dmf::DefaultQueue", &DEFAULT);
@@ -910,7 +1277,7 @@ unsafe fn canceled<O: 'static, K: Kind>(
     request: sys::WDFREQUEST,
 ) {
     // SAFETY: the caller's promise.
-    let request = unsafe { Request::<K>::from_delivered(request) };
+    let request = unsafe { Request::<K>::from_delivered(request, owner) };
     // SAFETY: the caller's promise.
     let Ok(owner) = (unsafe { node::enter_alive::<O>(owner) }) else {
         return;
@@ -920,17 +1287,38 @@ unsafe fn canceled<O: 'static, K: Kind>(
     function(&owner, request);
 }
 
+/// # Safety
+/// As [`ManualContext::call_ready`].
+unsafe fn ready<O: 'static>(owner: NonNull<Header>, function: *const ()) {
+    // SAFETY: the caller's promise.
+    let Ok(owner) = (unsafe { node::enter_alive::<O>(owner) }) else {
+        return;
+    };
+    // SAFETY: the caller's promise.
+    let function: fn(&O) = unsafe { core::mem::transmute(function) };
+    function(&owner);
+}
+
 /// Offers an event of the default queue to the device's tree.
 ///
 /// # Safety
 /// `queue` is a default queue of this crate; `PASSIVE_LEVEL`.
 unsafe fn offer(queue: sys::WDFQUEUE, event: &mut IoEvent<'_>) -> Result {
     // SAFETY: the caller's promise.
-    let context = unsafe { DEFAULT.of::<DefaultContext>(queue) };
-    // SAFETY: written before the device could start.
-    let root = unsafe { context.as_ref() }.root;
+    let root = unsafe { root_of(queue) };
     // SAFETY: the context counts the root, and the caller's promise.
     unsafe { node::tell(root, event) }
+}
+
+/// The root of the tree behind a default queue.
+///
+/// # Safety
+/// `queue` is a default queue of this crate.
+unsafe fn root_of(queue: sys::WDFQUEUE) -> NonNull<Header> {
+    // SAFETY: the caller's promise.
+    let context = unsafe { DEFAULT.of::<DefaultContext>(queue) };
+    // SAFETY: written before the device could start.
+    unsafe { context.as_ref() }.root
 }
 
 /// Offers a request of kind `K`.
@@ -939,12 +1327,14 @@ unsafe fn offer(queue: sys::WDFQUEUE, event: &mut IoEvent<'_>) -> Result {
 /// As [`offer`]; the request is of kind `K` and the caller's.
 unsafe fn offer_request<K: Kind>(queue: sys::WDFQUEUE, request: sys::WDFREQUEST) {
     // SAFETY: the caller's promise.
-    let request = K::offer(unsafe { Request::from_delivered(request) });
+    let root = unsafe { root_of(queue) };
+    // SAFETY: the caller's promise; the context counts the root.
+    let request = K::offer(unsafe { Request::from_delivered(request, root) });
     // SAFETY: the caller's promise.
     let mut cx = unsafe { QueueCallback::new() };
     let mut event = IoEvent::Request(&mut cx, Some(request));
-    // SAFETY: the caller's promise.
-    let status = match unsafe { offer(queue, &mut event) } {
+    // SAFETY: the context counts the root, and the caller's promise.
+    let status = match unsafe { node::tell(root, &mut event) } {
         Ok(()) => NtStatus::NOT_SUPPORTED,
         Err(status) => status,
     };
@@ -953,28 +1343,38 @@ unsafe fn offer_request<K: Kind>(queue: sys::WDFQUEUE, request: sys::WDFREQUEST)
     }
 }
 
-/// Delivers to the functions of a queue.
+/// The context of a queue with handlers.
 ///
 /// # Safety
-/// `queue` is a queue with handlers of this crate; `PASSIVE_LEVEL`.
-unsafe fn deliver(queue: sys::WDFQUEUE, delivery: Delivery<'_>) {
+/// `queue` is a queue with handlers of this crate, valid for `'a`.
+unsafe fn context_of<'a>(queue: sys::WDFQUEUE) -> &'a QueueContext {
     // SAFETY: the caller's promise.
     let context = unsafe { QUEUE.of::<QueueContext>(queue) };
     // SAFETY: written before the device could start.
-    let context = unsafe { context.as_ref() };
+    unsafe { context.as_ref() }
+}
+
+/// Delivers to the functions of a queue.
+///
+/// # Safety
+/// `PASSIVE_LEVEL`.
+unsafe fn deliver(context: &QueueContext, delivery: Delivery<'_>) {
     // SAFETY: the context's fields belong together.
     unsafe { (context.call)(context.owner, &context.handlers, delivery) };
 }
 
 /// # Safety
-/// As [`deliver`]; the request is of kind `K` and the caller's.
+/// `queue` is a queue with handlers of this crate; `PASSIVE_LEVEL`. The request
+/// is of kind `K` and the caller's.
 unsafe fn deliver_request<K: Kind>(queue: sys::WDFQUEUE, request: sys::WDFREQUEST) {
     // SAFETY: the caller's promise.
-    let request = K::offer(unsafe { Request::from_delivered(request) });
+    let context = unsafe { context_of(queue) };
+    // SAFETY: the caller's promise; the context counts the owner.
+    let request = K::offer(unsafe { Request::from_delivered(request, context.owner) });
     // SAFETY: the caller's promise.
     let mut cx = unsafe { QueueCallback::new() };
     // SAFETY: the caller's promise.
-    unsafe { deliver(queue, Delivery::Request(request, &mut cx)) };
+    unsafe { deliver(context, Delivery::Request(request, &mut cx)) };
 }
 
 macro_rules! queue_callbacks {
@@ -1018,7 +1418,9 @@ callback! {
         // SAFETY: PASSIVE_LEVEL by the queue's execution level.
         let stop = unsafe { IoStop::new(request, flags) };
         // SAFETY: KMDF calls this for queues with handlers.
-        unsafe { deliver(queue, Delivery::Stop(stop)) };
+        let context = unsafe { context_of(queue) };
+        // SAFETY: as for the level above.
+        unsafe { deliver(context, Delivery::Stop(stop)) };
     }
 }
 
@@ -1032,7 +1434,9 @@ callback! {
 callback! {
     unsafe fn evt_resume(queue: sys::WDFQUEUE, request: sys::WDFREQUEST) {
         // SAFETY: KMDF calls this for queues with handlers.
-        unsafe { deliver(queue, Delivery::Resume(RequestId::of(request))) };
+        let context = unsafe { context_of(queue) };
+        // SAFETY: PASSIVE_LEVEL by the queue's execution level.
+        unsafe { deliver(context, Delivery::Resume(RequestId::of(request))) };
     }
 }
 
@@ -1046,6 +1450,19 @@ callback! {
             // SAFETY: the context's fields belong together, and KMDF gives the
             // request to this callback.
             unsafe { (context.call)(context.owner, function, request) };
+        }
+    }
+}
+
+callback! {
+    unsafe fn evt_ready(queue: sys::WDFQUEUE, _context: sys::WDFCONTEXT) {
+        // SAFETY: KMDF calls this for manual queues.
+        let context = unsafe { MANUAL.of::<ManualContext>(queue) };
+        // SAFETY: written before anything could get into the queue.
+        let context = unsafe { context.as_ref() };
+        if let Some(function) = context.ready {
+            // SAFETY: the context's fields belong together.
+            unsafe { (context.call_ready)(context.owner, function) };
         }
     }
 }

@@ -79,13 +79,16 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
-use core::ptr;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use super::IoType;
+use super::direct::{self, DirectInput, DirectOutput, Side};
 use super::file::File;
 use super::object::{ContextInfo, attributes, no_handle};
-use super::queue::ManualQueue;
-use crate::ioctl::{IoctlCode, IoctlData, Method};
+use super::queue::Destination;
+use crate::ioctl::{DirectIoctlCode, Direction, IoctlCode, IoctlData, Method};
+use crate::module::node::Header;
 use crate::status::{NtStatus, Result};
 use crate::sys;
 
@@ -105,7 +108,9 @@ use crate::sys;
 pub struct Request<K: Kind> {
     raw: sys::WDFREQUEST,
     parameters: K::Parameters,
-    /// The part of the output buffer that the driver has not written is zero.
+    /// How reads and writes of the device get at their callers' bytes.
+    io_type: IoType,
+    /// `clear` was here.
     cleared: bool,
     kind: PhantomData<K>,
 }
@@ -131,6 +136,13 @@ pub trait Kind: sealed::Sealed + Sized + 'static {
     /// How long the output buffer is.
     #[doc(hidden)]
     fn output_length(parameters: &Self::Parameters) -> usize;
+    /// How much of its beginning the caller has written itself; none if the
+    /// kind has no output.
+    #[doc(hidden)]
+    fn input_in_output(parameters: &Self::Parameters) -> Option<usize>;
+    /// How the bytes get from the caller to the driver and back.
+    #[doc(hidden)]
+    fn method(parameters: &Self::Parameters, io_type: IoType) -> Method;
     /// The kind's own form of a request of any kind, for dispatch.
     #[doc(hidden)]
     fn offer(request: Request<Self>) -> Io;
@@ -141,15 +153,19 @@ pub trait HasInput: Kind {
     /// How long the input buffer is.
     #[doc(hidden)]
     fn input_length(parameters: &Self::Parameters) -> usize;
+    /// Whether the input buffer is the kernel's, which nobody else changes.
+    #[doc(hidden)]
+    fn input_is_copied(method: Method) -> bool;
+    /// Which buffer is direct input, and how long it is.
+    #[doc(hidden)]
+    fn direct_input(parameters: &Self::Parameters) -> (Side, usize);
 }
 
 /// A kind with an output buffer.
-pub trait HasOutput: Kind {
-    /// Whether the buffer is memory that the caller cannot change meanwhile,
-    /// and how much of it is input at first.
-    #[doc(hidden)]
-    fn output_access(parameters: &Self::Parameters) -> Result<usize>;
-}
+pub trait HasOutput: Kind {}
+
+/// A kind with an I/O control code: [`Ioctl`] and [`InternalIoctl`].
+pub trait ControlKind: HasInput + HasOutput<Parameters = Control> {}
 
 mod sealed {
     pub trait Sealed {}
@@ -175,12 +191,60 @@ pub struct Transfer {
     offset: i64,
 }
 
+impl Transfer {
+    /// How many bytes the caller asks for.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether the caller asks for no bytes. Queues complete such requests
+    /// themselves, unless they say `zero_length_requests`.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The offset that the caller gave, in bytes.
+    #[must_use]
+    pub const fn offset(&self) -> i64 {
+        self.offset
+    }
+}
+
 /// What an IOCTL says.
 #[derive(Clone, Copy, Debug)]
 pub struct Control {
     code: u32,
     input: usize,
     output: usize,
+}
+
+impl Control {
+    /// The I/O control code.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        self.code
+    }
+
+    /// How its buffers get to the driver.
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        Method::of(self.code)
+    }
+
+    /// How many bytes came with the request.
+    #[must_use]
+    pub const fn input_len(&self) -> usize {
+        self.input
+    }
+
+    /// How many bytes the caller takes; with [`Method::InDirect`] how many
+    /// more it gives.
+    #[must_use]
+    pub const fn output_len(&self) -> usize {
+        self.output
+    }
 }
 
 /// A request of any kind, on its way to those who might handle it.
@@ -210,7 +274,7 @@ impl Io {
 }
 
 macro_rules! kinds {
-    ($($kind:ident = $number:ident, $params:ty, |$raw:ident| $parameters:expr, |$p:ident| $length:expr;)*) => {$(
+    ($($kind:ident = $number:ident, $params:ty, |$raw:ident| $parameters:expr, |$p:ident| $length:expr, $kept:expr, |$q:ident, $io:pat_param| $method:expr;)*) => {$(
         impl sealed::Sealed for $kind {}
         impl Kind for $kind {
             type Parameters = $params;
@@ -220,6 +284,13 @@ macro_rules! kinds {
             }
             fn output_length($p: &Self::Parameters) -> usize {
                 $length
+            }
+            fn input_in_output(parameters: &Self::Parameters) -> Option<usize> {
+                let kept: fn(&Self::Parameters) -> Option<usize> = $kept;
+                kept(parameters)
+            }
+            fn method($q: &Self::Parameters, $io: IoType) -> Method {
+                $method
             }
             fn offer(request: Request<Self>) -> Io {
                 Io::$kind(request)
@@ -233,21 +304,38 @@ kinds! {
         // SAFETY: the trait's contract.
         let read = unsafe { raw.Parameters.Read };
         Transfer { length: read.Length, offset: read.DeviceOffset }
-    }, |p| p.length;
+    }, |p| p.length, |_| Some(0), |_p, io_type| match io_type {
+        IoType::Buffered => Method::Buffered,
+        IoType::Direct => Method::OutDirect,
+    };
     Write = WdfRequestTypeWrite, Transfer, |raw| {
         // SAFETY: the trait's contract.
         let write = unsafe { raw.Parameters.Write };
         Transfer { length: write.Length, offset: write.DeviceOffset }
-    }, |p| p.length;
+    }, |p| p.length, |_| None, |_p, io_type| match io_type {
+        IoType::Buffered => Method::Buffered,
+        IoType::Direct => Method::InDirect,
+    };
     // The information of a write is how much of its input was taken.
     Ioctl = WdfRequestTypeDeviceControl, Control, |raw| {
         // SAFETY: the trait's contract.
         control(unsafe { raw.Parameters.DeviceIoControl })
-    }, |p| p.output;
+    }, |p| p.output, |p| Some(p.input), |p, _| p.method();
     InternalIoctl = WdfRequestTypeDeviceControlInternal, Control, |raw| {
         // SAFETY: the trait's contract.
         control(unsafe { raw.Parameters.DeviceIoControl })
-    }, |p| p.output;
+    }, |p| p.output, |p| Some(p.input), |p, _| p.method();
+}
+
+/// A record for KMDF to fill.
+///
+/// C counterpart: `WDF_REQUEST_PARAMETERS_INIT`.
+pub(super) fn parameters_record() -> sys::WDF_REQUEST_PARAMETERS {
+    sys::WDF_REQUEST_PARAMETERS {
+        // A few dozen bytes.
+        Size: u16::try_from(size_of::<sys::WDF_REQUEST_PARAMETERS>()).unwrap_or(0),
+        ..sys::WDF_REQUEST_PARAMETERS::default()
+    }
 }
 
 fn control(raw: sys::_WDF_REQUEST_PARAMETERS__bindgen_ty_1__bindgen_ty_4) -> Control {
@@ -262,41 +350,50 @@ impl HasInput for Write {
     fn input_length(parameters: &Transfer) -> usize {
         parameters.length
     }
-}
 
-impl HasInput for Ioctl {
-    fn input_length(parameters: &Control) -> usize {
-        parameters.input
+    fn input_is_copied(method: Method) -> bool {
+        method == Method::Buffered
+    }
+
+    fn direct_input(parameters: &Transfer) -> (Side, usize) {
+        (Side::Input, parameters.length)
     }
 }
 
-impl HasOutput for Read {
-    fn output_access(_parameters: &Transfer) -> Result<usize> {
-        Ok(0)
-    }
-}
+impl HasOutput for Read {}
 
-impl HasOutput for Ioctl {
-    fn output_access(parameters: &Control) -> Result<usize> {
-        match Method::of(parameters.code) {
-            // One buffer, which holds the input at first.
-            Method::Buffered => Ok(parameters.input),
-            _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
+macro_rules! control_kinds {
+    ($($kind:ident)*) => {$(
+        impl HasInput for $kind {
+            fn input_length(parameters: &Control) -> usize {
+                parameters.input
+            }
+
+            fn input_is_copied(method: Method) -> bool {
+                method != Method::Neither
+            }
+
+            // The second buffer, whatever the direction.
+            fn direct_input(parameters: &Control) -> (Side, usize) {
+                (Side::Output, parameters.output)
+            }
         }
-    }
+
+        impl HasOutput for $kind {}
+        impl ControlKind for $kind {}
+    )*};
 }
+
+control_kinds! { Ioctl InternalIoctl }
 
 impl<K: Kind> Request<K> {
     /// Takes ownership of a request.
     ///
     /// # Safety
-    /// As the type's invariants.
-    pub(crate) unsafe fn from_delivered(raw: sys::WDFREQUEST) -> Self {
-        let mut parameters = sys::WDF_REQUEST_PARAMETERS {
-            // A few dozen bytes.
-            Size: u16::try_from(size_of::<sys::WDF_REQUEST_PARAMETERS>()).unwrap_or(0),
-            ..sys::WDF_REQUEST_PARAMETERS::default()
-        };
+    /// As the type's invariants. `owner` is a node of the device that the
+    /// request is for, and its memory is valid.
+    pub(crate) unsafe fn from_delivered(raw: sys::WDFREQUEST, owner: NonNull<Header>) -> Self {
+        let mut parameters = parameters_record();
         // SAFETY: the request is valid, and the structure is for the length of the call.
         unsafe { sys::kmdf::WdfRequestGetParameters(raw, &raw mut parameters) };
         // INVARIANT: the caller's promise.
@@ -304,6 +401,8 @@ impl<K: Kind> Request<K> {
             raw,
             // SAFETY: the caller's promise.
             parameters: unsafe { K::parameters(&parameters) },
+            // SAFETY: the caller's promise; set before the device was created.
+            io_type: unsafe { owner.as_ref() }.io_type.get(),
             cleared: false,
             kind: PhantomData,
         }
@@ -326,10 +425,54 @@ impl<K: Kind> Request<K> {
         RequestId(self.raw.addr())
     }
 
+    /// What the request says.
+    #[must_use]
+    pub const fn parameters(&self) -> &K::Parameters {
+        &self.parameters
+    }
+
+    /// How the request's bytes get from the caller to the driver and back; for
+    /// reads and writes what the device's [`IoType`] amounts to.
+    pub fn method(&self) -> Method {
+        K::method(&self.parameters, self.io_type)
+    }
+
+    /// Whether a program or another driver made the request.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// C counterpart: [`WdfRequestGetRequestorMode`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestgetrequestormode
+    #[must_use]
+    pub fn requestor(&self) -> Requestor {
+        // SAFETY: the invariant.
+        let mode = unsafe { sys::kmdf::WdfRequestGetRequestorMode(self.raw) };
+        // `KernelMode`.
+        if mode == 0 {
+            Requestor::Kernel
+        } else {
+            Requestor::User
+        }
+    }
+
+    /// Refuses a buffer that the request's method does not give the driver so.
+    fn wrong_method(&self, wanted: &str) -> NtStatus {
+        let _ = wanted;
+        crate::debug!(
+            "{:?}: a request of {:?} has no {wanted}",
+            self.parameters,
+            self.method()
+        );
+        NtStatus::INVALID_DEVICE_REQUEST
+    }
+
     /// Completes the request: `Ok` with the number of bytes that were
     /// transferred, or with a status and none.
     ///
-    /// A number above the length of the buffer becomes that length.
+    /// A number above the length of the buffer becomes that length. Bytes of a
+    /// buffered output that nobody has written are zero.
     ///
     /// # IRQL
     /// `<= DISPATCH_LEVEL`
@@ -351,9 +494,56 @@ impl<K: Kind> Request<K> {
     /// `<= DISPATCH_LEVEL`
     ///
     /// C counterpart: as [`complete`](Self::complete).
-    pub fn complete_with(self, status: NtStatus, information: usize) {
+    pub fn complete_with(mut self, status: NtStatus, information: usize) {
         let information = information.min(K::output_length(&self.parameters));
-        finish(self.into_raw(), status, information);
+        let cleared = if information == 0 {
+            Ok(())
+        } else {
+            self.clear()
+        };
+        match cleared {
+            Ok(()) => finish(self.into_raw(), status, information),
+            Err(status) => finish(self.into_raw(), status, 0),
+        }
+    }
+
+    /// Zeroes what nobody has written of a buffered output, so that the caller
+    /// gets no old memory of the kernel.
+    fn clear(&mut self) -> Result {
+        if let Some(start) = self.unwritten() {
+            // SAFETY: the invariant.
+            let (buffer, length) = unsafe { direct::retrieve(self.raw, Side::Output) }?;
+            // SAFETY: KMDF's buffer of this length, which the caller does not
+            // see, and `self` is borrowed mutably.
+            let output = unsafe { core::slice::from_raw_parts_mut(buffer, length) };
+            output[start.min(length)..].fill(0);
+        }
+        Ok(())
+    }
+
+    /// From where on nobody has written a buffered output. Asked once; the
+    /// asker fills it.
+    ///
+    /// The request itself remembers, as its `Information`: it may have been in
+    /// queues since, or come back from the driver below, which sets it to how
+    /// much it has written.
+    fn unwritten(&mut self) -> Option<usize> {
+        let length = K::output_length(&self.parameters);
+        let input = K::input_in_output(&self.parameters)?;
+        if self.cleared || length == 0 || self.method() != Method::Buffered {
+            return None;
+        }
+        self.cleared = true;
+        // SAFETY: the invariant.
+        let written = unsafe { sys::kmdf::WdfRequestGetInformation(self.raw) };
+        let start = input.max(usize::try_from(written).unwrap_or(0));
+        if start >= length {
+            return None;
+        }
+        // `as`: `ULONG_PTR` and `usize` are both as wide as a pointer.
+        // SAFETY: the invariant.
+        unsafe { sys::kmdf::WdfRequestSetInformation(self.raw, length as _) };
+        Some(start)
     }
 
     /// Whether the caller wants the request back.
@@ -387,8 +577,19 @@ impl<K: Kind> Request<K> {
         unsafe { File::from_raw(file) }
     }
 
-    /// Gives the request to a manual queue of the device, from which
-    /// [`ManualQueue::next`] takes it. There the caller can cancel it.
+    /// Gives the request to another queue of the device: to one with handlers,
+    /// which delivers it, or to a [`ManualQueue`](super::ManualQueue) of its
+    /// kind, which keeps it. There the caller can cancel it.
+    ///
+    /// A manual queue takes no other kind:
+    ///
+    /// ```compile_fail,E0277
+    /// use dmf::wdf::{ManualQueue, Read, Request, Write};
+    ///
+    /// fn refused(request: Request<Write>, reads: &ManualQueue<Read>) {
+    ///     let _ = request.forward(reads);
+    /// }
+    /// ```
     ///
     /// # IRQL
     /// `<= DISPATCH_LEVEL`
@@ -399,8 +600,8 @@ impl<K: Kind> Request<K> {
     /// `STATUS_INVALID_DEVICE_REQUEST` if it is the queue that it came from.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestforwardtoioqueue
-    pub fn forward(self, queue: &ManualQueue<K>) -> Result<(), Refused<K>> {
-        let status = match queue.accept(self.raw) {
+    pub fn forward<Q: Destination<K>>(self, queue: &Q) -> Result<(), Refused<K>> {
+        let status = match queue.control().accept(self.raw) {
             Ok(()) => {
                 let _ = self.into_raw();
                 return Ok(());
@@ -463,11 +664,13 @@ impl<K: Kind> Request<K> {
             return Err(Refused::new(self, status));
         }
         let parameters = self.parameters;
+        let io_type = self.io_type;
         let cleared = self.cleared;
         // INVARIANT: marked, with a count of its own.
         Ok(Cancelable {
             raw: self.into_raw(),
             parameters,
+            io_type,
             cleared,
             kind: PhantomData,
         })
@@ -481,26 +684,43 @@ impl<K: HasInput> Request<K> {
     /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
-    /// What [`WdfRequestRetrieveInputBuffer`][ms] returns:
-    /// `STATUS_INVALID_DEVICE_REQUEST` for an IOCTL of [`Method::Neither`].
+    /// `STATUS_INVALID_DEVICE_REQUEST` for a direct write and for an IOCTL of
+    /// [`Method::Neither`], and what [`WdfRequestRetrieveInputBuffer`][ms] returns.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestretrieveinputbuffer
     pub fn input(&self) -> Result<&[u8]> {
+        if !K::input_is_copied(self.method()) {
+            return Err(self.wrong_method("copied input"));
+        }
         // KMDF calls no buffer at all too small.
         if K::input_length(&self.parameters) == 0 {
             return Ok(&[]);
         }
-        let mut buffer = ptr::null_mut();
-        let mut length = 0;
-        // SAFETY: the invariant, and both are written for the length of the call.
-        NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfRequestRetrieveInputBuffer(self.raw, 1, &raw mut buffer, &raw mut length)
-        })
-        .into_result()?;
-        // SAFETY: KMDF wrote the buffer and its length; it is valid until the
-        // request is completed, which needs it by value, and only `&mut self`
-        // gives a mutable view.
-        Ok(unsafe { core::slice::from_raw_parts(buffer.cast::<u8>(), length) })
+        // SAFETY: the invariant.
+        let (buffer, length) = unsafe { direct::retrieve(self.raw, Side::Input) }?;
+        // SAFETY: KMDF's buffer of this length, which the caller does not see;
+        // it is valid until the request is completed, which needs it by value,
+        // and only `&mut self` gives a mutable view.
+        Ok(unsafe { core::slice::from_raw_parts(buffer, length) })
+    }
+
+    /// The pages of a direct write, or the second buffer of an IOCTL of
+    /// [`Method::InDirect`].
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_REQUEST` for other requests, and what
+    /// `WdfRequestRetrieveInputBuffer` and `WdfRequestRetrieveOutputBuffer`
+    /// return: `STATUS_INSUFFICIENT_RESOURCES` if the pages cannot be mapped.
+    pub fn direct_input(&self) -> Result<DirectInput<'_>> {
+        if self.method() != Method::InDirect {
+            return Err(self.wrong_method("direct input"));
+        }
+        let (side, length) = K::direct_input(&self.parameters);
+        // SAFETY: the invariant; this side is direct by the method.
+        unsafe { DirectInput::of(self.raw, side, length) }
     }
 }
 
@@ -514,51 +734,77 @@ impl<K: HasOutput> Request<K> {
     /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
-    /// What [`WdfRequestRetrieveOutputBuffer`][ms] returns;
-    /// `STATUS_INVALID_DEVICE_REQUEST` for an IOCTL that is not [`Method::Buffered`].
+    /// `STATUS_INVALID_DEVICE_REQUEST` for a direct read and for an IOCTL that
+    /// is not [`Method::Buffered`], and what [`WdfRequestRetrieveOutputBuffer`][ms]
+    /// returns.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestretrieveoutputbuffer
     pub fn output(&mut self) -> Result<&mut [u8]> {
-        let input = K::output_access(&self.parameters)?;
+        if self.method() != Method::Buffered {
+            return Err(self.wrong_method("copied output"));
+        }
         if K::output_length(&self.parameters) == 0 {
             return Ok(&mut []);
         }
-        let mut buffer = ptr::null_mut();
-        let mut length = 0;
-        // SAFETY: the invariant, and both are written for the length of the call.
-        NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfRequestRetrieveOutputBuffer(self.raw, 1, &raw mut buffer, &raw mut length)
-        })
-        .into_result()?;
-        // SAFETY: KMDF wrote the buffer and its length; it is valid until the
-        // request is completed, which needs it by value, and `self` is borrowed
-        // mutably.
-        let output = unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };
-        if !self.cleared {
-            self.cleared = true;
-            let start = input.min(output.len());
-            output[start..].fill(0);
+        let unwritten = self.unwritten();
+        // SAFETY: the invariant.
+        let (buffer, length) = unsafe { direct::retrieve(self.raw, Side::Output) }?;
+        // SAFETY: KMDF's buffer of this length, which the caller does not see;
+        // it is valid until the request is completed, which needs it by value,
+        // and `self` is borrowed mutably.
+        let output = unsafe { core::slice::from_raw_parts_mut(buffer, length) };
+        if let Some(start) = unwritten {
+            output[start.min(length)..].fill(0);
         }
         Ok(output)
     }
 
-    /// Copies `bytes` into the output and completes the request: with success
-    /// if they fit, else with what fits and `STATUS_BUFFER_OVERFLOW`.
+    /// The pages of a direct read, or the second buffer of an IOCTL of
+    /// [`Method::OutDirect`].
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_REQUEST` for other requests, and what
+    /// [`WdfRequestRetrieveOutputBuffer`][ms] returns:
+    /// `STATUS_INSUFFICIENT_RESOURCES` if the pages cannot be mapped.
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestretrieveoutputbuffer
+    pub fn direct_output(&self) -> Result<DirectOutput<'_>> {
+        if self.method() != Method::OutDirect {
+            return Err(self.wrong_method("direct output"));
+        }
+        let length = K::output_length(&self.parameters);
+        // SAFETY: the invariant; the output is direct by the method.
+        unsafe { DirectOutput::of(self.raw, Side::Output, length) }
+    }
+
+    /// Copies what fits of `bytes` into the output, buffered or direct, and
+    /// says how much that is.
+    fn put(&mut self, bytes: &[u8]) -> Result<usize> {
+        if self.method() == Method::OutDirect {
+            let output = self.direct_output()?;
+            let count = bytes.len().min(output.len());
+            output.copy_from(0, &bytes[..count])?;
+            return Ok(count);
+        }
+        let output = self.output()?;
+        let count = bytes.len().min(output.len());
+        output[..count].copy_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    /// Copies `bytes` into the output, buffered or direct, and completes the
+    /// request: with success if they fit, else with what fits and
+    /// `STATUS_BUFFER_OVERFLOW`.
     ///
     /// # IRQL
     /// `<= DISPATCH_LEVEL`
     pub fn complete_with_bytes(mut self, bytes: &[u8]) {
-        let (status, count) = match self.output() {
-            Ok(output) => {
-                let count = bytes.len().min(output.len());
-                output[..count].copy_from_slice(&bytes[..count]);
-                let status = if count < bytes.len() {
-                    NtStatus::BUFFER_OVERFLOW
-                } else {
-                    NtStatus::SUCCESS
-                };
-                (status, count)
-            }
+        let (status, count) = match self.put(bytes) {
+            Ok(count) if count < bytes.len() => (NtStatus::BUFFER_OVERFLOW, count),
+            Ok(count) => (NtStatus::SUCCESS, count),
             Err(status) => (status, 0),
         };
         self.complete_with(status, count);
@@ -575,7 +821,7 @@ macro_rules! transfers {
             }
 
             /// Whether the caller asks for no bytes. Queues complete such
-            /// requests themselves.
+            /// requests themselves, unless they say `zero_length_requests`.
             #[must_use]
             pub const fn is_empty(&self) -> bool {
                 self.len() == 0
@@ -618,13 +864,13 @@ macro_rules! controls {
 
 controls! { Ioctl InternalIoctl }
 
-impl Request<Ioctl> {
+impl<K: ControlKind> Request<K> {
     /// Handles the request if it has this code: see [`Offer::on`].
     pub fn on<In: IoctlData, Out: IoctlData>(
         self,
         code: IoctlCode<In, Out>,
         action: impl FnOnce(In) -> Result<Out>,
-    ) -> Offer<Ioctl> {
+    ) -> Offer<K> {
         Offer::Declined(self).on(code, action)
     }
 
@@ -632,9 +878,18 @@ impl Request<Ioctl> {
     pub fn on_request<In: IoctlData, Out: IoctlData>(
         self,
         code: IoctlCode<In, Out>,
-        action: impl FnOnce(In, TypedRequest<Out>),
-    ) -> Offer<Ioctl> {
+        action: impl FnOnce(In, TypedRequest<Out, K>),
+    ) -> Offer<K> {
         Offer::Declined(self).on_request(code, action)
+    }
+
+    /// As [`on_request`](Self::on_request), for a code with a direct buffer.
+    pub fn on_direct<In: IoctlData, D: Direction>(
+        self,
+        code: DirectIoctlCode<In, D>,
+        action: impl FnOnce(In, DirectRequest<D, K>),
+    ) -> Offer<K> {
+        Offer::Declined(self).on_direct(code, action)
     }
 }
 
@@ -736,12 +991,13 @@ pub enum Offer<K: Kind> {
     Declined(Request<K>),
 }
 
-impl Offer<Ioctl> {
+impl<K: ControlKind> Offer<K> {
     /// Handles the request if it has this code and nobody has handled it yet:
     /// `action` gets the input, and what it returns completes the request.
     ///
     /// Buffers that are too short complete it with `STATUS_BUFFER_TOO_SMALL`;
-    /// `action` is not called then.
+    /// `action` is not called then. A driver that is built with
+    /// `DMF_TRACE=debug` prints which, and by how much.
     ///
     /// # IRQL
     /// `<= DISPATCH_LEVEL`
@@ -761,17 +1017,57 @@ impl Offer<Ioctl> {
     pub fn on_request<In: IoctlData, Out: IoctlData>(
         self,
         code: IoctlCode<In, Out>,
-        action: impl FnOnce(In, TypedRequest<Out>),
+        action: impl FnOnce(In, TypedRequest<Out, K>),
+    ) -> Self {
+        self.on_code(code.value(), In::SIZE, Out::SIZE, |request| {
+            match request.input().map(In::get) {
+                Ok(input) => action(input, TypedRequest(request, PhantomData)),
+                Err(status) => request.complete(Err(status)),
+            }
+        })
+    }
+
+    /// As [`on_request`](Self::on_request), for a code with a direct buffer.
+    /// Its length is the caller's choice.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    pub fn on_direct<In: IoctlData, D: Direction>(
+        self,
+        code: DirectIoctlCode<In, D>,
+        action: impl FnOnce(In, DirectRequest<D, K>),
+    ) -> Self {
+        self.on_code(code.value(), In::SIZE, 0, |request| {
+            match request.input().map(In::get) {
+                Ok(input) => action(input, DirectRequest(request, PhantomData)),
+                Err(status) => request.complete(Err(status)),
+            }
+        })
+    }
+
+    /// Handles the request if it has this code, and completes it if a buffer is
+    /// too short.
+    fn on_code(
+        self,
+        code: u32,
+        input: usize,
+        output: usize,
+        action: impl FnOnce(Request<K>),
     ) -> Self {
         match self {
-            Self::Declined(request) if request.code() == code.value() => {
-                if request.input_len() < In::SIZE || request.output_len() < Out::SIZE {
+            Self::Declined(request) if request.parameters.code == code => {
+                let Control {
+                    input: given,
+                    output: taken,
+                    ..
+                } = request.parameters;
+                if given < input || taken < output {
+                    crate::debug!(
+                        "IOCTL {code:#010x}: input {given} bytes of {input}, output {taken} bytes of {output}"
+                    );
                     request.complete(Err(NtStatus::BUFFER_TOO_SMALL));
-                    return Self::Handled;
-                }
-                match request.input().map(In::get) {
-                    Ok(input) => action(input, TypedRequest(request, PhantomData)),
-                    Err(status) => request.complete(Err(status)),
+                } else {
+                    action(request);
                 }
                 Self::Handled
             }
@@ -786,9 +1082,9 @@ impl Offer<Ioctl> {
 /// The output buffer is at least `Out::SIZE` long.
 #[derive(Debug)]
 #[must_use = "dropping a request completes it with STATUS_CANCELLED"]
-pub struct TypedRequest<Out>(Request<Ioctl>, PhantomData<fn(Out)>);
+pub struct TypedRequest<Out, K: ControlKind = Ioctl>(Request<K>, PhantomData<fn(Out)>);
 
-impl<Out: IoctlData> TypedRequest<Out> {
+impl<Out: IoctlData, K: ControlKind> TypedRequest<Out, K> {
     /// Completes the request with the answer, or with a status and none.
     ///
     /// # IRQL
@@ -806,9 +1102,52 @@ impl<Out: IoctlData> TypedRequest<Out> {
     }
 
     /// The request without its type, to forward it or to keep it.
-    pub fn into_untyped(self) -> Request<Ioctl> {
+    pub fn into_untyped(self) -> Request<K> {
         self.0
     }
+}
+
+/// An IOCTL with a direct buffer in the direction `D`.
+#[derive(Debug)]
+#[must_use = "dropping a request completes it with STATUS_CANCELLED"]
+pub struct DirectRequest<D: Direction, K: ControlKind = Ioctl>(Request<K>, PhantomData<fn(D)>);
+
+impl<D: Direction, K: ControlKind> DirectRequest<D, K> {
+    /// The caller's pages: a [`DirectInput`] or a [`DirectOutput`].
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES` if they cannot be mapped.
+    pub fn buffer(&self) -> Result<D::Buffer<'_>> {
+        D::buffer(&self.0)
+    }
+
+    /// Completes the request: `Ok` with the number of bytes that were
+    /// transferred, or with a status and none.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    pub fn complete(self, result: Result<usize>) {
+        self.0.complete(result);
+    }
+
+    /// The request without its type, to forward it or to keep it.
+    pub fn into_untyped(self) -> Request<K> {
+        self.0
+    }
+}
+
+/// Who made a request.
+///
+/// C counterpart: `KPROCESSOR_MODE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requestor {
+    /// A program.
+    User,
+    /// Another driver.
+    Kernel,
 }
 
 /// A request that the driver keeps and its caller may cancel.
@@ -868,6 +1207,7 @@ impl<Out: IoctlData> TypedRequest<Out> {
 pub struct Cancelable<K: Kind> {
     raw: sys::WDFREQUEST,
     parameters: K::Parameters,
+    io_type: IoType,
     cleared: bool,
     kind: PhantomData<K>,
 }
@@ -904,6 +1244,7 @@ impl<K: Kind> Cancelable<K> {
             Taken::Request(Request {
                 raw: this.raw,
                 parameters: this.parameters,
+                io_type: this.io_type,
                 cleared: this.cleared,
                 kind: PhantomData,
             })

@@ -86,9 +86,8 @@ impl Device for Mailbox {
         dmf::println!("mailbox: gone");
         // KMDF cancels what is in queues that are not power-managed only when
         // the last handle is closed, and programs wait for their reads until then.
-        for queue in [self.waiting.queue(), self.flushes.queue()] {
-            let _ = queue.purge(cx.irql());
-        }
+        let _ = self.waiting.purge(cx.irql());
+        let _ = self.flushes.purge(cx.irql());
     }
 
     fn file_create(&self, cx: &mut FileCreate<'_>) -> FileAnswer {
