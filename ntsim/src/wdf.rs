@@ -417,6 +417,8 @@ wdf_functions! {
         = request::retrieve_output_buffer;
     WdfRequestRetrieveInputMemory(Request: Handle, Memory: *mut Handle) -> i32 = request::retrieve_input_memory;
     WdfRequestRetrieveOutputMemory(Request: Handle, Memory: *mut Handle) -> i32 = request::retrieve_output_memory;
+    WdfRequestRetrieveInputWdmMdl(Request: Handle, Mdl: *mut *mut ntsim_sys::MDL) -> i32 = request::retrieve_input_mdl;
+    WdfRequestRetrieveOutputWdmMdl(Request: Handle, Mdl: *mut *mut ntsim_sys::MDL) -> i32 = request::retrieve_output_mdl;
     WdfRequestSetInformation(Request: Handle, Information: usize) = request::set_information;
     WdfRequestGetInformation(Request: Handle) -> usize = request::get_information;
     WdfRequestGetStatus(Request: Handle) -> i32 = request::get_status;

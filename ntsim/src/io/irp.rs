@@ -39,10 +39,6 @@ pub(crate) enum Kind {
     Read = 3,
     Write = 4,
     DeviceControl = 14,
-    #[expect(
-        dead_code,
-        reason = "drivers send it, and no driver above is simulated"
-    )]
     InternalDeviceControl = 15,
 }
 
@@ -116,7 +112,10 @@ pub(crate) enum Ask {
     Control {
         code: u32,
         input: Vec<u8>,
-        output: usize,
+        /// The caller's second buffer, as it is at first.
+        output: Vec<u8>,
+        /// From a driver above.
+        internal: bool,
     },
 }
 
@@ -135,6 +134,23 @@ fn block(k: &mut Kernel, length: usize, blocks: &mut Vec<Buffer>) -> Buffer {
     let buffer = Buffer { address, length };
     blocks.push(buffer);
     buffer
+}
+
+impl Irp {
+    /// Has the memory go when the request does.
+    pub(crate) fn keep(&mut self, memory: Buffer) {
+        self.blocks.push(memory);
+    }
+
+    /// The pages that are the caller's own: of a direct read, write or control code.
+    pub(crate) fn callers_pages(&self) -> Option<Buffer> {
+        let buffer = if self.kind == Kind::Write {
+            self.input
+        } else {
+            self.output
+        };
+        (self.method == Method::Direct && buffer.address != 0).then_some(buffer)
+    }
 }
 
 /// Makes a request for the device of `file`.
@@ -167,11 +183,12 @@ pub(crate) fn begin(k: &mut Kernel, file: FileId, ask: &Ask, direct: bool) -> Ir
             code,
             input,
             output,
+            internal,
         } => {
             let (method, from, to) = match code & 3 {
                 METHOD_BUFFERED => {
                     // One buffer holds first the input, then the output.
-                    let whole = block(k, input.len().max(*output), &mut blocks);
+                    let whole = block(k, input.len().max(output.len()), &mut blocks);
                     poke_bytes(whole.address as *mut u8, input);
                     (
                         Method::Buffered,
@@ -180,7 +197,7 @@ pub(crate) fn begin(k: &mut Kernel, file: FileId, ask: &Ask, direct: bool) -> Ir
                             ..whole
                         },
                         Buffer {
-                            length: *output,
+                            length: output.len(),
                             ..whole
                         },
                     )
@@ -193,18 +210,24 @@ pub(crate) fn begin(k: &mut Kernel, file: FileId, ask: &Ask, direct: bool) -> Ir
                     },
                     Buffer {
                         address: 0,
-                        length: *output,
+                        length: output.len(),
                     },
                 ),
                 direct => {
                     let from = block(k, input.len(), &mut blocks);
                     poke_bytes(from.address as *mut u8, input);
-                    let to = block(k, *output, &mut blocks);
+                    let to = block(k, output.len(), &mut blocks);
+                    poke_bytes(to.address as *mut u8, output);
                     debug_assert!(direct >= METHOD_IN_DIRECT);
                     (Method::Direct, from, to)
                 }
             };
-            (Kind::DeviceControl, *code, method, from, to)
+            let kind = if *internal {
+                Kind::InternalDeviceControl
+            } else {
+                Kind::DeviceControl
+            };
+            (kind, *code, method, from, to)
         }
     };
     k.io.irps.next += 1;

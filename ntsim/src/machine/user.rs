@@ -44,6 +44,7 @@ use crate::io::irp::{self, Ask, FileId, IrpId};
 use crate::ke::dispatcher::ThreadId;
 use crate::ke::thread;
 use crate::kernel::Ran;
+use crate::memory::UNINITIALISED;
 pub use crate::wdf::io_target::{Answer, LowerRequest};
 use crate::wdf::{file, request};
 
@@ -141,14 +142,38 @@ impl File {
 
     /// Begins a control code.
     pub fn begin_ioctl(self, code: u32, input: &[u8], output: usize) -> Pending {
+        self.begin_ioctl_with(code, input, &vec![UNINITIALISED; output])
+    }
+
+    /// Begins a control code whose second buffer has these bytes in it, for
+    /// methods with which the driver sees them: `METHOD_IN_DIRECT`,
+    /// `METHOD_OUT_DIRECT`.
+    pub fn begin_ioctl_with(self, code: u32, input: &[u8], buffer: &[u8]) -> Pending {
+        self.begin_control(code, input, buffer, false)
+    }
+
+    /// Begins an internal control code (`IRP_MJ_INTERNAL_DEVICE_CONTROL`), as a
+    /// driver above the device does.
+    pub fn begin_internal_ioctl(self, code: u32, input: &[u8], output: usize) -> Pending {
+        self.begin_control(code, input, &vec![UNINITIALISED; output], true)
+    }
+
+    fn begin_control(self, code: u32, input: &[u8], buffer: &[u8], internal: bool) -> Pending {
         Pending(file::begin(
             self.0,
             &Ask::Control {
                 code,
                 input: input.to_vec(),
-                output,
+                output: buffer.to_vec(),
+                internal,
             },
         ))
+    }
+
+    /// The same; waits for the answer.
+    #[must_use]
+    pub fn internal_ioctl(self, code: u32, input: &[u8], output: usize) -> Completion {
+        self.begin_internal_ioctl(code, input, output).finish()
     }
 
     /// Closes the file. Requests that are pending stay so, but those that wait in a
@@ -171,6 +196,14 @@ impl Pending {
     #[must_use]
     pub fn wait(self, timeout: Duration) -> Option<Completion> {
         file::wait(self.0, Some(units(timeout))).map(Completion::from)
+    }
+
+    /// Changes the caller's own buffer while the driver works on it, as another
+    /// thread of the program can: only with direct I/O. False if there is no
+    /// such buffer, no such part of it, or the request is completed.
+    #[must_use]
+    pub fn scribble(self, offset: usize, bytes: &[u8]) -> bool {
+        request::scribble(self.0, offset, bytes)
     }
 
     fn finish(self) -> Completion {
@@ -327,6 +360,37 @@ impl Machine {
     ) -> Result<Pending> {
         let input = input.to_vec();
         self.user(move || file.begin_ioctl(code, &input, output))
+    }
+
+    /// Begins a control code whose second buffer has these bytes in it; see
+    /// [`File::begin_ioctl_with`].
+    ///
+    /// # Errors
+    /// [`Error::Stop`].
+    pub fn begin_ioctl_with(
+        &mut self,
+        file: File,
+        code: u32,
+        input: &[u8],
+        buffer: &[u8],
+    ) -> Result<Pending> {
+        let (input, buffer) = (input.to_vec(), buffer.to_vec());
+        self.user(move || file.begin_ioctl_with(code, &input, &buffer))
+    }
+
+    /// Begins an internal control code, as a driver above the device does.
+    ///
+    /// # Errors
+    /// [`Error::Stop`].
+    pub fn begin_internal_ioctl(
+        &mut self,
+        file: File,
+        code: u32,
+        input: &[u8],
+        output: usize,
+    ) -> Result<Pending> {
+        let input = input.to_vec();
+        self.user(move || file.begin_internal_ioctl(code, &input, output))
     }
 
     /// Asks for a request's cancellation. Tells whether it was still under way.

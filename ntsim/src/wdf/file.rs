@@ -205,10 +205,13 @@ pub(crate) fn begin(file: FileId, ask: &Ask) -> IrpId {
             code,
             input,
             output,
+            internal,
         } => {
             format!(
-                "asks for {code:#x} with {} bytes in, {output} out",
-                input.len()
+                "asks for {}{code:#x} with {} bytes in, {} out",
+                if *internal { "internal " } else { "" },
+                input.len(),
+                output.len()
             )
         }
     };

@@ -85,6 +85,8 @@ pub(crate) struct Request {
     status: i32,
     input_memory: Option<Handle>,
     output_memory: Option<Handle>,
+    /// The addresses of the MDLs of input and output; 0 until asked for.
+    mdls: [usize; 2],
 }
 
 /// Memory for a request's data: guarded, and gone when the request is completed.
@@ -119,6 +121,7 @@ pub(crate) fn create(k: &mut Kernel, irp: IrpId, attributes: &Attributes) -> Res
         status: STATUS_SUCCESS,
         input_memory: None,
         output_memory: None,
+        mdls: [0; 2],
     };
     let handle = object::create(k, slot, Some(device), attributes, Data::Request(request))?;
     k.io.irps.get(irp).request = Some(handle);
@@ -375,7 +378,12 @@ enum Side {
 /// `STATUS_INVALID_DEVICE_REQUEST` for the wrong sort of request or transfer
 /// method, `STATUS_BUFFER_TOO_SMALL` for an empty buffer, both as documented for
 /// `WdfRequestRetrieveInputBuffer` and `WdfRequestRetrieveOutputBuffer`.
-fn buffer(k: &mut Kernel, handle: Handle, side: Side, function: &str) -> Result<Buffer, i32> {
+fn buffer(
+    k: &mut Kernel,
+    handle: Handle,
+    side: Side,
+    function: &'static str,
+) -> Result<Buffer, i32> {
     crate::ke::irql::at_most_dispatch(k, function);
     let request = owned(k, handle, function);
     let (irp, kind) = (request.irp, request.kind);
@@ -396,6 +404,10 @@ fn buffer(k: &mut Kernel, handle: Handle, side: Side, function: &str) -> Result<
     };
     if buffer.length == 0 {
         return Err(STATUS_BUFFER_TOO_SMALL);
+    }
+    if irp.callers_pages() == Some(buffer) {
+        // Mapping the pages takes address space.
+        crate::inject::check(k, function)?;
     }
     Ok(buffer)
 }
@@ -512,6 +524,94 @@ pub(crate) fn retrieve_output_memory(_: Globals, handle: Handle, out: *mut Handl
     retrieve_memory(handle, Side::Output, out, "WdfRequestRetrieveOutputMemory")
 }
 
+/// The MDL of one of a request's buffers, made when it is asked for.
+fn retrieve_mdl(
+    handle: Handle,
+    side: Side,
+    out: *mut *mut ntsim_sys::MDL,
+    function: &'static str,
+) -> i32 {
+    required(out, function, "Mdl");
+    let made = kernel(|k| {
+        let buffer = buffer(k, handle, side, function)?;
+        let request = get(k, handle);
+        let (irp, known) = (request.irp, request.mdls[usize::from(side == Side::Output)]);
+        if known != 0 {
+            return Ok((known, None));
+        }
+        crate::inject::check(k, function)?;
+        let method = k.io.irps.get(irp).method;
+        let mdl = mdl(buffer, side, method);
+        let size = usize::try_from(mdl.Size).expect("a few pages");
+        let name = format!("{}.Mdl", name(k, handle));
+        let address = object::allocate_memory(k, size, name)
+            .expect("the host has memory for a list of pages");
+        k.io.irps.get(irp).keep(Buffer {
+            address,
+            length: size,
+        });
+        get(k, handle).mdls[usize::from(side == Side::Output)] = address;
+        Ok((address, Some(mdl)))
+    });
+    let status = match made {
+        Ok((address, mdl)) => {
+            if let Some(mdl) = mdl {
+                poke(address as *mut ntsim_sys::MDL, mdl);
+            }
+            poke(out, address as *mut ntsim_sys::MDL);
+            STATUS_SUCCESS
+        }
+        Err(status) => {
+            poke(out, std::ptr::null_mut());
+            status
+        }
+    };
+    status
+}
+
+/// Describes a buffer, which is mapped already. The page frames are zero.
+fn mdl(buffer: Buffer, side: Side, method: Method) -> ntsim_sys::MDL {
+    const MAPPED_TO_SYSTEM_VA: u16 = 0x1;
+    const PAGES_LOCKED: u16 = 0x2;
+    const SOURCE_IS_NONPAGED_POOL: u16 = 0x4;
+    const WRITE_OPERATION: u16 = 0x80;
+    let page = crate::memory::PAGE_SIZE;
+    let offset = buffer.address % page;
+    let pages = (offset + buffer.length).div_ceil(page);
+    let flags = match (method, side) {
+        (Method::Direct, Side::Output) => MAPPED_TO_SYSTEM_VA | PAGES_LOCKED | WRITE_OPERATION,
+        (Method::Direct, Side::Input) => MAPPED_TO_SYSTEM_VA | PAGES_LOCKED,
+        _ => SOURCE_IS_NONPAGED_POOL,
+    };
+    let number = |value: usize| u32::try_from(value).expect("requests have less than 4 GiB");
+    ntsim_sys::MDL {
+        Size: i16::try_from(size_of::<ntsim_sys::MDL>() + pages * size_of::<usize>())
+            .unwrap_or(i16::MAX),
+        MdlFlags: flags.cast_signed(),
+        MappedSystemVa: std::ptr::with_exposed_provenance_mut(buffer.address),
+        StartVa: std::ptr::with_exposed_provenance_mut(buffer.address - offset),
+        ByteCount: number(buffer.length),
+        ByteOffset: number(offset),
+        ..ntsim_sys::MDL::default()
+    }
+}
+
+/// `WdfRequestRetrieveInputWdmMdl`. Callable at `<= DISPATCH_LEVEL`. The list
+/// is the request's and goes with it.
+pub(crate) fn retrieve_input_mdl(_: Globals, handle: Handle, out: *mut *mut ntsim_sys::MDL) -> i32 {
+    retrieve_mdl(handle, Side::Input, out, "WdfRequestRetrieveInputWdmMdl")
+}
+
+/// `WdfRequestRetrieveOutputWdmMdl`. Callable at `<= DISPATCH_LEVEL`. The list
+/// is the request's and goes with it.
+pub(crate) fn retrieve_output_mdl(
+    _: Globals,
+    handle: Handle,
+    out: *mut *mut ntsim_sys::MDL,
+) -> i32 {
+    retrieve_mdl(handle, Side::Output, out, "WdfRequestRetrieveOutputWdmMdl")
+}
+
 /// `WdfRequestGetFileObject`: NULL if the device's driver wants no file objects.
 pub(crate) fn get_file_object(_: Globals, handle: Handle) -> Handle {
     kernel(|k| {
@@ -536,13 +636,16 @@ pub(crate) fn get_io_queue(_: Globals, handle: Handle) -> Handle {
     })
 }
 
-/// `WdfRequestGetRequestorMode`: users' requests are `UserMode`'s.
+/// `WdfRequestGetRequestorMode`: `KernelMode` for what a driver above sends.
 pub(crate) fn get_requestor_mode(_: Globals, handle: Handle) -> i8 {
+    const KERNEL_MODE: i8 = 0;
     const USER_MODE: i8 = 1;
-    kernel(|k| {
-        object::request(k, handle, "WdfRequestGetRequestorMode");
-    });
-    USER_MODE
+    kernel(
+        |k| match object::request(k, handle, "WdfRequestGetRequestorMode").kind {
+            Kind::InternalDeviceControl => KERNEL_MODE,
+            _ => USER_MODE,
+        },
+    )
 }
 
 /// `WdfRequestIsFrom32BitProcess`: no.
@@ -682,6 +785,23 @@ pub(crate) fn cancel_irp(irp: IrpId) -> bool {
             true
         }
     }
+}
+
+/// Writes into the pages of a direct request, which are its caller's.
+pub(crate) fn scribble(irp: IrpId, offset: usize, bytes: &[u8]) -> bool {
+    let part = kernel(|k| {
+        let irp = k.io.irps.find(irp)?;
+        if irp.completion.is_some() {
+            return None;
+        }
+        let pages = irp.callers_pages()?;
+        let end = offset.checked_add(bytes.len())?;
+        (end <= pages.length).then_some(pages.address + offset)
+    });
+    if let Some(address) = part {
+        crate::access::poke_bytes(address as *mut u8, bytes);
+    }
+    part.is_some()
 }
 
 fn plan_cancel(k: &mut Kernel, handle: Handle) -> Cancel {
