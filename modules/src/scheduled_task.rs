@@ -600,7 +600,8 @@ impl<O, C> Config<O, C> {
     }
 
     /// The name of the persistent value. Default `TimesRun`, as in DMF, which
-    /// all tasks of a driver share.
+    /// all tasks of a driver share. An empty name, and one of more than the
+    /// registry's 16,383 characters, is refused with `STATUS_OBJECT_NAME_INVALID`.
     #[must_use]
     pub const fn persistence_name(mut self, name: UnicodeStr<'static>) -> Self {
         self.persistence.name = name;
@@ -671,10 +672,7 @@ impl<O: Send + Sync + 'static, C: Send + 'static> ModuleConfig<O> for Config<O, 
             );
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        if self.persistence.name.is_empty() {
-            dmf::println!("ScheduledTask: persistence_name is empty: a value needs a name");
-            return Err(NtStatus::OBJECT_NAME_INVALID);
-        }
+        self.persistence.check_name()?;
         Ok(State {
             machine: SpinLock::new(Machine::new(false)),
             idle: Event::new(EventKind::Notification)?,

@@ -10,6 +10,7 @@ use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use dmf::prelude::*;
+use dmf::string::UnicodeStr;
 use dmf_modules::ScheduledTask;
 use dmf_modules::scheduled_task::{
     Cancelled, Config, ExecuteWhen, PersistenceFailure, Task, TaskResult, Trigger,
@@ -684,20 +685,6 @@ fn retries_are_limited_and_come_less_and_less_often() {
 }
 
 #[test]
-fn a_back_off_that_would_shorten_the_period_is_refused_with_a_sentence() {
-    KEEP.set(false);
-    CONFIGURE.set(|config| config.retry_on_fail(PERIOD).back_off(PERIOD / 5));
-    let mut probe = Probe::new(Busy::DRIVER_ENTRY, 0);
-    let error = probe.start().unwrap_err();
-    assert!(error.to_string().contains("0xc000000d"), "{error}");
-    let said = probe.machine.trace().iter().any(|line| {
-        line.to_string()
-            .contains("back_off = 1s is shorter than retry_on_fail = 5s")
-    });
-    assert!(said);
-}
-
-#[test]
 fn close_waits_for_the_task() {
     play(
         First::Delay(Duration::from_secs(2)),
@@ -717,17 +704,53 @@ fn close_waits_for_the_task() {
 }
 
 #[test]
-fn a_period_of_zero_is_refused_with_a_sentence() {
+fn a_config_that_cannot_be_meant_is_refused_with_the_field_and_the_value() {
+    const TOO_LONG: &[u16] = &[b'n' as u16; 16_384];
+    const LONGEST: &[u16] = TOO_LONG.split_at(16_383).0;
+    let refusals: [(Configure, &str, &str); 5] = [
+        (
+            |config| config.retry_on_fail(Duration::ZERO),
+            "0xc000000d",
+            "retry_on_fail = 0",
+        ),
+        (
+            |config| config.retry_on_success(Duration::ZERO),
+            "0xc000000d",
+            "retry_on_success = 0",
+        ),
+        (
+            |config| config.retry_on_fail(PERIOD).back_off(PERIOD / 5),
+            "0xc000000d",
+            "back_off = 1s is shorter than retry_on_fail = 5s",
+        ),
+        (
+            |config| config.persistence_name(UnicodeStr::literal(&[])),
+            "0xc0000033",
+            "persistence_name is empty",
+        ),
+        (
+            |config| config.persistence_name(UnicodeStr::literal(TOO_LONG)),
+            "0xc0000033",
+            "persistence_name has 16384 characters",
+        ),
+    ];
     KEEP.set(false);
-    CONFIGURE.set(|config| config.retry_on_fail(Duration::ZERO));
-    let mut probe = Probe::new(Busy::DRIVER_ENTRY, 0);
-    let error = probe.start().unwrap_err();
-    assert!(error.to_string().contains("0xc000000d"), "{error}");
+    for (configure, status, sentence) in refusals {
+        CONFIGURE.set(configure);
+        let mut probe = Probe::new(Busy::DRIVER_ENTRY, 0);
+        let error = probe.start().unwrap_err().to_string();
+        assert!(error.contains(status), "{sentence}: {error}");
+        let said = (probe.machine.trace().iter()).any(|line| line.to_string().contains(sentence));
+        assert!(said, "{sentence}");
+    }
+    CONFIGURE.set(|config| config.persistence_name(UnicodeStr::literal(LONGEST)));
+    let mut probe = Probe::started(Busy::DRIVER_ENTRY, 0);
+    probe.remove();
 }
 
 #[test]
 fn a_value_of_another_type_is_reported_and_the_policy_decides() {
-    const NAME: dmf::string::UnicodeStr<'static> = dmf::unicode_string!("OtherType");
+    const NAME: UnicodeStr<'static> = dmf::unicode_string!("OtherType");
     let policies: [(Configure, usize); 2] =
         [(|config| config, 1), (|config| config.fail_closed(), 0)];
     for (policy, expected) in policies {

@@ -41,6 +41,31 @@ impl Persistence {
         }
     }
 
+    /// The most characters that the registry lets a value's name have.
+    ///
+    /// See [Registry Element Size Limits][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows/win32/sysinfo/registry-element-size-limits
+    const LONGEST_NAME: usize = 16_383;
+
+    /// Whether the registry would take the name.
+    pub(super) fn check_name(&self) -> Result {
+        let length = self.name.units().len();
+        if length == 0 {
+            dmf::println!("ScheduledTask: persistence_name is empty: a value needs a name");
+            Err(NtStatus::OBJECT_NAME_INVALID)
+        } else if length > Self::LONGEST_NAME {
+            dmf::println!(
+                "ScheduledTask: persistence_name has {length} characters: the registry's \
+                 longest is {}",
+                Self::LONGEST_NAME
+            );
+            Err(NtStatus::OBJECT_NAME_INVALID)
+        } else {
+            Ok(())
+        }
+    }
+
     fn open(&self, irql: &Irql<'_, Passive>, access: Access) -> Result<Key> {
         match self.place {
             Place::Parameters => Key::parameters(irql, access),
