@@ -95,10 +95,15 @@
 //!
 //! # Contexts
 //!
-//! A run that was asked for by [`ScheduledTask::execute_now_with`] or
-//! [`ScheduledTask::execute_now_deferred_with`] gets a value of the caller's,
-//! [`Task::take_context`]: a `C` in a `ScheduledTask<C>`. What is pending when
-//! the task is cancelled or closed is dropped.
+//! A `ScheduledTask<C>` has contexts of type `C`, of two kinds:
+//!
+//! | | given by | belongs to | [`Task::context`] | [`Task::take_context`] |
+//! |---|---|---|---|---|
+//! | the config's | [`Config::context`] | the module; it tells several tasks of one function apart | if the call gave none | – |
+//! | a call's | [`ScheduledTask::execute_now_with`], [`ScheduledTask::execute_now_deferred_with`] | the one run | yes | yes |
+//!
+//! Contexts of calls that are pending when the task is cancelled or closed are
+//! dropped.
 //!
 //! # Persistence
 //!
@@ -156,15 +161,15 @@ use persistence::{OnPersistenceFailure, Persistence};
 /// default nothing.
 ///
 /// See the [module's page](self).
-pub struct ScheduledTask<C: Send + 'static = ()>(Link<State<C>>);
+pub struct ScheduledTask<C: Send + Sync + 'static = ()>(Link<State<C>>);
 
-impl<C: Send + 'static> Clone for ScheduledTask<C> {
+impl<C: Send + Sync + 'static> Clone for ScheduledTask<C> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<C: Send + 'static> fmt::Debug for ScheduledTask<C> {
+impl<C: Send + Sync + 'static> fmt::Debug for ScheduledTask<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ScheduledTask").field(&self.0).finish()
     }
@@ -213,7 +218,7 @@ impl ScheduledTask {
     }
 }
 
-impl<C: Send + 'static> ScheduledTask<C> {
+impl<C: Send + Sync + 'static> ScheduledTask<C> {
     /// A config for a task: a function of the owner.
     ///
     /// By default it runs only on demand ([`ExecuteWhen::Other`]), is not
@@ -232,6 +237,7 @@ impl<C: Send + 'static> ScheduledTask<C> {
             persistence: Persistence::new(),
             persistent: false,
             on_persistence_failure: None,
+            context: None,
         }
     }
 
@@ -387,7 +393,7 @@ impl<C: Send + 'static> ScheduledTask<C> {
     }
 }
 
-impl<C: Send + 'static> Module for ScheduledTask<C> {
+impl<C: Send + Sync + 'static> Module for ScheduledTask<C> {
     type Instance = State<C>;
 
     fn over(instance: Link<State<C>>) -> Self {
@@ -446,6 +452,7 @@ pub struct Task<'a, C = ()> {
     attempt: u32,
     previous_state: Option<PowerState>,
     context: Option<C>,
+    of_the_config: Option<&'a C>,
 }
 
 impl<C> fmt::Debug for Task<'_, C> {
@@ -483,12 +490,16 @@ impl<C> Task<'_, C> {
         self.previous_state
     }
 
-    /// What the call that asked for this run gave it:
-    /// [`execute_now_with`](ScheduledTask::execute_now_with) or
-    /// [`execute_now_deferred_with`](ScheduledTask::execute_now_deferred_with).
-    /// `None` in an attempt, which nobody gave anything, or once it was taken.
-    ///
-    /// What the task does not take is dropped when it returns.
+    /// What the call that asked for this run gave it, or else what the config
+    /// has: see [contexts](self#contexts).
+    #[must_use]
+    pub fn context(&self) -> Option<&C> {
+        self.context.as_ref().or(self.of_the_config)
+    }
+
+    /// Takes what the call that asked for this run gave it. `None` if it gave
+    /// nothing, or it was taken already. What the task does not take is dropped
+    /// when it returns.
     pub fn take_context(&mut self) -> Option<C> {
         self.context.take()
     }
@@ -524,9 +535,17 @@ pub struct Config<O, C: 'static = ()> {
     persistence: Persistence,
     persistent: bool,
     on_persistence_failure: Option<Function<O, OnPersistenceFailure>>,
+    context: Option<C>,
 }
 
 impl<O, C> Config<O, C> {
+    /// What each run is given whose call gives nothing. Default nothing.
+    #[must_use]
+    pub fn context(mut self, context: C) -> Self {
+        self.context = Some(context);
+        self
+    }
+
     /// When the framework runs the task. Default [`ExecuteWhen::Other`].
     #[must_use]
     pub const fn execute_when(mut self, when: ExecuteWhen) -> Self {
@@ -644,7 +663,7 @@ impl<O, C> fmt::Debug for Config<O, C> {
     }
 }
 
-impl<O: Send + Sync + 'static, C: Send + 'static> ModuleConfig<O> for Config<O, C> {
+impl<O: Send + Sync + 'static, C: Send + Sync + 'static> ModuleConfig<O> for Config<O, C> {
     type Module = ScheduledTask<C>;
 
     fn create(self, cx: &mut Create<'_, O, State<C>>) -> Result<State<C>> {
@@ -694,6 +713,7 @@ impl<O: Send + Sync + 'static, C: Send + 'static> ModuleConfig<O> for Config<O, 
             },
             persistence: self.persistence,
             persistent: self.persistent,
+            context: self.context,
         })
     }
 }
@@ -716,6 +736,7 @@ pub struct State<C: 'static> {
     periods: Periods,
     persistence: Persistence,
     persistent: bool,
+    context: Option<C>,
 }
 
 impl<C: 'static> fmt::Debug for State<C> {
@@ -727,7 +748,7 @@ impl<C: 'static> fmt::Debug for State<C> {
     }
 }
 
-impl<C: Send + 'static> Instance for State<C> {
+impl<C: Send + Sync + 'static> Instance for State<C> {
     fn open(&self, _cx: &mut Open<'_>) -> Result {
         let up = self.when == ExecuteWhen::Other;
         let closed = self
@@ -800,7 +821,7 @@ fn now() -> Duration {
     Duration::from_nanos(Instant::now().units().saturating_mul(100))
 }
 
-impl<C: Send + 'static> State<C> {
+impl<C: Send + Sync + 'static> State<C> {
     /// The task's moment has come.
     fn moment(&self, irql: &mut Irql<'_, Passive>, previous: Option<PowerState>) -> Result {
         let result = self.begin_moment(irql, previous);
@@ -1041,6 +1062,7 @@ impl<C: Send + 'static> State<C> {
             attempt,
             previous_state,
             context,
+            of_the_config: self.context.as_ref(),
         })
     }
 

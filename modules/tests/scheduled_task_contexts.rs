@@ -31,6 +31,8 @@ impl Drop for Parcel {
 thread_local! {
     static DELIVERED: RefCell<Vec<Option<u32>>> = const { RefCell::new(Vec::new()) };
     static DROPPED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// The context of the config.
+    static STANDING: Cell<Option<u32>> = const { Cell::new(None) };
     static WHEN: Cell<ExecuteWhen> = const { Cell::new(ExecuteWhen::Other) };
     /// Not dropped with the test's thread, where there is no kernel to free it.
     static TASK: RefCell<Option<ManuallyDrop<Handle<ScheduledTask<Parcel>>>>> =
@@ -39,7 +41,10 @@ thread_local! {
 
 impl Device for Courier {
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
-        let config = ScheduledTask::config(Courier::deliver).execute_when(WHEN.get());
+        let mut config = ScheduledTask::config(Courier::deliver).execute_when(WHEN.get());
+        if let Some(parcel) = STANDING.get() {
+            config = config.context(Parcel(parcel));
+        }
         TASK.set(Some(ManuallyDrop::new(add.module(config)?)));
         Ok(Courier)
     }
@@ -48,11 +53,15 @@ impl Device for Courier {
 impl Courier {
     #[expect(clippy::unused_self, reason = "a task of the device")]
     fn deliver(&self, task: &mut Task<'_, Parcel>) -> TaskResult {
+        let seen = task.context().map(|parcel| parcel.0);
         let parcel = task.take_context();
         assert!(task.take_context().is_none(), "there is one, once");
-        DELIVERED.with_borrow_mut(|delivered| {
-            delivered.push(parcel.as_ref().map(|parcel| parcel.0));
-        });
+        if let Some(parcel) = parcel {
+            assert_eq!(seen, Some(parcel.0));
+        }
+        let after = task.context().map(|parcel| parcel.0);
+        assert_eq!(after, STANDING.get(), "the config's stays");
+        DELIVERED.with_borrow_mut(|delivered| delivered.push(seen));
         dmf::sync::delay(task.irql(), Duration::from_millis(1));
         TaskResult::Success
     }
@@ -164,5 +173,19 @@ fn a_context_for_which_there_is_no_memory_is_refused_and_dropped() {
         assert_eq!(refused, Err(NtStatus::INSUFFICIENT_RESOURCES));
         probe.run_for(Duration::from_secs(1));
         assert_eq!(delivered(), []);
+    });
+}
+
+#[test]
+fn an_attempt_has_the_configs_context_and_a_run_that_of_its_call() {
+    STANDING.set(Some(3));
+    play(ExecuteWhen::D0Entry, 3, |probe| {
+        probe.run_for(Duration::from_secs(1));
+        probe.thread(|irql| {
+            module().execute_now_deferred_with(Parcel(1)).unwrap();
+            dmf::sync::delay(irql, Duration::from_secs(1));
+            module().execute_now_with(irql, Parcel(2)).unwrap();
+        });
+        assert_eq!(delivered(), [Some(3), Some(1), Some(2)]);
     });
 }
