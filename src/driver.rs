@@ -324,7 +324,7 @@ macro_rules! pnp_callbacks {
         callback! {
             unsafe fn $name(device: sys::WDFDEVICE $(, $arg: $ty)*) $(-> $ret)? {
                 // SAFETY: KMDF calls the callbacks of a device at PASSIVE_LEVEL,
-                // and those one at a time whose steps remember something.
+                // and those one at a time whose steps have a turn of their own.
                 let status = unsafe { dispatch(device, $step) };
                 pnp_callbacks!(@result status $(, $ret)?)
             }

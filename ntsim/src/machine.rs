@@ -14,14 +14,18 @@
 //!
 //! # A device's life
 //! ```text
-//!  plug_in        start_device          power_down
+//!  plug_in        start_device       power_down, sleep
 //!  ───────► known ───────────► working ◄──────────► asleep
-//!             ▲                   │       power_up     │
-//!             └───────────────────┴────────────────────┘
+//!             ▲                 │  ▲ │  power_up, wake  │
+//!             │     stop_device ▼  │ │                  │
+//!             │             stopped┘ │                  │
+//!             │                │  restart_device        │
+//!             └────────────────┴─────┴──────────────────┘
 //!                 remove_device, surprise_remove, reboot
 //! ```
 //! When a driver's last device is gone it is unloaded, and what it left behind
-//! is reported.
+//! is reported. A device that fails while it works is removed without a call, as
+//! by the PnP manager, when time passes ([`run_for`](Machine::run_for)).
 
 mod linked;
 pub mod user;
@@ -37,12 +41,11 @@ use crate::image::{Image, ImageError, Loaded};
 use crate::inf::DriverPackage;
 use crate::io::{self, DriverId, Entry};
 use crate::ke::dispatcher::ThreadId;
-use crate::ke::thread;
-use crate::kernel::{Kernel, Ran, SECOND, Settings};
+use crate::kernel::{Kernel, SECOND, Settings};
 use crate::memory::tag_name;
 use crate::store::{Installed, MachineDir, PackageSource, StoreError};
 use crate::trace::{Event, Line};
-use crate::wdf::pnp::{self, PowerState};
+use crate::wdf::pnp::{self, Afterwards, PowerAction};
 use crate::wdf::{interrupt, power_policy};
 
 pub use linked::run_driver;
@@ -109,6 +112,8 @@ pub struct Machine {
     ghosts: Vec<Running>,
     /// What the devices are made of, by instance id in lower case.
     hardware: BTreeMap<String, Hardware>,
+    /// How often in a row devices were started again because they had failed.
+    restarts: BTreeMap<String, u32>,
 }
 
 /// How much pool is in use.
@@ -124,8 +129,107 @@ pub struct PoolUse {
 struct Running {
     driver: DriverId,
     device: pnp::DeviceId,
-    asleep: bool,
+    at: At,
 }
+
+/// Where a device is, from the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Working,
+    Asleep,
+    /// Asleep because the whole system is.
+    SystemSleep,
+    Stopped,
+}
+
+impl At {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Working => "working",
+            Self::Asleep | Self::SystemSleep => "asleep",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// How the system sleeps. For S5, see [`Machine::reboot`].
+///
+/// The devices of this machine go to D3 in each of these: what a driver sees of
+/// the difference is whether power is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Sleep {
+    /// S1: the processors stand still.
+    S1,
+    /// S2: the processors are off.
+    S2,
+    /// S3: only memory has power.
+    S3,
+    /// S4: memory is in a file, and nothing has power.
+    Hibernate,
+}
+
+/// A power change of one device, for [`Machine::surprise_remove_during`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerChange {
+    /// As [`Machine::power_down`].
+    Down,
+    /// As [`Machine::power_up`].
+    Up,
+}
+
+/// Which devices are asked for: `DEVICE_RELATION_TYPE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Relation {
+    /// `BusRelations`.
+    Bus,
+    /// `EjectionRelations`.
+    Ejection,
+    /// `RemovalRelations`.
+    Removal,
+    /// `TargetDeviceRelation`.
+    TargetDevice,
+}
+
+impl Relation {
+    const fn number(self) -> i32 {
+        match self {
+            Self::Bus => 0,
+            Self::Ejection => 1,
+            Self::Removal => 3,
+            Self::TargetDevice => 4,
+        }
+    }
+}
+
+/// A file that the system puts on a device: `WDF_SPECIAL_FILE_TYPE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SpecialFile {
+    /// `WdfSpecialFilePaging`.
+    Paging,
+    /// `WdfSpecialFileHibernation`.
+    Hibernation,
+    /// `WdfSpecialFileDump`.
+    Dump,
+    /// `WdfSpecialFileBoot`.
+    Boot,
+}
+
+impl SpecialFile {
+    const fn number(self) -> i32 {
+        match self {
+            Self::Paging => 1,
+            Self::Hibernation => 2,
+            Self::Dump => 3,
+            Self::Boot => 4,
+        }
+    }
+}
+
+/// How often in a row PnP starts a device again that fails.
+const MOST_RESTARTS: u32 = 5;
 
 impl Default for Machine {
     fn default() -> Self {
@@ -156,6 +260,7 @@ impl Machine {
         k.zw.registry = dir.registry().clone();
         Self {
             hardware: BTreeMap::new(),
+            restarts: BTreeMap::new(),
             k,
             dir,
             linked: BTreeMap::new(),
@@ -271,21 +376,8 @@ impl Machine {
         name: &str,
         body: impl FnOnce() -> R + 'static,
     ) -> std::result::Result<R, Box<Stop>> {
-        let slot = std::rc::Rc::new(std::cell::RefCell::new(None));
-        let result = slot.clone();
-        let job = Box::new(move || {
-            let value = body();
-            *result.borrow_mut() = Some(value);
-        });
-        let thread = thread::spawn(&mut self.k, name.to_owned(), true, job);
-        let ran = self.k.run(&mut |k| k.threads[&thread].exited)?;
-        match ran {
-            Ran::Until => Ok(slot
-                .borrow_mut()
-                .take()
-                .expect("the thread returned its value")),
-            Ran::Idle => Err(Box::new(Stop::deadlock(&self.k, name))),
-        }
+        let thread = self.spawn_thread(name, body);
+        self.join(thread)
     }
 
     /// Alerts the thread of this name, as its owner could: an alertable wait of
@@ -312,18 +404,67 @@ impl Machine {
             .map(|(id, _)| *id)
     }
 
-    /// Lets virtual time pass, running what there is to run.
+    /// Lets virtual time pass, running what there is to run. Before and after,
+    /// PnP removes the devices that have failed, and tries them again if their
+    /// drivers do not forbid it, five times in a row at most.
+    ///
+    /// <https://learn.microsoft.com/windows-hardware/drivers/wdf/reporting-device-failures>
     ///
     /// # Errors
     /// The bug check or other stop that ended the simulation.
     pub fn run_for(&mut self, time: Duration) -> std::result::Result<(), Box<Stop>> {
         let units = u64::try_from(time.as_nanos() / 100).unwrap_or(u64::MAX);
         let end = self.k.now.saturating_add(units);
+        self.replace_failed()?;
         self.k
             .run(&mut |k| !k.is_busy() && k.next_timer().is_none_or(|due| due > end))?;
         let left = end.saturating_sub(self.k.now);
         self.k.advance(left);
-        Ok(())
+        self.replace_failed()
+    }
+
+    /// What PnP does with devices that have failed.
+    fn replace_failed(&mut self) -> std::result::Result<(), Box<Stop>> {
+        loop {
+            let running: Vec<_> = self
+                .running
+                .iter()
+                .map(|(name, running)| (name.clone(), running.device))
+                .collect();
+            let failed = running.into_iter().find_map(|(name, id)| {
+                let failure = self.k.guarded(|k| pnp::failure(k, id));
+                failure.transpose().map(|failure| (name, failure))
+            });
+            let Some((device, afterwards)) = failed else {
+                return Ok(());
+            };
+            let afterwards = afterwards?;
+            self.note(format!("device {device} has failed"));
+            self.only_stop(Self::surprise_remove, &device)?;
+            let count = self.restarts.entry(device.clone()).or_default();
+            *count += 1;
+            if afterwards == Afterwards::Restart && *count <= MOST_RESTARTS {
+                self.only_stop(Self::start_device, &device)?;
+            } else {
+                self.note(format!("device {device} is not started again"));
+            }
+        }
+    }
+
+    /// Does something that a driver may refuse, which is in the trace then.
+    fn only_stop(
+        &mut self,
+        what: fn(&mut Self, &str) -> Result<()>,
+        device: &str,
+    ) -> std::result::Result<(), Box<Stop>> {
+        match what(self, device) {
+            Ok(()) => Ok(()),
+            Err(Error::Stop(stop)) => Err(stop),
+            Err(error) => {
+                self.note(error.to_string());
+                Ok(())
+            }
+        }
     }
 
     /// Uses a driver that is linked into this program for `service`, in place
@@ -389,10 +530,9 @@ impl Machine {
     /// [`Error::Stop`].
     pub fn start_device(&mut self, device: &str) -> Result<()> {
         if let Some(running) = self.running.get(device) {
-            let state = if running.asleep { "asleep" } else { "working" };
             return Err(Error::State {
                 device: device.to_owned(),
-                state,
+                state: running.at.name(),
                 problem: "it is started already",
             });
         }
@@ -433,10 +573,146 @@ impl Machine {
             Running {
                 driver,
                 device: added,
-                asleep: false,
+                at: At::Working,
             },
         );
         Ok(())
+    }
+
+    /// Stops a device so that PnP can give it other resources: asks the driver,
+    /// takes it out of D0 and its hardware away. It keeps its driver, its objects
+    /// and its open files.
+    ///
+    /// <https://learn.microsoft.com/windows-hardware/drivers/wdf/the-pnp-manager-redistributes-system-resources>
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::Driver`] if the driver refuses, with the device
+    /// as it was, or if it fails; [`Error::Stop`].
+    pub fn stop_device(&mut self, device: &str) -> Result<()> {
+        let running = self.expect_any(device, "stop")?;
+        if matches!(running.at, At::Stopped | At::SystemSleep) {
+            return Err(wrong_state(device, running, "stop"));
+        }
+        self.note(format!("device {device} is stopped"));
+        let id = running.device;
+        let stopped = self.pnp(move || pnp::stop(id))?;
+        if stopped.is_ok() {
+            self.put(device, At::Stopped);
+        }
+        check_status(stopped, || format!("stopping {device}"))
+    }
+
+    /// Starts a stopped device again, with what
+    /// [`set_hardware`](Self::set_hardware) gave it meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::Driver`] if the driver fails: it is removed
+    /// then; [`Error::Stop`].
+    pub fn restart_device(&mut self, device: &str) -> Result<()> {
+        let running = self.expect_any(device, "restart")?;
+        if running.at != At::Stopped {
+            return Err(wrong_state(device, running, "restart"));
+        }
+        self.k.wdf.hardware = self.hardware.clone();
+        self.note(format!("device {device} starts again"));
+        let id = running.device;
+        let started = self.pnp(move || pnp::start(id))?;
+        if started.is_ok() {
+            self.put(device, At::Working);
+        } else {
+            self.pnp(move || pnp::remove(id))?;
+            self.running.remove(device);
+            self.unload_if_unused(running.driver)?;
+        }
+        check_status(started, || format!("starting {device} again"))
+    }
+
+    /// Asks a device's drivers for the devices that have this relation to it.
+    /// Function drivers only hear of it.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Stop`].
+    pub fn query_relations(&mut self, device: &str, relation: Relation) -> Result<()> {
+        let id = self.expect_any(device, "ask for relations")?.device;
+        self.note(format!("device {device} is asked for {relation:?} relations"));
+        self.pnp(move || pnp::query_relations(id, relation.number()))
+    }
+
+    /// Puts a special file onto a device.
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::Driver`] if the driver refuses; [`Error::Stop`].
+    pub fn place_special_file(&mut self, device: &str, file: SpecialFile) -> Result<()> {
+        let id = self.expect_any(device, "put a special file on it")?.device;
+        self.note(format!("device {device} gets the {file:?} file"));
+        let told = self.pnp(move || pnp::notify_usage(id, file.number(), true))?;
+        check_status(told, || format!("putting the {file:?} file on {device}"))
+    }
+
+    /// Takes a special file off a device.
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::Driver`] if the driver does not support it;
+    /// [`Error::Stop`].
+    pub fn remove_special_file(&mut self, device: &str, file: SpecialFile) -> Result<()> {
+        let id = self.expect_any(device, "take a special file off it")?.device;
+        self.note(format!("device {device} loses the {file:?} file"));
+        let told = self.pnp(move || pnp::notify_usage(id, file.number(), false))?;
+        check_status(told, || format!("taking the {file:?} file off {device}"))
+    }
+
+    /// Puts the system to sleep: every working device, last to first, leaves D0.
+    /// Those that idle stay as they are, unless they are to wake the system. A
+    /// driver cannot hold this up.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] for the first driver that failed, with the system
+    /// asleep; [`Error::Stop`].
+    pub fn sleep(&mut self, how: Sleep) -> Result<()> {
+        self.note(format!("the system goes to sleep: {how:?}"));
+        let why = match how {
+            Sleep::S1 | Sleep::S2 | Sleep::S3 => PowerAction::Sleep,
+            Sleep::Hibernate => PowerAction::Hibernate,
+        };
+        let working: Vec<_> = self.at(At::Working);
+        let mut result = Ok(());
+        for (device, id) in working.into_iter().rev() {
+            let slept = self.pnp(move || pnp::power_down(id, why))?;
+            self.put(&device, At::SystemSleep);
+            result = result.and(check_status(slept, || format!("powering down {device}")));
+        }
+        result
+    }
+
+    /// Wakes the system that [`sleep`](Self::sleep) put to sleep. For a device
+    /// that does it, call [`signal_wake`](Self::signal_wake) before.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] for the first driver that failed; [`Error::Stop`].
+    pub fn wake(&mut self) -> Result<()> {
+        self.note("the system wakes up".to_owned());
+        let mut result = Ok(());
+        for (device, id) in self.at(At::SystemSleep) {
+            let woke = self.pnp(move || pnp::system_woke(id))?;
+            self.put(&device, At::Working);
+            result = result.and(check_status(woke, || format!("powering up {device}")));
+        }
+        result
+    }
+
+    /// The devices that are there.
+    fn at(&self, at: At) -> Vec<(String, pnp::DeviceId)> {
+        self.running
+            .iter()
+            .filter(|(_, running)| running.at == at)
+            .map(|(name, running)| (name.clone(), running.device))
+            .collect()
+    }
+
+    fn put(&mut self, device: &str, at: At) {
+        if let Some(running) = self.running.get_mut(device) {
+            running.at = at;
+        }
     }
 
     /// Gives a device the resources that it has from its next start on.
@@ -456,6 +732,7 @@ impl Machine {
     }
 
     /// The device gives its wake signal. Tells whether the driver had armed it.
+    /// If the system sleeps, [`wake`](Self::wake) is to follow.
     ///
     /// # Errors
     /// [`Error::State`], [`Error::Stop`].
@@ -506,10 +783,8 @@ impl Machine {
         let running = self.expect_running(device, false, "power down")?;
         self.note(format!("device {device} goes to D3"));
         let id = running.device;
-        let result = self.pnp(move || pnp::power_down(id, PowerState::D3))?;
-        self.running
-            .entry(device.to_owned())
-            .and_modify(|running| running.asleep = true);
+        let result = self.pnp(move || pnp::power_down(id, PowerAction::Sleep))?;
+        self.put(device, At::Asleep);
         check_status(result, || format!("powering down {device}"))
     }
 
@@ -522,9 +797,7 @@ impl Machine {
         self.note(format!("device {device} returns to D0"));
         let id = running.device;
         let result = self.pnp(move || pnp::power_up(id))?;
-        self.running
-            .entry(device.to_owned())
-            .and_modify(|running| running.asleep = false);
+        self.put(device, At::Working);
         check_status(result, || format!("powering up {device}"))
     }
 
@@ -567,6 +840,31 @@ impl Machine {
         self.remove_ghosts()
     }
 
+    /// The same while the device's power changes: the driver hears of the removal
+    /// before, during or after the callbacks of the change, as the schedule has it.
+    ///
+    /// # Errors
+    /// As [`surprise_remove`](Self::surprise_remove). The status of the power
+    /// change does not matter any more.
+    pub fn surprise_remove_during(&mut self, device: &str, change: PowerChange) -> Result<()> {
+        let asleep = change == PowerChange::Up;
+        let running = self.expect_running(device, asleep, "change its power")?;
+        self.note(format!(
+            "device {device} is gone while its power goes {change:?}: surprise removal"
+        ));
+        let id = running.device;
+        let power = self.spawn_thread("power", move || match change {
+            PowerChange::Down => pnp::power_down(id, PowerAction::Sleep),
+            PowerChange::Up => pnp::power_up(id),
+        });
+        let pnp = self.spawn_thread("PnP", move || pnp::surprise_remove(id));
+        let _ = self.join(power)?;
+        self.join(pnp)?;
+        self.running.remove(device);
+        self.ghosts.push(running);
+        self.remove_ghosts()
+    }
+
     /// Ends the devices that are gone and whose files are closed.
     fn remove_ghosts(&mut self) -> Result<()> {
         let (open, closed): (Vec<Running>, Vec<Running>) = self
@@ -589,15 +887,9 @@ impl Machine {
     /// [`Error::Stop`], [`Error::Store`].
     pub fn reboot(&mut self) -> Result<()> {
         self.note("the machine shuts down".to_owned());
-        let working: Vec<_> = self
-            .running
-            .values()
-            .filter(|running| !running.asleep)
-            .map(|running| running.device)
-            .collect();
-        for id in working.into_iter().rev() {
+        for (_, id) in self.at(At::Working).into_iter().rev() {
             // A driver cannot hold up a shutdown: its status does not matter.
-            let _ = self.pnp(move || pnp::power_down(id, PowerState::D3Final))?;
+            let _ = self.pnp(move || pnp::power_down(id, PowerAction::Shutdown))?;
         }
         self.running.clear();
         self.ghosts.clear();
@@ -630,15 +922,10 @@ impl Machine {
 
     fn expect_running(&self, device: &str, asleep: bool, problem: &'static str) -> Result<Running> {
         let running = self.expect_any(device, problem)?;
-        if running.asleep == asleep {
-            return Ok(running);
+        match (running.at, asleep) {
+            (At::Working, false) | (At::Asleep, true) => Ok(running),
+            _ => Err(wrong_state(device, running, problem)),
         }
-        let state = if running.asleep { "asleep" } else { "working" };
-        Err(Error::State {
-            device: device.to_owned(),
-            state,
-            problem,
-        })
     }
 
     /// The driver of `service`, loaded.
@@ -687,6 +974,14 @@ impl Machine {
     /// Writes a line of the machine's own into the trace.
     fn note(&mut self, text: String) {
         self.k.log(Event::Machine(text));
+    }
+}
+
+fn wrong_state(device: &str, running: Running, problem: &'static str) -> Error {
+    Error::State {
+        device: device.to_owned(),
+        state: running.at.name(),
+        problem,
     }
 }
 

@@ -344,6 +344,7 @@ wdf_functions! {
     WdfDeviceGetDevicePnpState(Device: Handle) -> i32 = device::get_pnp_state;
     WdfDeviceGetDevicePowerState(Device: Handle) -> i32 = device::get_power_state;
     WdfDeviceGetSystemPowerAction(Device: Handle) -> i32 = device::get_system_power_action;
+    WdfDeviceSetSpecialFileSupport(Device: Handle, FileType: i32, FileTypeIsSupported: u8) = pnp::set_special_file_support;
     WdfDeviceSetFailed(Device: Handle, FailedAction: u32) = device::set_failed;
     WdfDeviceGetCharacteristics(Device: Handle) -> u32 = device::get_characteristics;
     WdfDeviceSetCharacteristics(Device: Handle, DeviceCharacteristics: u32) = device::set_characteristics;

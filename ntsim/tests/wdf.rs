@@ -1484,8 +1484,8 @@ fn a_key_that_was_opened_for_reading_cannot_be_written() {
 #[test]
 fn a_function_that_is_not_simulated_is_named() {
     let mut bench = Bench::new().after_create(|device| {
-        wdf!(WdfDeviceSetSpecialFileSupport: WdfDeviceSetSpecialFileSupportTableIndex
-            as PFN_WDFDEVICESETSPECIALFILESUPPORT(device, 1, 1));
+        wdf!(WdfDeviceSetBusInformationForChildren: WdfDeviceSetBusInformationForChildrenTableIndex
+            as PFN_WDFDEVICESETBUSINFORMATIONFORCHILDREN(device, std::ptr::null_mut()));
         0
     });
     let Err(Error::Stop(stop)) = bench.try_start() else {
@@ -1493,7 +1493,7 @@ fn a_function_that_is_not_simulated_is_named() {
     };
     assert_eq!(stop.kind, StopKind::NotSimulated);
     assert!(
-        stop.message.contains("WdfDeviceSetSpecialFileSupport"),
+        stop.message.contains("WdfDeviceSetBusInformationForChildren"),
         "{stop}"
     );
 }

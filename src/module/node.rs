@@ -22,6 +22,8 @@
 //!
 //! Steps 2 to 5 happen in KMDF's device-add, PnP and cleanup callbacks, which
 //! KMDF calls one at a time for a device. So what only they touch is in `Cell`s.
+//! A few callbacks come beside those: `beside` calls their hooks.
+//!
 //! Two kinds of module move at other times as well:
 //!
 //! - One that *opens itself* (the `Notify` policies) opens and closes under its
@@ -41,7 +43,7 @@ use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering, fence};
 
 use super::order::{Failure, Order, Step};
 use super::{Instance, OpenPolicy};
-use crate::device::{Device, PowerState};
+use crate::device::{Device, FilePath, PowerState};
 use crate::hooks::Hook;
 use crate::irql::{Irql, Passive};
 use crate::pool::Box;
@@ -515,8 +517,13 @@ pub(crate) unsafe fn adopt(parent: NonNull<Header>, child: Reference) {
 /// # Safety
 /// `root` has a value; the caller is one of KMDF's callbacks for the device, at
 /// `PASSIVE_LEVEL`, or makes or takes down a dynamic module, and `root` is that.
+/// A step whose turn is [`Own`](super::order::Turn::Own) does not run beside another such.
 pub(crate) unsafe fn dispatch(root: NonNull<Header>, step: Step) -> Result {
     let row = step.row();
+    if let Some(hook) = step.beside() {
+        // SAFETY: the caller's promise.
+        return unsafe { beside(root, row.order, hook) };
+    }
     let mut failed = None;
     let mut go = |node| {
         // SAFETY: the caller's promise, which holds for the nodes below as well.
@@ -533,11 +540,8 @@ pub(crate) unsafe fn dispatch(root: NonNull<Header>, step: Step) -> Result {
     // Backwards, those that come after the one that failed were not reached.
     let mut reached = false;
     let mut back = |node| {
-        let is_failed = failed == Some(node);
-        // The one that failed has refused, and has nothing else to undo.
-        let refused = is_failed && matches!(step, Step::UsageNotification(..));
-        reached |= is_failed;
-        if reached && !refused {
+        reached |= failed == Some(node);
+        if reached {
             // SAFETY: as above. What undoes something cannot fail, or nobody cares.
             let _ = unsafe { visit(node, undo) };
         }
@@ -545,6 +549,64 @@ pub(crate) unsafe fn dispatch(root: NonNull<Header>, step: Step) -> Result {
     };
     // SAFETY: as above.
     let _ = unsafe { walk(root, row.order.reversed(), &mut back) };
+    result
+}
+
+/// Calls a hook through the tree, beside whatever step has its turn.
+///
+/// KMDF does not serialise these callbacks with those that bring a device up
+/// and down. What keeps the two apart:
+///
+/// ```text
+///   this walk                       a step beside it
+///   enters the root's `alive`
+///   reads the links of children     reads them, too: they change in device-add,
+///                                   before the first of either, and in destroy
+///   reads `table`, the value        calls functions of the value, which is Sync
+///                                   changes `done`, `open`, `transition`, `dynamic`:
+///                                   nothing of it is looked at here
+///   leaves it                       destroy waits for that before it drops values
+/// ```
+///
+/// # Errors
+/// The hook's, with those before it told the opposite, if there is one;
+/// `STATUS_INVALID_DEVICE_STATE` if the device is gone.
+///
+/// # Safety
+/// `root` is a device's node whose memory is valid; `PASSIVE_LEVEL`.
+unsafe fn beside(root: NonNull<Header>, order: Order, hook: Hook) -> Result {
+    // SAFETY: the caller's promise.
+    let _alive = unsafe { enter_alive_erased(root) }?;
+    // Nobody can refuse what has happened already.
+    let may_refuse = !matches!(hook, Hook::UsageNotification(_, FilePath::Left));
+    let mut refused = None;
+    let mut tell = |node| {
+        // SAFETY: the root is alive, and so are the nodes below; the caller's promise.
+        let answer = unsafe { call(node, hook) };
+        if may_refuse && answer.is_err() {
+            refused = Some(node);
+            return answer;
+        }
+        Ok(())
+    };
+    // SAFETY: as above; nobody adds or removes children of a device that was made.
+    let result = unsafe { walk(root, order, &mut tell) };
+    let (Some(refused), Hook::UsageNotification(file, path)) = (refused, hook) else {
+        return result;
+    };
+    // Backwards, those that come after the one that refused had agreed.
+    let undo = Hook::UsageNotification(file, path.opposite());
+    let mut had_agreed = false;
+    let mut back = |node| {
+        if had_agreed {
+            // SAFETY: as above.
+            let _ = unsafe { call(node, undo) };
+        }
+        had_agreed |= node == refused;
+        Ok(())
+    };
+    // SAFETY: as above.
+    let _ = unsafe { walk(root, order.reversed(), &mut back) };
     result
 }
 
@@ -666,24 +728,25 @@ unsafe fn visit(node: NonNull<Header>, step: Step) -> Result {
             go(&OpenPolicy::ALL);
             Ok(())
         }
-        Step::SurpriseRemoval => call(Hook::SurpriseRemoval),
-        Step::QueryRemove => call(Hook::QueryRemove),
-        Step::QueryStop => call(Hook::QueryStop),
-        Step::RelationsQuery(relation) => call(Hook::RelationsQuery(relation)),
-        Step::UsageNotification(file, path) => call(Hook::UsageNotification(file, path)),
         Step::ArmWakeFromS0 => up(Hook::ArmWakeFromS0, done::ARMED_S0),
         Step::DisarmWakeFromS0 => down(Hook::DisarmWakeFromS0, done::ARMED_S0),
         Step::WakeFromS0Triggered => call(Hook::WakeFromS0Triggered),
         Step::ArmWakeFromSx(reason) => up(Hook::ArmWakeFromSx(reason), done::ARMED_SX),
         Step::DisarmWakeFromSx => down(Hook::DisarmWakeFromSx, done::ARMED_SX),
         Step::WakeFromSxTriggered => call(Hook::WakeFromSxTriggered),
+        // These are nothing but a hook: see `beside`.
+        Step::SurpriseRemoval
+        | Step::QueryRemove
+        | Step::QueryStop
+        | Step::RelationsQuery(_)
+        | Step::UsageNotification(..) => step.beside().map_or(Ok(()), call),
     }
 }
 
 /// Whether going to `target` means that the system is off afterwards.
 fn loses_power(header: &Header, target: PowerState) -> bool {
     match target {
-        PowerState::D3Final => true,
+        PowerState::D3Final | PowerState::PrepareForHibernation => true,
         PowerState::D3 => {
             // SAFETY: a PnP callback of the device: it is valid.
             let action = unsafe { sys::kmdf::WdfDeviceGetSystemPowerAction(header.device.get()) };

@@ -6,6 +6,7 @@
 //! [`crate::device`] is made of: a test compares the two.
 
 use crate::device::{FilePath, PowerState, Relation, Resources, SpecialFile, WakeReason};
+use crate::hooks::Hook;
 
 /// In which order a step goes through the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,15 @@ pub(crate) enum Failure {
     Impossible,
 }
 
+/// What KMDF promises of a step and the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// One of these at a time.
+    Own,
+    /// It may come while one of the others runs, and runs beside it.
+    Beside,
+}
+
 /// A step, as the docs show it.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -45,6 +55,11 @@ pub(crate) struct Row {
     )]
     pub(crate) name: &'static str,
     pub(crate) order: Order,
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "the docs' table is checked by a test")
+    )]
+    pub(crate) turn: Turn,
     #[cfg_attr(
         not(test),
         allow(dead_code, reason = "the docs' table is checked by a test")
@@ -59,7 +74,7 @@ pub(crate) struct Row {
 }
 
 macro_rules! steps {
-    ($($name:ident $(($($arg:ty),*))? : $order:ident, $failure:ident, $framework:literal;)*) => {
+    ($($name:ident $(($($arg:ty),*))? : $order:ident, $turn:ident, $failure:ident, $framework:literal;)*) => {
         /// A step through the tree.
         #[derive(Clone, Copy, Debug)]
         pub(crate) enum Step {
@@ -73,6 +88,7 @@ macro_rules! steps {
         pub(crate) static STEPS: &[Row] = &[$(Row {
             name: stringify!($name),
             order: Order::$order,
+            turn: Turn::$turn,
             failure: Failure::$failure,
             framework: $framework,
         },)*];
@@ -90,34 +106,34 @@ macro_rules! steps {
 }
 
 steps! {
-    Create: ChildrenFirst, Undone, "opens `Create`, registers `NotifyCreate`";
-    PrepareHardware(Resources): ChildrenFirst, Undone,
+    Create: ChildrenFirst, Own, Undone, "opens `Create`, registers `NotifyCreate`";
+    PrepareHardware(Resources): ChildrenFirst, Own, Undone,
         "first `assign_resources`; after the hook opens `PrepareHardware`, registers `NotifyPrepareHardware`";
-    D0Entry(PowerState): ChildrenFirst, Undone,
+    D0Entry(PowerState): ChildrenFirst, Own, Undone,
         "after the hook opens `D0Entry` and, unless open, `D0EntrySystemPowerUp`; registers `NotifyD0Entry`";
-    D0EntryPostInterruptsEnabled(PowerState): ChildrenFirst, Undone, "";
-    SelfManagedIoInit: ChildrenFirst, Undone, "";
-    SelfManagedIoRestart: ChildrenFirst, Undone, "";
-    SelfManagedIoSuspend: OwnerFirst, Impossible, "";
-    D0ExitPreInterruptsDisabled(PowerState): OwnerFirst, Impossible, "";
-    D0Exit(PowerState): OwnerFirst, Impossible,
+    D0EntryPostInterruptsEnabled(PowerState): ChildrenFirst, Own, Undone, "";
+    SelfManagedIoInit: ChildrenFirst, Own, Undone, "";
+    SelfManagedIoRestart: ChildrenFirst, Own, Undone, "";
+    SelfManagedIoSuspend: OwnerFirst, Own, Impossible, "";
+    D0ExitPreInterruptsDisabled(PowerState): OwnerFirst, Own, Impossible, "";
+    D0Exit(PowerState): OwnerFirst, Own, Impossible,
         "before the hook closes `D0Entry` and, if power is lost for good or for hibernation, `D0EntrySystemPowerUp`; unregisters `NotifyD0Entry`";
-    ReleaseHardware(Resources): OwnerFirst, Impossible,
+    ReleaseHardware(Resources): OwnerFirst, Own, Impossible,
         "before the hook closes `PrepareHardware` and `D0EntrySystemPowerUp`, unregisters `NotifyPrepareHardware`";
-    SelfManagedIoFlush: OwnerFirst, Impossible, "";
-    SelfManagedIoCleanup: OwnerFirst, Impossible, "";
-    Close: OwnerFirst, Impossible, "unregisters and closes whatever is left, dynamic modules first";
-    SurpriseRemoval: OwnerFirst, Impossible, "";
-    QueryRemove: OwnerFirst, Ends, "";
-    QueryStop: OwnerFirst, Ends, "";
-    RelationsQuery(Relation): ChildrenFirst, Impossible, "";
-    UsageNotification(SpecialFile, FilePath): ChildrenFirst, Undone, "";
-    ArmWakeFromS0: OwnerFirst, Undone, "";
-    DisarmWakeFromS0: ChildrenFirst, Impossible, "";
-    WakeFromS0Triggered: ChildrenFirst, Impossible, "";
-    ArmWakeFromSx(WakeReason): OwnerFirst, Undone, "";
-    DisarmWakeFromSx: ChildrenFirst, Impossible, "";
-    WakeFromSxTriggered: ChildrenFirst, Impossible, "";
+    SelfManagedIoFlush: OwnerFirst, Own, Impossible, "";
+    SelfManagedIoCleanup: OwnerFirst, Own, Impossible, "";
+    Close: OwnerFirst, Own, Impossible, "unregisters and closes whatever is left, dynamic modules first";
+    SurpriseRemoval: OwnerFirst, Beside, Impossible, "";
+    QueryRemove: OwnerFirst, Beside, Ends, "";
+    QueryStop: OwnerFirst, Beside, Ends, "";
+    RelationsQuery(Relation): ChildrenFirst, Beside, Impossible, "";
+    UsageNotification(SpecialFile, FilePath): ChildrenFirst, Beside, Undone, "";
+    ArmWakeFromS0: OwnerFirst, Own, Undone, "";
+    DisarmWakeFromS0: ChildrenFirst, Own, Impossible, "";
+    WakeFromS0Triggered: ChildrenFirst, Own, Impossible, "";
+    ArmWakeFromSx(WakeReason): OwnerFirst, Own, Undone, "";
+    DisarmWakeFromSx: ChildrenFirst, Own, Impossible, "";
+    WakeFromSxTriggered: ChildrenFirst, Own, Impossible, "";
 }
 
 impl Step {
@@ -131,9 +147,20 @@ impl Step {
                 Self::D0ExitPreInterruptsDisabled(PowerState::D3Final)
             }
             Self::SelfManagedIoInit | Self::SelfManagedIoRestart => Self::SelfManagedIoSuspend,
-            Self::UsageNotification(file, path) => Self::UsageNotification(file, path.opposite()),
             Self::ArmWakeFromS0 => Self::DisarmWakeFromS0,
             Self::ArmWakeFromSx(_) => Self::DisarmWakeFromSx,
+            _ => return None,
+        })
+    }
+
+    /// The hook of a step whose turn is [`Turn::Beside`], which is nothing else.
+    pub(crate) const fn beside(self) -> Option<Hook> {
+        Some(match self {
+            Self::SurpriseRemoval => Hook::SurpriseRemoval,
+            Self::QueryRemove => Hook::QueryRemove,
+            Self::QueryStop => Hook::QueryStop,
+            Self::RelationsQuery(relation) => Hook::RelationsQuery(relation),
+            Self::UsageNotification(file, path) => Hook::UsageNotification(file, path),
             _ => return None,
         })
     }
@@ -148,7 +175,7 @@ mod tests {
     /// The table of the docs.
     fn table() -> String {
         let mut text = String::from(
-            "| step | order | a failure | the framework, at each module |\n|---|---|---|---|\n",
+            "| step | order | beside the others | a failure | the framework, at each module |\n|---|---|---|---|---|\n",
         );
         for row in STEPS {
             let order = match row.order {
@@ -160,9 +187,13 @@ mod tests {
                 Failure::Ends => "ends it",
                 Failure::Impossible => "cannot be",
             };
+            let beside = match row.turn {
+                Turn::Own => "no",
+                Turn::Beside => "yes",
+            };
             writeln!(
                 text,
-                "| `{}` | {order} | {failure} | {} |",
+                "| `{}` | {order} | {beside} | {failure} | {} |",
                 row.name, row.framework
             )
             .unwrap();
@@ -179,6 +210,22 @@ mod tests {
             "src/device/order.md is to be:\n{}",
             table()
         );
+    }
+
+    #[test]
+    fn a_step_runs_beside_the_others_only_if_it_is_nothing_but_a_hook() {
+        for step in [
+            Step::SurpriseRemoval,
+            Step::QueryRemove,
+            Step::QueryStop,
+            Step::RelationsQuery(Relation::Bus),
+            Step::UsageNotification(SpecialFile::Dump, FilePath::Joined),
+        ] {
+            assert!(step.beside().is_some(), "{step:?}");
+            assert_eq!(step.row().turn, Turn::Beside, "{step:?}");
+        }
+        let beside = STEPS.iter().filter(|row| row.turn == Turn::Beside);
+        assert_eq!(beside.count(), 5);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::registry::{RegString, Volatility};
 use crate::trap::kernel;
 
 use super::object::{self, Allow, Attributes, Data, Handle};
-use super::pnp::{Pnp, State};
+use super::pnp::Pnp;
 use super::power_policy::PowerPolicy;
 use super::raw::{
     DeviceState, FileObjectConfig, ObjectAttributes, PnpPowerCallbacks, PowerPolicyCallbacks,
@@ -536,18 +536,11 @@ pub(crate) fn get_power_state(_: Globals, handle: Handle) -> i32 {
 
 /// `WdfDeviceGetSystemPowerAction`: `PowerActionNone` but during a system power change.
 pub(crate) fn get_system_power_action(_: Globals, handle: Handle) -> i32 {
-    const POWER_ACTION_NONE: i32 = 0;
-    const POWER_ACTION_SLEEP: i32 = 2;
-    const POWER_ACTION_SHUTDOWN: i32 = 4;
     kernel(|k| {
-        match object::device(k, handle, "WdfDeviceGetSystemPowerAction")
+        object::device(k, handle, "WdfDeviceGetSystemPowerAction")
             .pnp
-            .state()
-        {
-            State::Sleeping => POWER_ACTION_SLEEP,
-            State::ShuttingDown => POWER_ACTION_SHUTDOWN,
-            _ => POWER_ACTION_NONE,
-        }
+            .power_action()
+            .number()
     })
 }
 
@@ -569,7 +562,7 @@ pub(crate) fn set_failed(_: Globals, handle: Handle, action: u32) {
         }
         let device = object::device(k, handle, function);
         device.state[FAILED] = TRUE;
-        device.pnp.set_failed();
+        device.pnp.set_failed(action);
     });
 }
 

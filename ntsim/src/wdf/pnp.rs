@@ -54,10 +54,7 @@ pub(crate) struct DeviceId(pub(crate) Handle);
 
 /// `WDF_POWER_DEVICE_STATE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(dead_code, reason = "the machine uses D3 and D3Final so far")]
-pub(crate) enum PowerState {
-    D1,
-    D2,
+enum PowerState {
     D3,
     D3Final,
     PrepareForHibernation,
@@ -66,8 +63,6 @@ pub(crate) enum PowerState {
 impl PowerState {
     const fn number(self) -> i32 {
         match self {
-            Self::D1 => 2,
-            Self::D2 => 3,
             Self::D3 => 4,
             Self::D3Final => D3_FINAL,
             Self::PrepareForHibernation => 6,
@@ -76,6 +71,34 @@ impl PowerState {
 }
 
 const D3_FINAL: i32 = 5;
+
+/// Why the system takes a device out of D0: `POWER_ACTION`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum PowerAction {
+    #[default]
+    None,
+    Sleep,
+    Hibernate,
+    Shutdown,
+}
+
+impl PowerAction {
+    /// `PowerActionNone` and so on.
+    pub(crate) const fn number(self) -> i32 {
+        match self {
+            Self::None => 0,
+            Self::Sleep => 2,
+            Self::Hibernate => 3,
+            Self::Shutdown => 4,
+        }
+    }
+}
+
+/// What `WDF_SPECIAL_FILE_TYPE` counts from 1: paging, hibernation, dump, boot.
+const SPECIAL_FILES: usize = 4;
+const HIBERNATION_FILE: i32 = 2;
+const STATUS_NOT_IMPLEMENTED: i32 = 0xC000_0002_u32.cast_signed();
+const STATUS_DEVICE_NOT_READY: i32 = 0xC000_00A3_u32.cast_signed();
 
 /// How far a device's life has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,8 +174,13 @@ pub(crate) struct Pnp {
     came_from: i32,
     /// The device is between D0Entry and D0Exit.
     in_d0: bool,
-    /// The driver called `WdfDeviceSetFailed`.
-    failed_by_driver: bool,
+    /// The driver called `WdfDeviceSetFailed`, with this `WDF_DEVICE_FAILED_ACTION`.
+    failed_by_driver: Option<u32>,
+    /// What the system does that the device is asleep for.
+    action: PowerAction,
+    /// The special files that the driver lets the device carry, and how many
+    /// it does, by `WDF_SPECIAL_FILE_TYPE`.
+    special_files: [(bool, u32); SPECIAL_FILES],
     /// A power or PnP change is under way on this context.
     changing: Option<ContextId>,
     /// It was removed; only its deletion is left.
@@ -174,8 +202,26 @@ impl Pnp {
         self.in_d0
     }
 
-    pub(crate) fn set_failed(&mut self) {
-        self.failed_by_driver = true;
+    pub(crate) fn set_failed(&mut self, action: u32) {
+        self.failed_by_driver = Some(action);
+    }
+
+    /// Why the system has taken the device out of D0.
+    pub(crate) fn power_action(&self) -> PowerAction {
+        self.action
+    }
+
+    fn special_file(&mut self, file: i32) -> Option<&mut (bool, u32)> {
+        let index = usize::try_from(file).ok()?.checked_sub(1)?;
+        self.special_files.get_mut(index)
+    }
+
+    fn carries(&mut self, file: i32) -> bool {
+        self.special_file(file).is_some_and(|(_, count)| *count > 0)
+    }
+
+    fn carries_any(&self) -> bool {
+        self.special_files.iter().any(|(_, count)| *count > 0)
     }
 }
 
@@ -264,12 +310,25 @@ pub(crate) fn state(k: &mut Kernel, device: DeviceId) -> State {
     pnp(k, device).state
 }
 
-/// Whether the driver said that the device has failed (`WdfDeviceSetFailed`);
-/// the machine then is to surprise-remove it.
-#[expect(dead_code, reason = "the machine does not look yet")]
-pub(crate) fn has_failed(k: &mut Kernel, device: DeviceId) -> bool {
+/// What is to become of a device that has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Afterwards {
+    Restart,
+    Stay,
+}
+
+/// Whether the device has failed, because the driver said so
+/// (`WdfDeviceSetFailed`) or one of its callbacks failed. The PnP manager then
+/// is to remove it, and may try it again:
+/// <https://learn.microsoft.com/windows-hardware/drivers/wdf/reporting-device-failures>
+pub(crate) fn failure(k: &mut Kernel, device: DeviceId) -> Option<Afterwards> {
+    const NO_RESTART: u32 = 2;
     let pnp = pnp(k, device);
-    pnp.failed_by_driver || pnp.state == State::Failed
+    match pnp.failed_by_driver {
+        Some(NO_RESTART) => Some(Afterwards::Stay),
+        Some(_) => Some(Afterwards::Restart),
+        None => (pnp.state == State::Failed).then_some(Afterwards::Restart),
+    }
 }
 
 /// Calls one of the driver's callbacks, if it has it; one that it does not have succeeds.
@@ -360,6 +419,7 @@ pub(crate) fn start(device: DeviceId) -> Result<(), i32> {
 }
 
 fn start_now(device: DeviceId) -> Result<(), i32> {
+    kernel(|k| pnp(k, device).action = PowerAction::None);
     let result = prepare_hardware(device).and_then(|()| enter_d0(device, D3_FINAL));
     match result {
         Ok(()) => {
@@ -601,19 +661,41 @@ fn fail(device: DeviceId) {
     kernel(super::wake);
 }
 
-/// Takes a working device out of D0. Does nothing in any other state.
+/// Takes a device out of D0 because the system goes to sleep or shuts down. Does
+/// nothing with one that is not in D0, unless it has to wake the system: one
+/// that idles is brought back to D0 first, to be armed for that.
+///
+/// A device that carries the hibernation file stays powered until the file is
+/// written, and is told so by the state that it goes to:
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ne-wdfdevice-_wdf_power_device_state>
 ///
 /// # Errors
 /// The status of the callback that failed; the device is [`State::Failed`] then.
-pub(crate) fn power_down(device: DeviceId, to: PowerState) -> Result<(), i32> {
-    exclusively(device.0, || power_down_now(device, to))
+pub(crate) fn power_down(device: DeviceId, why: PowerAction) -> Result<(), i32> {
+    exclusively(device.0, || power_down_now(device, why))
 }
 
-fn power_down_now(device: DeviceId, to: PowerState) -> Result<(), i32> {
-    kernel(|k| power_policy::suspend(k, device.0));
+fn power_down_now(device: DeviceId, why: PowerAction) -> Result<(), i32> {
+    kernel(|k| {
+        power_policy::suspend(k, device.0);
+        pnp(k, device).action = why;
+    });
+    if why != PowerAction::Shutdown
+        && kernel(|k| power_policy::needs_d0_to_sleep(k, device.0))
+    {
+        power_up_now(device)?;
+        kernel(|k| pnp(k, device).action = why);
+    }
     if kernel(|k| state(k, device)) != State::Working {
         return Ok(());
     }
+    let to = match why {
+        PowerAction::Shutdown => PowerState::D3Final,
+        PowerAction::Hibernate if kernel(|k| pnp(k, device).carries(HIBERNATION_FILE)) => {
+            PowerState::PrepareForHibernation
+        }
+        _ => PowerState::D3,
+    };
     set_state(
         device,
         if to == PowerState::D3Final {
@@ -651,6 +733,22 @@ pub(crate) fn power_up(device: DeviceId) -> Result<(), i32> {
     exclusively(device.0, || power_up_now(device))
 }
 
+/// The same because the system woke up: a device that idled before the system
+/// went to sleep, and was not armed, stays as it is unless its driver asked for
+/// the contrary.
+///
+/// # Errors
+/// As [`power_up`].
+pub(crate) fn system_woke(device: DeviceId) -> Result<(), i32> {
+    exclusively(device.0, || {
+        if kernel(|k| power_policy::sleeps_on(k, device.0)) {
+            kernel(|k| pnp(k, device).action = PowerAction::None);
+            return Ok(());
+        }
+        power_up_now(device)
+    })
+}
+
 fn power_up_now(device: DeviceId) -> Result<(), i32> {
     let (state, from) = kernel(|k| {
         let pnp = pnp(k, device);
@@ -659,6 +757,7 @@ fn power_up_now(device: DeviceId) -> Result<(), i32> {
     if state != State::Sleeping {
         return Ok(());
     }
+    kernel(|k| pnp(k, device).action = PowerAction::None);
     let result = enter_d0(device, from);
     match result {
         Ok(()) => now_working(device),
@@ -668,24 +767,34 @@ fn power_up_now(device: DeviceId) -> Result<(), i32> {
 }
 
 /// Stops a device so that its resources can change (`IRP_MN_STOP_DEVICE`), after
-/// asking the driver. [`start`] starts it again.
+/// asking the driver. [`start`] starts it again. One that idles comes to D0 first.
 ///
 /// # Errors
-/// The driver's refusal, with the device as it was; or the status of the
-/// callback that failed, with the device [`State::Failed`].
-#[expect(dead_code, reason = "the machine does not rebalance resources yet")]
+/// The driver's refusal, or the framework's, with the device as it was; or the
+/// status of the callback that failed, with the device [`State::Failed`].
 pub(crate) fn stop(device: DeviceId) -> Result<(), i32> {
-    if !kernel(|k| object::device(k, device.0, "the PnP manager").is_stoppable()) {
-        return Err(STATUS_INVALID_DEVICE_REQUEST);
-    }
+    may_leave(device)?;
     call(
         device,
         "EvtDeviceQueryStop",
         |callbacks| callbacks.query_stop,
         &[],
     )?;
+    exclusively(device.0, || stop_now(device))
+}
+
+fn stop_now(device: DeviceId) -> Result<(), i32> {
+    kernel(|k| power_policy::suspend(k, device.0));
+    if kernel(|k| power_policy::is_idle(k, device.0)) {
+        power_up_now(device)?;
+        kernel(|k| power_policy::suspend(k, device.0));
+    }
     let result = match kernel(|k| state(k, device)) {
-        State::Working => leave_d0(device, D3_FINAL, PowerStop::Suspend),
+        State::Working => {
+            // Whoever looks meanwhile finds it on its way.
+            set_state(device, State::Sleeping);
+            leave_d0(device, D3_FINAL, PowerStop::Suspend)
+        }
         _ => Ok(()),
     };
     let result = result.and_then(|()| release_hardware(device));
@@ -696,15 +805,28 @@ pub(crate) fn stop(device: DeviceId) -> Result<(), i32> {
     result
 }
 
+/// Whether the framework itself lets the device be stopped or removed:
+/// `STATUS_INVALID_DEVICE_REQUEST` after `WdfDeviceSetStaticStopRemove(FALSE)`,
+/// `STATUS_DEVICE_NOT_READY` while it carries a special file:
+/// <https://learn.microsoft.com/windows-hardware/drivers/wdf/supporting-special-files>
+fn may_leave(device: DeviceId) -> Result<(), i32> {
+    kernel(|k| {
+        if !object::device(k, device.0, "the PnP manager").is_stoppable() {
+            Err(STATUS_INVALID_DEVICE_REQUEST)
+        } else if pnp(k, device).carries_any() {
+            Err(STATUS_DEVICE_NOT_READY)
+        } else {
+            Ok(())
+        }
+    })
+}
+
 /// Asks whether the device may be removed.
 ///
 /// # Errors
-/// The driver's refusal: the status of `EvtDeviceQueryRemove`, or
-/// `STATUS_INVALID_DEVICE_REQUEST` after `WdfDeviceSetStaticStopRemove(FALSE)`.
+/// The driver's refusal, the status of `EvtDeviceQueryRemove`; or the framework's.
 pub(crate) fn query_remove(device: DeviceId) -> Result<(), i32> {
-    if !kernel(|k| object::device(k, device.0, "the PnP manager").is_stoppable()) {
-        return Err(STATUS_INVALID_DEVICE_REQUEST);
-    }
+    may_leave(device)?;
     call(
         device,
         "EvtDeviceQueryRemove",
@@ -713,8 +835,106 @@ pub(crate) fn query_remove(device: DeviceId) -> Result<(), i32> {
     )
 }
 
+/// Asks for the devices that have this relation to the device
+/// (`IRP_MN_QUERY_DEVICE_RELATIONS`, `DEVICE_RELATION_TYPE`).
+pub(crate) fn query_relations(device: DeviceId, relation: i32) {
+    let routine = kernel(|k| {
+        object::device(k, device.0, "the PnP manager")
+            .settings
+            .callbacks
+            .relations_query
+    });
+    if routine != 0 {
+        callback::<()>(
+            "EvtDeviceRelationsQuery",
+            routine,
+            &[param("Device", &device.0), param("RelationType", &relation)],
+        );
+    }
+}
+
+/// Tells that the device is on the path to a special file from now on, or is not
+/// any more (`IRP_MN_DEVICE_USAGE_NOTIFICATION`).
+///
+/// # Errors
+/// `STATUS_NOT_IMPLEMENTED` for a file that the driver has not allowed with
+/// `WdfDeviceSetSpecialFileSupport`; the status of `EvtDeviceUsageNotificationEx`.
+pub(crate) fn notify_usage(device: DeviceId, file: i32, in_path: bool) -> Result<(), i32> {
+    let (allowed, old, new) = kernel(|k| {
+        let callbacks = object::device(k, device.0, "the PnP manager")
+            .settings
+            .callbacks;
+        let allowed = pnp(k, device)
+            .special_file(file)
+            .is_some_and(|(allowed, _)| *allowed);
+        (
+            allowed,
+            callbacks.usage_notification,
+            callbacks.usage_notification_ex,
+        )
+    });
+    if !allowed {
+        return Err(STATUS_NOT_IMPLEMENTED);
+    }
+    let path = u8::from(in_path);
+    let params = [
+        param("Device", &device.0),
+        param("NotificationType", &file),
+        param("IsInNotificationPath", &path),
+    ];
+    let status = if new != 0 {
+        callback::<i32>("EvtDeviceUsageNotificationEx", new, &params)
+    } else {
+        if old != 0 {
+            callback::<()>("EvtDeviceUsageNotification", old, &params);
+        }
+        0
+    };
+    if status < 0 && in_path {
+        return Err(status);
+    }
+    kernel(|k| {
+        if let Some((_, count)) = pnp(k, device).special_file(file) {
+            *count = if in_path {
+                *count + 1
+            } else {
+                count.saturating_sub(1)
+            };
+        }
+    });
+    Ok(())
+}
+
+/// `WdfDeviceSetSpecialFileSupport`. Callable at any level.
+///
+/// A type that is none ends the simulation, as it breaks into the debugger with
+/// the framework's verifier.
+pub(crate) fn set_special_file_support(_: super::Globals, device: Handle, file: i32, allowed: u8) {
+    let function = "WdfDeviceSetSpecialFileSupport";
+    kernel(|k| {
+        match object::device(k, device, function).pnp.special_file(file) {
+            Some(entry) => entry.0 = allowed != 0,
+            None => super::verifier_break(
+                k,
+                format!("{function} was given FileType {file}; it is 1 to {SPECIAL_FILES}"),
+            ),
+        }
+    });
+}
+
 /// Takes notice that the device is gone. [`remove`] is to follow.
+///
+/// `EvtDeviceSurpriseRemoval` does not wait for a power change that is under
+/// way: it runs beside that one's callbacks. What follows has its turn.
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_surprise_removal>
 pub(crate) fn surprise_remove(device: DeviceId) {
+    kernel(|k| {
+        power_policy::suspend(k, device.0);
+        interface::disable(k, device.0);
+    });
+    tell(device, "EvtDeviceSurpriseRemoval", |callbacks| {
+        callbacks.surprise_removal
+    });
     exclusively(device.0, || surprise_remove_now(device));
 }
 
@@ -722,9 +942,6 @@ fn surprise_remove_now(device: DeviceId) {
     kernel(|k| {
         power_policy::suspend(k, device.0);
         interface::disable(k, device.0);
-    });
-    tell(device, "EvtDeviceSurpriseRemoval", |callbacks| {
-        callbacks.surprise_removal
     });
     if kernel(|k| state(k, device)) == State::Working {
         leave_d0(device, D3_FINAL, PowerStop::Purge).unwrap_or_default();

@@ -66,8 +66,9 @@ pub(crate) struct WakeSettings {
 /// `IdleCanWakeFromS0` and `IdleCannotWakeFromS0`.
 const CANNOT_WAKE: u32 = 1;
 const CAN_WAKE: u32 = 2;
-/// `WdfFalse`.
+/// `WdfFalse` and `WdfTrue`.
 const FALSE: u32 = 0;
+const TRUE: u32 = 1;
 /// What `IdleTimeoutDefaultValue` (0) means, in milliseconds.
 const DEFAULT_TIMEOUT: u32 = 5_000;
 const STATUS_PENDING: i32 = 0x103;
@@ -99,6 +100,8 @@ struct Idle {
     can_wake: bool,
     timeout: u64,
     state: i32,
+    /// `PowerUpIdleDeviceOnSystemWake`.
+    up_on_system_wake: bool,
 }
 
 fn policy(k: &mut Kernel, device: Handle) -> &mut PowerPolicy {
@@ -150,6 +153,7 @@ pub(crate) fn assign_s0_idle_settings(
         can_wake: settings.caps == CAN_WAKE,
         timeout: u64::from(milliseconds) * MILLISECOND,
         state,
+        up_on_system_wake: settings.power_up_on_system_wake == TRUE,
     };
     kernel(|k| {
         policy(k, device).idle = Some(idle);
@@ -384,6 +388,25 @@ pub(crate) fn wake_signal(k: &mut Kernel, device: Handle) -> bool {
     }
 }
 
+/// Whether the device is in Dx because it was idle.
+pub(crate) fn is_idle(k: &mut Kernel, device: Handle) -> bool {
+    policy(k, device).asleep
+}
+
+/// Whether an idle device has to come to D0 before the system sleeps: what armed
+/// it for S0 is to be undone, or it is to be armed for Sx, both of which only a
+/// device in D0 can.
+pub(crate) fn needs_d0_to_sleep(k: &mut Kernel, device: Handle) -> bool {
+    let policy = policy(k, device);
+    policy.asleep && (policy.armed_for_s0 || policy.wake_from_sx)
+}
+
+/// Whether an idle device stays in Dx when the system wakes up.
+pub(crate) fn sleeps_on(k: &mut Kernel, device: Handle) -> bool {
+    let policy = policy(k, device);
+    policy.asleep && policy.references == 0 && policy.idle.is_some_and(|idle| !idle.up_on_system_wake)
+}
+
 /// It stays in D0 after all, or is back.
 pub(crate) fn set_awake(k: &mut Kernel, device: Handle) {
     policy(k, device).asleep = false;
@@ -427,16 +450,40 @@ pub(crate) fn arm_for_s0(device: Handle) -> Result<(), i32> {
     Ok(())
 }
 
-/// `EvtDeviceArmWakeFromSx`, on the way down with the system, if the driver
-/// assigned wake settings. A failure leaves the device unarmed.
+/// `EvtDeviceArmWakeFromSx` or `EvtDeviceArmWakeFromSxWithReason`, on the way
+/// down with the system, if the driver assigned wake settings. A failure leaves
+/// the device unarmed, and it is disarmed at once:
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_arm_wake_from_sx_with_reason>
 pub(crate) fn arm_for_sx(device: Handle) {
-    if kernel(|k| policy(k, device).wake_from_sx) {
-        let armed = ask(device, "EvtDeviceArmWakeFromSx", |callbacks| {
+    if !kernel(|k| policy(k, device).wake_from_sx) {
+        return;
+    }
+    let with_reason = routine(device, |callbacks| callbacks.arm_wake_from_sx_with_reason);
+    let armed = if with_reason == 0 {
+        ask(device, "EvtDeviceArmWakeFromSx", |callbacks| {
             callbacks.arm_wake_from_sx
         })
-        .is_ok();
-        kernel(|k| policy(k, device).armed_for_sx = armed);
+        .is_ok()
+    } else {
+        // Devices of this machine have no children.
+        let (device_wakes, children_wake) = (1_u8, 0_u8);
+        let status = callback::<i32>(
+            "EvtDeviceArmWakeFromSxWithReason",
+            with_reason,
+            &[
+                param("Device", &device),
+                param("DeviceWakeEnabled", &device_wakes),
+                param("ChildrenArmedForWake", &children_wake),
+            ],
+        );
+        status >= 0
+    };
+    if !armed {
+        tell(device, "EvtDeviceDisarmWakeFromSx", |callbacks| {
+            callbacks.disarm_wake_from_sx
+        });
     }
+    kernel(|k| policy(k, device).armed_for_sx = armed);
 }
 
 /// The wake callbacks of the way up.
