@@ -634,7 +634,9 @@ impl Machine {
     /// [`Error::State`], [`Error::Stop`].
     pub fn query_relations(&mut self, device: &str, relation: Relation) -> Result<()> {
         let id = self.expect_any(device, "ask for relations")?.device;
-        self.note(format!("device {device} is asked for {relation:?} relations"));
+        self.note(format!(
+            "device {device} is asked for {relation:?} relations"
+        ));
         self.pnp(move || pnp::query_relations(id, relation.number()))
     }
 
@@ -655,7 +657,9 @@ impl Machine {
     /// [`Error::State`]; [`Error::Driver`] if the driver does not support it;
     /// [`Error::Stop`].
     pub fn remove_special_file(&mut self, device: &str, file: SpecialFile) -> Result<()> {
-        let id = self.expect_any(device, "take a special file off it")?.device;
+        let id = self
+            .expect_any(device, "take a special file off it")?
+            .device;
         self.note(format!("device {device} loses the {file:?} file"));
         let told = self.pnp(move || pnp::notify_usage(id, file.number(), false))?;
         check_status(told, || format!("taking the {file:?} file off {device}"))

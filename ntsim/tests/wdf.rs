@@ -111,6 +111,22 @@ device_callbacks! {
     self_managed_io_suspend() = "SelfManagedIoSuspend";
     self_managed_io_restart() = "SelfManagedIoRestart";
     query_remove() = "QueryRemove";
+    query_stop() = "QueryStop";
+    usage_notification(_file: ntsim_sys::WDF_SPECIAL_FILE_TYPE, _in_path: u8) = "UsageNotification";
+    arm_wake_from_sx(_device_wakes: u8, _children_wake: u8) = "ArmWakeFromSx";
+}
+
+unsafe extern "C-unwind" fn relations_query(
+    device: WDFDEVICE,
+    _relation: ntsim_sys::DEVICE_RELATION_TYPE,
+) {
+    act("RelationsQuery", device.cast());
+}
+unsafe extern "C-unwind" fn disarm_wake_from_sx(device: WDFDEVICE) {
+    act("DisarmWakeFromSx", device.cast());
+}
+unsafe extern "C-unwind" fn wake_from_sx_triggered(device: WDFDEVICE) {
+    act("WakeFromSxTriggered", device.cast());
 }
 
 unsafe extern "C-unwind" fn self_managed_io_flush(device: WDFDEVICE) {
@@ -151,8 +167,18 @@ unsafe extern "C-unwind" fn device_add(_: WDFDRIVER, mut init: PWDFDEVICE_INIT) 
     callbacks.EvtDeviceSelfManagedIoCleanup = Some(self_managed_io_cleanup);
     callbacks.EvtDeviceSurpriseRemoval = Some(surprise_removal);
     callbacks.EvtDeviceQueryRemove = Some(query_remove);
+    callbacks.EvtDeviceQueryStop = Some(query_stop);
+    callbacks.EvtDeviceRelationsQuery = Some(relations_query);
+    callbacks.EvtDeviceUsageNotificationEx = Some(usage_notification);
     wdf!(WdfDeviceInitSetPnpPowerEventCallbacks: WdfDeviceInitSetPnpPowerEventCallbacksTableIndex
         as PFN_WDFDEVICEINITSETPNPPOWEREVENTCALLBACKS(init, &raw mut callbacks));
+    let mut policy: ntsim_sys::WDF_POWER_POLICY_EVENT_CALLBACKS = unsafe { std::mem::zeroed() };
+    policy.Size = size_of::<ntsim_sys::WDF_POWER_POLICY_EVENT_CALLBACKS>() as u32;
+    policy.EvtDeviceArmWakeFromSxWithReason = Some(arm_wake_from_sx);
+    policy.EvtDeviceDisarmWakeFromSx = Some(disarm_wake_from_sx);
+    policy.EvtDeviceWakeFromSxTriggered = Some(wake_from_sx_triggered);
+    wdf!(WdfDeviceInitSetPowerPolicyEventCallbacks: WdfDeviceInitSetPowerPolicyEventCallbacksTableIndex
+        as PFN_WDFDEVICEINITSETPOWERPOLICYEVENTCALLBACKS(init, &raw mut policy));
     let mut attributes = SCRIPT
         .with_borrow(|script| script.attributes)
         .unwrap_or_else(attributes);
@@ -556,6 +582,360 @@ fn a_driver_can_refuse_to_have_its_device_removed() {
         bench.device_callbacks().last().map(String::as_str),
         Some("QueryRemove")
     );
+}
+
+/// The status with which the machine says that a driver refused.
+fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> u32 {
+    match result {
+        Err(Error::Driver { status, .. }) => status,
+        other => panic!("no refusal: {other:?}"),
+    }
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/wdf/the-pnp-manager-redistributes-system-resources>
+#[test]
+fn a_device_that_is_stopped_gets_other_resources_and_goes_up_again() {
+    let mut bench = Bench::new();
+    let hardware = ntsim::machine::Hardware::new().memory(0x1000, 0x10);
+    bench.machine.set_hardware(&bench.device, hardware);
+    bench.start();
+    let before = bench.device_callbacks().len();
+    bench.machine.stop_device(&bench.device).unwrap();
+    let hardware = ntsim::machine::Hardware::new().memory(0x2000, 0x10);
+    bench.machine.set_hardware(&bench.device, hardware);
+    bench.machine.restart_device(&bench.device).unwrap();
+    assert_eq!(
+        bench.device_callbacks()[before..],
+        [
+            "QueryStop",
+            "SelfManagedIoSuspend",
+            "D0ExitPreInterruptsDisabled",
+            "D0Exit",
+            "ReleaseHardware",
+            "PrepareHardware",
+            "D0Entry",
+            "D0EntryPostInterruptsEnabled",
+            "SelfManagedIoRestart",
+        ]
+    );
+    bench.remove();
+}
+
+/// "If the driver determines that stopping is not safe, the callback must return
+/// a failure":
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_query_stop>
+#[test]
+fn a_driver_can_refuse_to_have_its_device_stopped() {
+    let mut bench = Bench::new().answer("QueryStop", FAILED);
+    bench.start();
+    let refused = bench.machine.stop_device(&bench.device);
+    assert_eq!(refusal(refused), FAILED.cast_unsigned());
+    assert!(bench.machine.is_in_d0(&bench.device).unwrap());
+    let Err(Error::State { state, .. }) = bench.machine.restart_device(&bench.device) else {
+        panic!("it was not stopped")
+    };
+    assert_eq!(state, "working");
+    bench.remove();
+}
+
+#[test]
+fn a_device_that_fails_on_its_restart_is_removed() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.machine.stop_device(&bench.device).unwrap();
+    let mut bench = bench.answer("PrepareHardware", FAILED);
+    let failed = bench.machine.restart_device(&bench.device);
+    assert_eq!(refusal(failed), FAILED.cast_unsigned());
+    assert!(bench.machine.started_devices().is_empty());
+    bench = bench.answer("PrepareHardware", 0);
+    bench.start();
+    bench.remove();
+}
+
+#[test]
+fn a_stopped_device_can_be_removed_and_be_gone() {
+    for surprise in [false, true] {
+        let mut bench = Bench::new();
+        bench.start();
+        bench.machine.stop_device(&bench.device).unwrap();
+        let before = bench.device_callbacks().len();
+        if surprise {
+            bench.machine.surprise_remove(&bench.device).unwrap();
+        } else {
+            bench.remove();
+        }
+        assert!(
+            !bench.device_callbacks()[before..]
+                .iter()
+                .any(|name| name == "D0Exit" || name == "ReleaseHardware")
+        );
+    }
+}
+
+/// Support is off by default, and a device with a special file on it is neither
+/// stopped nor removed:
+/// <https://learn.microsoft.com/windows-hardware/drivers/wdf/supporting-special-files>
+#[test]
+fn a_device_carries_only_the_special_files_that_its_driver_supports() {
+    const NOT_IMPLEMENTED: u32 = 0xC000_0002;
+    const NOT_READY: u32 = 0xC000_00A3;
+    use ntsim::machine::SpecialFile;
+    let mut bench = Bench::new().after_create(|device| {
+        wdf!(WdfDeviceSetSpecialFileSupport: WdfDeviceSetSpecialFileSupportTableIndex
+            as PFN_WDFDEVICESETSPECIALFILESUPPORT(device, 1, 1));
+        0
+    });
+    bench.start();
+    let device = bench.device.clone();
+    let refused = bench.machine.place_special_file(&device, SpecialFile::Dump);
+    assert_eq!(refusal(refused), NOT_IMPLEMENTED);
+    bench
+        .machine
+        .place_special_file(&device, SpecialFile::Paging)
+        .unwrap();
+    assert_eq!(refusal(bench.machine.stop_device(&device)), NOT_READY);
+    assert_eq!(refusal(bench.machine.remove_device(&device)), NOT_READY);
+    bench
+        .machine
+        .remove_special_file(&device, SpecialFile::Paging)
+        .unwrap();
+    let bench = bench.answer("UsageNotification", FAILED);
+    let mut bench = bench;
+    let refused = bench
+        .machine
+        .place_special_file(&device, SpecialFile::Paging);
+    assert_eq!(refusal(refused), FAILED.cast_unsigned());
+    bench.remove();
+}
+
+#[test]
+fn a_special_file_that_there_is_not_is_a_bug_check() {
+    let mut bench = Bench::new().after_create(|device| {
+        wdf!(WdfDeviceSetSpecialFileSupport: WdfDeviceSetSpecialFileSupportTableIndex
+            as PFN_WDFDEVICESETSPECIALFILESUPPORT(device, 9, 1));
+        0
+    });
+    let (_, _, message) = bug_check(bench.try_start());
+    assert!(message.contains("FileType 9"), "{message}");
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_relations_query>
+#[test]
+fn a_driver_hears_of_the_relations_that_are_asked_for() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench
+        .machine
+        .query_relations(&bench.device, ntsim::machine::Relation::Removal)
+        .unwrap();
+    let last = bench.callbacks().pop().unwrap();
+    assert!(last.starts_with("RelationsQuery("), "{last}");
+    assert!(last.ends_with("RelationType=3)"), "{last}");
+    bench.remove();
+}
+
+fn power_action(device: WDFOBJECT) -> i32 {
+    wdf!(WdfDeviceGetSystemPowerAction: WdfDeviceGetSystemPowerActionTableIndex
+        as PFN_WDFDEVICEGETSYSTEMPOWERACTION(device.cast())) as i32
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicegetsystempoweraction>,
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ne-wdfdevice-_wdf_power_device_state>
+#[test]
+fn a_driver_learns_why_its_device_leaves_d0() {
+    use ntsim::machine::{Sleep, SpecialFile};
+    thread_local! {
+        static ACTIONS: RefCell<Vec<i32>> = const { RefCell::new(Vec::new()) };
+    }
+    let mut bench = Bench::new()
+        .after_create(|device| {
+            wdf!(WdfDeviceSetSpecialFileSupport: WdfDeviceSetSpecialFileSupportTableIndex
+                as PFN_WDFDEVICESETSPECIALFILESUPPORT(device, 2, 1));
+            0
+        })
+        .on("D0Exit", |device| {
+            ACTIONS.with_borrow_mut(|actions| actions.push(power_action(device)));
+        });
+    bench.start();
+    for how in [Sleep::S1, Sleep::S3, Sleep::Hibernate] {
+        bench.machine.sleep(how).unwrap();
+        bench.machine.wake().unwrap();
+    }
+    // One that carries the hibernation file has power until that is written.
+    let device = bench.device.clone();
+    bench
+        .machine
+        .place_special_file(&device, SpecialFile::Hibernation)
+        .unwrap();
+    bench.machine.sleep(Sleep::Hibernate).unwrap();
+    bench.machine.wake().unwrap();
+    bench
+        .machine
+        .remove_special_file(&device, SpecialFile::Hibernation)
+        .unwrap();
+    bench.remove();
+    // Sleep, sleep, hibernate, hibernate, none.
+    assert_eq!(ACTIONS.take(), [2, 2, 3, 3, 0]);
+    let states: Vec<_> = bench
+        .callbacks()
+        .into_iter()
+        .filter(|text| text.starts_with("D0Exit(") || text.starts_with("D0Entry("))
+        .map(|text| {
+            text.trim_end_matches(')')
+                .rsplit('=')
+                .next()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(states, ["5", "4", "4", "4", "4", "4", "4", "6", "6", "5"]);
+}
+
+fn assign_wake_settings(device: WDFOBJECT) {
+    let mut settings: ntsim_sys::WDF_DEVICE_POWER_POLICY_WAKE_SETTINGS =
+        unsafe { std::mem::zeroed() };
+    settings.Size = size_of::<ntsim_sys::WDF_DEVICE_POWER_POLICY_WAKE_SETTINGS>() as u32;
+    settings.DxState = 5;
+    settings.Enabled = 1;
+    let status = wdf!(WdfDeviceAssignSxWakeSettings: WdfDeviceAssignSxWakeSettingsTableIndex
+        as PFN_WDFDEVICEASSIGNSXWAKESETTINGS(device.cast(), &raw mut settings));
+    assert_eq!(status, 0);
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_arm_wake_from_sx_with_reason>:
+/// after a failure the framework calls `EvtDeviceDisarmWakeFromSx`, and reports nothing.
+#[test]
+fn a_device_is_armed_before_the_system_sleeps_and_disarmed_after() {
+    use ntsim::machine::Sleep;
+    for (answer, armed) in [(0, true), (FAILED, false)] {
+        let mut bench = Bench::new()
+            .on("SelfManagedIoInit", assign_wake_settings)
+            .answer("ArmWakeFromSx", answer);
+        bench.start();
+        bench.machine.sleep(Sleep::S3).unwrap();
+        assert_eq!(bench.machine.signal_wake(&bench.device).unwrap(), armed);
+        bench.machine.wake().unwrap();
+        bench.remove();
+        let woken: Vec<_> = bench
+            .device_callbacks()
+            .into_iter()
+            .filter(|name| name.contains("Sx") || name.contains("D0E"))
+            .collect();
+        let expected: &[&str] = if armed {
+            &[
+                "D0Entry",
+                "D0EntryPostInterruptsEnabled",
+                "ArmWakeFromSxWithReason",
+                "D0ExitPreInterruptsDisabled",
+                "D0Exit",
+                "D0Entry",
+                "D0EntryPostInterruptsEnabled",
+                "WakeFromSxTriggered",
+                "DisarmWakeFromSx",
+                "D0ExitPreInterruptsDisabled",
+                "D0Exit",
+            ]
+        } else {
+            &[
+                "D0Entry",
+                "D0EntryPostInterruptsEnabled",
+                "ArmWakeFromSxWithReason",
+                "DisarmWakeFromSx",
+                "D0ExitPreInterruptsDisabled",
+                "D0Exit",
+                "D0Entry",
+                "D0EntryPostInterruptsEnabled",
+                "D0ExitPreInterruptsDisabled",
+                "D0Exit",
+            ]
+        };
+        assert_eq!(woken, expected);
+    }
+}
+
+fn set_failed(device: WDFOBJECT, action: i32) {
+    wdf!(WdfDeviceSetFailed: WdfDeviceSetFailedTableIndex
+        as PFN_WDFDEVICESETFAILED(device.cast(), action));
+}
+
+/// The device is removed, and started again unless the driver forbids it; "if
+/// several consecutive restart attempts fail, the framework stops trying":
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ne-wdfdevice-_wdf_device_failed_action>
+#[test]
+fn a_device_whose_driver_gives_it_up_is_removed_and_tried_again() {
+    // (action, starts in all)
+    for (action, starts) in [(1, 6), (2, 1)] {
+        let mut bench = Bench::new().on("SelfManagedIoInit", move |device| {
+            set_failed(device, action)
+        });
+        bench.start();
+        bench.machine.run_for(Duration::from_secs(1)).unwrap();
+        assert!(bench.machine.started_devices().is_empty());
+        let callbacks = bench.device_callbacks();
+        let count = |wanted: &str| callbacks.iter().filter(|name| *name == wanted).count();
+        assert_eq!(count("D0Entry"), starts);
+        assert_eq!(count("SurpriseRemoval"), starts);
+    }
+}
+
+#[test]
+fn a_device_whose_callback_fails_is_tried_again() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.machine.power_down(&bench.device).unwrap();
+    let mut bench = bench.answer("D0Entry", FAILED);
+    assert!(bench.machine.power_up(&bench.device).is_err());
+    bench = bench.answer("D0Entry", 0);
+    bench.machine.run_for(Duration::from_secs(1)).unwrap();
+    assert!(bench.machine.is_in_d0(&bench.device).unwrap());
+    bench.remove();
+}
+
+/// "The framework does not synchronize the EvtDeviceSurpriseRemoval callback
+/// function with other PnP and power management callback functions":
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_surprise_removal>
+#[test]
+fn surprise_removal_overlaps_power_callbacks_under_some_schedules() {
+    use ntsim::machine::PowerChange;
+    thread_local! {
+        static IN_POWER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+        static OVERLAPS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+    let slow = |_| {
+        IN_POWER.set(true);
+        delay(1);
+        IN_POWER.set(false);
+    };
+    for seed in 0..100 {
+        let mut bench = Bench::with_seed(seed)
+            .on("D0Exit", slow)
+            .on("SelfManagedIoSuspend", slow)
+            .on("SelfManagedIoRestart", slow)
+            .on("D0EntryPostInterruptsEnabled", slow)
+            .on("SurpriseRemoval", |_| {
+                OVERLAPS.set(OVERLAPS.get() + u32::from(IN_POWER.get()));
+                delay(1);
+            });
+        bench.start();
+        let change = if seed % 2 == 0 {
+            PowerChange::Down
+        } else {
+            bench.machine.power_down(&bench.device).unwrap();
+            PowerChange::Up
+        };
+        bench
+            .machine
+            .surprise_remove_during(&bench.device, change)
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(bench.machine.started_devices().is_empty());
+        let callbacks = bench.device_callbacks();
+        let count = |wanted: &str| callbacks.iter().filter(|name| *name == wanted).count();
+        assert_eq!(count("SurpriseRemoval"), 1);
+        assert_eq!(count("D0Exit"), count("D0Entry"), "seed {seed}");
+        assert_eq!(count("ReleaseHardware"), 1);
+    }
+    let overlaps = OVERLAPS.get();
+    assert!((10..=100).contains(&overlaps), "{overlaps} of 100 overlap");
 }
 
 #[test]
@@ -1493,7 +1873,8 @@ fn a_function_that_is_not_simulated_is_named() {
     };
     assert_eq!(stop.kind, StopKind::NotSimulated);
     assert!(
-        stop.message.contains("WdfDeviceSetBusInformationForChildren"),
+        stop.message
+            .contains("WdfDeviceSetBusInformationForChildren"),
         "{stop}"
     );
 }

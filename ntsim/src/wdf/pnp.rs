@@ -680,9 +680,7 @@ fn power_down_now(device: DeviceId, why: PowerAction) -> Result<(), i32> {
         power_policy::suspend(k, device.0);
         pnp(k, device).action = why;
     });
-    if why != PowerAction::Shutdown
-        && kernel(|k| power_policy::needs_d0_to_sleep(k, device.0))
-    {
+    if why != PowerAction::Shutdown && kernel(|k| power_policy::needs_d0_to_sleep(k, device.0)) {
         power_up_now(device)?;
         kernel(|k| pnp(k, device).action = why);
     }
@@ -911,15 +909,15 @@ pub(crate) fn notify_usage(device: DeviceId, file: i32, in_path: bool) -> Result
 /// the framework's verifier.
 pub(crate) fn set_special_file_support(_: super::Globals, device: Handle, file: i32, allowed: u8) {
     let function = "WdfDeviceSetSpecialFileSupport";
-    kernel(|k| {
-        match object::device(k, device, function).pnp.special_file(file) {
+    kernel(
+        |k| match object::device(k, device, function).pnp.special_file(file) {
             Some(entry) => entry.0 = allowed != 0,
             None => super::verifier_break(
                 k,
                 format!("{function} was given FileType {file}; it is 1 to {SPECIAL_FILES}"),
             ),
-        }
-    });
+        },
+    );
 }
 
 /// Takes notice that the device is gone. [`remove`] is to follow.

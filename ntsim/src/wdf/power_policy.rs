@@ -404,7 +404,9 @@ pub(crate) fn needs_d0_to_sleep(k: &mut Kernel, device: Handle) -> bool {
 /// Whether an idle device stays in Dx when the system wakes up.
 pub(crate) fn sleeps_on(k: &mut Kernel, device: Handle) -> bool {
     let policy = policy(k, device);
-    policy.asleep && policy.references == 0 && policy.idle.is_some_and(|idle| !idle.up_on_system_wake)
+    policy.asleep
+        && policy.references == 0
+        && policy.idle.is_some_and(|idle| !idle.up_on_system_wake)
 }
 
 /// It stays in D0 after all, or is back.
