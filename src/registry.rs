@@ -34,13 +34,13 @@
 //!
 //! fn start(irql: &Irql<'_, Passive>) -> Result<u32> {
 //!     let key = Key::parameters(irql, Access::All)?;
-//!     let interval = match key.query_u32(irql, unicode_string!("IntervalMs")) {
+//!     let interval = match key.query_u32(unicode_string!("IntervalMs")) {
 //!         Ok(interval) => interval,
 //!         Err(QueryError::NotFound) => 1_000,
 //!         Err(error) => return Err(error.into()),
 //!     };
-//!     let starts = key.query_u32(irql, unicode_string!("Starts")).unwrap_or(0);
-//!     key.assign_u32(irql, unicode_string!("Starts"), starts + 1)?;
+//!     let starts = key.query_u32(unicode_string!("Starts")).unwrap_or(0);
+//!     key.assign_u32(unicode_string!("Starts"), starts + 1)?;
 //!     Ok(interval)
 //! }
 //!
@@ -71,6 +71,7 @@ mod enumerate;
 pub use enumerate::{Subkeys, Values};
 
 use core::fmt;
+use core::marker::PhantomData;
 
 use crate::irql::{Irql, Passive};
 use crate::module::Modules;
@@ -191,13 +192,43 @@ impl core::error::Error for QueryError {}
 
 /// An open registry key. Dropping it closes it.
 ///
-/// A token is asked for where a key is opened, and at each use.
+/// A key is opened, used and closed at `PASSIVE_LEVEL`, so it borrows the token
+/// that it was opened with, and no other call asks for one. While a key is open
+/// nothing that raises the level can be called:
+///
+/// ```compile_fail,E0502
+/// use dmf::prelude::*;
+/// use dmf::registry::{Access, Key};
+///
+/// fn refused(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>) -> Result {
+///     let key = Key::parameters(irql, Access::Read)?;
+///     lock.lock(irql, |_, _| drop(key)); // closed at DISPATCH_LEVEL
+///     Ok(())
+/// }
+/// ```
+///
+/// and it gets neither into [`with`](crate::sync::SpinLock::with) nor to another
+/// thread:
+///
+/// ```compile_fail,E0277
+/// use dmf::prelude::*;
+/// use dmf::registry::{Access, Key};
+///
+/// fn refused(irql: &Irql<'_, Passive>, lock: &SpinLock<u32>) -> Result {
+///     let key = Key::parameters(irql, Access::Read)?;
+///     lock.with(|_| drop(key));
+///     Ok(())
+/// }
+/// ```
+///
+/// So it is not for keeping: what a driver stores is the path, or the value.
 ///
 /// C counterpart: `WDFKEY`.
 ///
 /// # Invariants
-/// The handle is open and belongs to this value.
-pub struct Key(sys::WDFKEY);
+/// The handle is open and belongs to this value. As long as `'t` lasts the level
+/// is `PASSIVE_LEVEL`, and the value stays in its thread.
+pub struct Key<'t>(sys::WDFKEY, PhantomData<&'t Irql<'t, Passive>>);
 
 type Open = unsafe fn(
     sys::WDFDRIVER,
@@ -206,7 +237,7 @@ type Open = unsafe fn(
     *mut sys::WDFKEY,
 ) -> sys::NTSTATUS;
 
-impl Key {
+impl<'t> Key<'t> {
     /// Opens the driver's `Parameters` key.
     ///
     /// # IRQL
@@ -218,7 +249,7 @@ impl Key {
     /// C counterpart: [`WdfDriverOpenParametersRegistryKey`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdriver/nf-wdfdriver-wdfdriveropenparametersregistrykey
-    pub fn parameters(irql: &Irql<'_, Passive>, access: Access) -> Result<Self> {
+    pub fn parameters(irql: &'t Irql<'_, Passive>, access: Access) -> Result<Self> {
         Self::open_own(irql, access, sys::kmdf::WdfDriverOpenParametersRegistryKey)
     }
 
@@ -234,7 +265,7 @@ impl Key {
     /// C counterpart: [`WdfDriverOpenPersistentStateRegistryKey`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdriver/nf-wdfdriver-wdfdriveropenpersistentstateregistrykey
-    pub fn persistent_state(irql: &Irql<'_, Passive>, access: Access) -> Result<Self> {
+    pub fn persistent_state(irql: &'t Irql<'_, Passive>, access: Access) -> Result<Self> {
         Self::open_own(
             irql,
             access,
@@ -242,7 +273,7 @@ impl Key {
         )
     }
 
-    fn open_own(_irql: &Irql<'_, Passive>, access: Access, open: Open) -> Result<Self> {
+    fn open_own(_irql: &'t Irql<'_, Passive>, access: Access, open: Open) -> Result<Self> {
         // SAFETY: KMDF set the globals before it called DriverEntry.
         let globals = unsafe { sys::WdfDriverGlobals };
         // SAFETY: as above; the driver object is there while the driver is loaded.
@@ -254,7 +285,7 @@ impl Key {
         })
         .into_result()?;
         // INVARIANT: just opened.
-        Ok(Self(key))
+        Ok(Self(key, PhantomData))
     }
 
     /// Reads a `REG_DWORD` value.
@@ -269,25 +300,20 @@ impl Key {
     /// than four bytes for one of four.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryqueryulong
-    pub fn query_u32(
-        &self,
-        irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-    ) -> Result<u32, QueryError> {
-        self.query_number(irql, name, ValueType::U32)
+    pub fn query_u32(&self, name: UnicodeStr<'_>) -> Result<u32, QueryError> {
+        self.query_number(name, ValueType::U32)
             .map(u32::from_le_bytes)
     }
 
     /// The bytes of a value that has this type and exactly `N` of them.
     fn query_number<const N: usize>(
         &self,
-        _irql: &Irql<'_, Passive>,
         name: UnicodeStr<'_>,
         kind: ValueType,
     ) -> Result<[u8; N], QueryError> {
         let name = name.to_raw();
         let (mut bytes, mut length, mut found) = ([0; N], 0, 0);
-        // SAFETY: the invariant; the token proves the level; the arguments are
+        // SAFETY: the invariant; the arguments are
         // valid for the length of the call, the buffer for `N` bytes.
         let status = NtStatus::from_raw(unsafe {
             sys::kmdf::WdfRegistryQueryValue(
@@ -326,15 +352,10 @@ impl Key {
     /// C counterpart: [`WdfRegistryAssignULong`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryassignulong
-    pub fn assign_u32(
-        &self,
-        _irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-        value: u32,
-    ) -> Result {
+    pub fn assign_u32(&self, name: UnicodeStr<'_>, value: u32) -> Result {
         let name = name.to_raw();
-        // SAFETY: the invariant; the token proves the level; the arguments are
-        // valid for the length of the call.
+        // SAFETY: the invariant; the arguments are valid for
+        // the length of the call.
         NtStatus::from_raw(unsafe {
             sys::kmdf::WdfRegistryAssignULong(self.0, &raw const name, value)
         })
@@ -371,7 +392,10 @@ impl Key {
     /// C counterpart: [`WdfDeviceOpenRegistryKey`][ms] with `PLUGPLAY_REGKEY_DEVICE`.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceopenregistrykey
-    pub fn device<O: Send + Sync + 'static>(add: &Modules<'_, O>, access: Access) -> Result<Self> {
+    pub fn device<O: Send + Sync + 'static>(
+        add: &'t Modules<'_, O>,
+        access: Access,
+    ) -> Result<Self> {
         const PLUGPLAY_REGKEY_DEVICE: u32 = 1;
         Self::open_of_device(add, PLUGPLAY_REGKEY_DEVICE, access)
     }
@@ -388,13 +412,16 @@ impl Key {
     /// C counterpart: [`WdfDeviceOpenRegistryKey`][ms] with `PLUGPLAY_REGKEY_DRIVER`.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceopenregistrykey
-    pub fn driver<O: Send + Sync + 'static>(add: &Modules<'_, O>, access: Access) -> Result<Self> {
+    pub fn driver<O: Send + Sync + 'static>(
+        add: &'t Modules<'_, O>,
+        access: Access,
+    ) -> Result<Self> {
         const PLUGPLAY_REGKEY_DRIVER: u32 = 2;
         Self::open_of_device(add, PLUGPLAY_REGKEY_DRIVER, access)
     }
 
     fn open_of_device<O: Send + Sync + 'static>(
-        add: &Modules<'_, O>,
+        add: &'t Modules<'_, O>,
         kind: u32,
         access: Access,
     ) -> Result<Self> {
@@ -413,7 +440,7 @@ impl Key {
         })
         .into_result()?;
         // INVARIANT: just opened.
-        Ok(Self(key))
+        Ok(Self(key, PhantomData))
     }
 
     /// Opens a key below this one. `name` may be a path.
@@ -432,8 +459,8 @@ impl Key {
     /// fn ports(irql: &Irql<'_, Passive>) -> Result {
     ///     let parameters = Key::parameters(irql, Access::All)?;
     ///     let name = unicode_string!("Ports");
-    ///     parameters.create(irql, name, Access::All, Lifetime::Volatile)?;
-    ///     parameters.open(irql, name, Access::All)?.delete(irql)
+    ///     parameters.create(name, Access::All, Lifetime::Volatile)?;
+    ///     parameters.open(name, Access::All)?.delete()
     /// }
     /// # ntsim::run_driver(Meter::DRIVER_ENTRY, |_, _| {});
     /// ```
@@ -451,16 +478,11 @@ impl Key {
     /// C counterpart: [`WdfRegistryOpenKey`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryopenkey
-    pub fn open(
-        &self,
-        _irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-        access: Access,
-    ) -> Result<Self> {
+    pub fn open(&self, name: UnicodeStr<'_>, access: Access) -> Result<Self> {
         let name = name.to_raw();
         let mut key = no_handle();
-        // SAFETY: the invariant; the token proves the level; the arguments are
-        // valid for the length of the call.
+        // SAFETY: the invariant; the arguments are valid for
+        // the length of the call.
         NtStatus::from_raw(unsafe {
             sys::kmdf::WdfRegistryOpenKey(
                 self.0,
@@ -472,7 +494,7 @@ impl Key {
         })
         .into_result()?;
         // INVARIANT: just opened.
-        Ok(Self(key))
+        Ok(Self(key, PhantomData))
     }
 
     /// Opens a key below this one, and makes it if it is not there. This key
@@ -489,17 +511,11 @@ impl Key {
     /// C counterpart: [`WdfRegistryCreateKey`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistrycreatekey
-    pub fn create(
-        &self,
-        _irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-        access: Access,
-        lifetime: Lifetime,
-    ) -> Result<Self> {
+    pub fn create(&self, name: UnicodeStr<'_>, access: Access, lifetime: Lifetime) -> Result<Self> {
         let name = name.to_raw();
         let mut key = no_handle();
-        // SAFETY: the invariant; the token proves the level; the arguments are
-        // valid for the length of the call.
+        // SAFETY: the invariant; the arguments are valid for
+        // the length of the call.
         NtStatus::from_raw(unsafe {
             sys::kmdf::WdfRegistryCreateKey(
                 self.0,
@@ -514,7 +530,7 @@ impl Key {
         })
         .into_result()?;
         // INVARIANT: just opened.
-        Ok(Self(key))
+        Ok(Self(key, PhantomData))
     }
 
     /// Deletes the key, which must be open with [`Access::All`] and have no keys
@@ -531,8 +547,8 @@ impl Key {
     /// C counterpart: [`WdfRegistryRemoveKey`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryremovekey
-    pub fn delete(self, _irql: &Irql<'_, Passive>) -> Result {
-        // SAFETY: the invariant, and the token proves the level.
+    pub fn delete(self) -> Result {
+        // SAFETY: the invariant.
         let status = unsafe { sys::kmdf::WdfRegistryRemoveKey(self.0) };
         NtStatus::from_raw(status).into_result()?;
         // A success deleted the object, too.
@@ -557,11 +573,11 @@ impl Key {
     ///
     /// fn list(irql: &Irql<'_, Passive>) -> Result {
     ///     let key = Key::parameters(irql, Access::All)?;
-    ///     key.assign_u32(irql, dmf::unicode_string!("Gain"), 3)?;
-    ///     for name in key.subkeys(irql) {
+    ///     key.assign_u32(dmf::unicode_string!("Gain"), 3)?;
+    ///     for name in key.subkeys() {
     ///         dmf::println!("key {}", name?);
     ///     }
-    ///     for value in key.values(irql) {
+    ///     for value in key.values() {
     ///         let (name, kind) = value?;
     ///         dmf::println!("value {name}, {kind:?}"); // value Gain, ValueType(4)
     ///     }
@@ -584,8 +600,8 @@ impl Key {
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-zwenumeratekey
     /// [handle]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistrywdmgethandle
-    pub fn subkeys<'k>(&'k self, irql: &'k Irql<'_, Passive>) -> Subkeys<'k> {
-        Subkeys(Entries::new(self, irql))
+    pub fn subkeys(&self) -> Subkeys<'_> {
+        Subkeys(Entries::new(self))
     }
 
     /// The names and types of the values of this key.
@@ -602,8 +618,8 @@ impl Key {
     /// C counterpart: [`ZwEnumerateValueKey`][ms] on `WdfRegistryWdmGetHandle`.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-zwenumeratevaluekey
-    pub fn values<'k>(&'k self, irql: &'k Irql<'_, Passive>) -> Values<'k> {
-        Values(Entries::new(self, irql))
+    pub fn values(&self) -> Values<'_> {
+        Values(Entries::new(self))
     }
 
     /// Deletes a value.
@@ -618,9 +634,9 @@ impl Key {
     /// C counterpart: [`WdfRegistryRemoveValue`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryremovevalue
-    pub fn delete_value(&self, _irql: &Irql<'_, Passive>, name: UnicodeStr<'_>) -> Result {
+    pub fn delete_value(&self, name: UnicodeStr<'_>) -> Result {
         let name = name.to_raw();
-        // SAFETY: the invariant; the token proves the level; the name is valid
+        // SAFETY: the invariant; the name is valid
         // for the length of the call.
         NtStatus::from_raw(unsafe { sys::kmdf::WdfRegistryRemoveValue(self.0, &raw const name) })
             .into_result()
@@ -637,11 +653,7 @@ impl Key {
     /// C counterpart: [`WdfRegistryQueryValue`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryqueryvalue
-    pub fn query(
-        &self,
-        _irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-    ) -> Result<(ValueType, Vec<u8>), QueryError> {
+    pub fn query(&self, name: UnicodeStr<'_>) -> Result<(ValueType, Vec<u8>), QueryError> {
         let name = name.to_raw();
         let mut bytes: Vec<u8> = Vec::new();
         loop {
@@ -652,7 +664,7 @@ impl Key {
             } else {
                 bytes.as_mut_ptr()
             };
-            // SAFETY: the invariant; the token proves the level; the arguments
+            // SAFETY: the invariant; the arguments
             // are valid for the length of the call, the buffer for `room` bytes.
             let status = NtStatus::from_raw(unsafe {
                 sys::kmdf::WdfRegistryQueryValue(
@@ -693,12 +705,8 @@ impl Key {
     /// C counterpart: [`WdfRegistryQueryValue`][ms] with `REG_QWORD`.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryqueryvalue
-    pub fn query_u64(
-        &self,
-        irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-    ) -> Result<u64, QueryError> {
-        self.query_number(irql, name, ValueType::U64)
+    pub fn query_u64(&self, name: UnicodeStr<'_>) -> Result<u64, QueryError> {
+        self.query_number(name, ValueType::U64)
             .map(u64::from_le_bytes)
     }
 
@@ -713,12 +721,8 @@ impl Key {
     /// C counterpart: [`WdfRegistryQueryValue`][ms] with `REG_BINARY`.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryqueryvalue
-    pub fn query_binary(
-        &self,
-        irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-    ) -> Result<Vec<u8>, QueryError> {
-        self.query_typed(irql, name, &[ValueType::BINARY])
+    pub fn query_binary(&self, name: UnicodeStr<'_>) -> Result<Vec<u8>, QueryError> {
+        self.query_typed(name, &[ValueType::BINARY])
     }
 
     /// Reads a `REG_SZ` or `REG_EXPAND_SZ` value, up to its first NUL. Variables
@@ -733,13 +737,9 @@ impl Key {
     /// C counterpart: [`WdfRegistryQueryString`][ms], which does not read `REG_EXPAND_SZ`.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryquerystring
-    pub fn query_string(
-        &self,
-        irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-    ) -> Result<Vec<u16>, QueryError> {
+    pub fn query_string(&self, name: UnicodeStr<'_>) -> Result<Vec<u16>, QueryError> {
         let kinds = [ValueType::STRING, ValueType::EXPAND_STRING];
-        let bytes = self.query_typed(irql, name, &kinds)?;
+        let bytes = self.query_typed(name, &kinds)?;
         let mut units = to_units(&bytes).map_err(QueryError::Failed)?;
         // Whoever wrote it may have forgotten the NUL, or written more than one.
         let length = units.iter().position(|unit| *unit == 0);
@@ -760,22 +760,17 @@ impl Key {
     /// C counterpart: [`WdfRegistryQueryMultiString`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryquerymultistring
-    pub fn query_strings(
-        &self,
-        irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-    ) -> Result<Strings, QueryError> {
-        let bytes = self.query_typed(irql, name, &[ValueType::STRINGS])?;
+    pub fn query_strings(&self, name: UnicodeStr<'_>) -> Result<Strings, QueryError> {
+        let bytes = self.query_typed(name, &[ValueType::STRINGS])?;
         to_units(&bytes).map(Strings).map_err(QueryError::Failed)
     }
 
     fn query_typed(
         &self,
-        irql: &Irql<'_, Passive>,
         name: UnicodeStr<'_>,
         kinds: &[ValueType],
     ) -> Result<Vec<u8>, QueryError> {
-        let (kind, bytes) = self.query(irql, name)?;
+        let (kind, bytes) = self.query(name)?;
         if kinds.contains(&kind) {
             Ok(bytes)
         } else {
@@ -797,16 +792,10 @@ impl Key {
     /// C counterpart: [`WdfRegistryAssignValue`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryassignvalue
-    pub fn assign(
-        &self,
-        _irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-        kind: ValueType,
-        bytes: &[u8],
-    ) -> Result {
+    pub fn assign(&self, name: UnicodeStr<'_>, kind: ValueType, bytes: &[u8]) -> Result {
         let name = name.to_raw();
         let length = u32::try_from(bytes.len()).map_err(|_| NtStatus::INVALID_PARAMETER)?;
-        // SAFETY: the invariant; the token proves the level; the arguments are
+        // SAFETY: the invariant; the arguments are
         // valid for the length of the call, and only read.
         NtStatus::from_raw(unsafe {
             sys::kmdf::WdfRegistryAssignValue(
@@ -831,8 +820,8 @@ impl Key {
     /// C counterpart: [`WdfRegistryAssignValue`][ms] with `REG_QWORD`.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryassignvalue
-    pub fn assign_u64(&self, irql: &Irql<'_, Passive>, name: UnicodeStr<'_>, value: u64) -> Result {
-        self.assign(irql, name, ValueType::U64, &value.to_le_bytes())
+    pub fn assign_u64(&self, name: UnicodeStr<'_>, value: u64) -> Result {
+        self.assign(name, ValueType::U64, &value.to_le_bytes())
     }
 
     /// Writes a `REG_BINARY` value.
@@ -846,13 +835,8 @@ impl Key {
     /// C counterpart: [`WdfRegistryAssignValue`][ms] with `REG_BINARY`.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryassignvalue
-    pub fn assign_binary(
-        &self,
-        irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-        value: &[u8],
-    ) -> Result {
-        self.assign(irql, name, ValueType::BINARY, value)
+    pub fn assign_binary(&self, name: UnicodeStr<'_>, value: &[u8]) -> Result {
+        self.assign(name, ValueType::BINARY, value)
     }
 
     /// Writes a `REG_SZ` value, with its final NUL.
@@ -866,13 +850,8 @@ impl Key {
     /// C counterpart: [`WdfRegistryAssignUnicodeString`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryassignunicodestring
-    pub fn assign_string(
-        &self,
-        irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-        value: UnicodeStr<'_>,
-    ) -> Result {
-        self.assign(irql, name, ValueType::STRING, &to_bytes(&[value], &[])?)
+    pub fn assign_string(&self, name: UnicodeStr<'_>, value: UnicodeStr<'_>) -> Result {
+        self.assign(name, ValueType::STRING, &to_bytes(&[value], &[])?)
     }
 
     /// Writes a `REG_EXPAND_SZ` value, with its final NUL.
@@ -886,14 +865,9 @@ impl Key {
     /// C counterpart: [`WdfRegistryAssignValue`][ms] with `REG_EXPAND_SZ`.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryassignvalue
-    pub fn assign_expand_string(
-        &self,
-        irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-        value: UnicodeStr<'_>,
-    ) -> Result {
+    pub fn assign_expand_string(&self, name: UnicodeStr<'_>, value: UnicodeStr<'_>) -> Result {
         let bytes = to_bytes(&[value], &[])?;
-        self.assign(irql, name, ValueType::EXPAND_STRING, &bytes)
+        self.assign(name, ValueType::EXPAND_STRING, &bytes)
     }
 
     /// Writes a `REG_MULTI_SZ` value.
@@ -908,12 +882,7 @@ impl Key {
     /// C counterpart: [`WdfRegistryAssignMultiString`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryassignmultistring
-    pub fn assign_strings(
-        &self,
-        irql: &Irql<'_, Passive>,
-        name: UnicodeStr<'_>,
-        values: &[UnicodeStr<'_>],
-    ) -> Result {
+    pub fn assign_strings(&self, name: UnicodeStr<'_>, values: &[UnicodeStr<'_>]) -> Result {
         if values
             .iter()
             .any(|value| value.is_empty() || value.units().contains(&0))
@@ -921,7 +890,7 @@ impl Key {
             return Err(NtStatus::INVALID_PARAMETER);
         }
         let end: &[u16] = if values.is_empty() { &[0, 0] } else { &[0] };
-        self.assign(irql, name, ValueType::STRINGS, &to_bytes(values, end)?)
+        self.assign(name, ValueType::STRINGS, &to_bytes(values, end)?)
     }
 
     /// The handle, for calls that this crate does not have.
@@ -939,11 +908,12 @@ impl Key {
     /// Takes over a key.
     ///
     /// # Safety
-    /// The handle is open, and nobody else closes it.
+    /// The handle is open, and nobody else closes it. As long as `'t` lasts the
+    /// level is `PASSIVE_LEVEL`.
     #[must_use]
     pub const unsafe fn from_raw(key: sys::WDFKEY) -> Self {
         // INVARIANT: the caller's promise.
-        Self(key)
+        Self(key, PhantomData)
     }
 }
 
@@ -997,15 +967,14 @@ fn to_bytes(strings: &[UnicodeStr<'_>], end: &[u16]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-impl Drop for Key {
+impl Drop for Key<'_> {
     fn drop(&mut self) {
-        // SAFETY: the invariant. Keys are not `Send`, so this is the thread
-        // that opened it, at a level at which the key could be used.
+        // SAFETY: the invariant; once.
         unsafe { sys::kmdf::WdfRegistryClose(self.0) };
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key").finish_non_exhaustive()
     }

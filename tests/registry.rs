@@ -40,38 +40,31 @@ fn each_type_of_value_is_read_as_it_was_written() {
     in_driver(|irql| {
         let key = Key::parameters(irql, Access::All).unwrap();
         let name = unicode_string!("Value");
-        assert_eq!(key.query_u64(irql, name), Err(QueryError::NotFound));
+        assert_eq!(key.query_u64(name), Err(QueryError::NotFound));
 
-        key.assign_u32(irql, name, 7).unwrap();
-        assert_eq!(key.query_u32(irql, name), Ok(7));
-        key.assign_u64(irql, name, 1 << 40).unwrap();
-        assert_eq!(key.query_u64(irql, name), Ok(1 << 40));
-        key.assign_binary(irql, name, &[1, 2, 3]).unwrap();
-        assert_eq!(*key.query_binary(irql, name).unwrap(), [1, 2, 3]);
-        key.assign_string(irql, name, unicode_string!("héllo"))
+        key.assign_u32(name, 7).unwrap();
+        assert_eq!(key.query_u32(name), Ok(7));
+        key.assign_u64(name, 1 << 40).unwrap();
+        assert_eq!(key.query_u64(name), Ok(1 << 40));
+        key.assign_binary(name, &[1, 2, 3]).unwrap();
+        assert_eq!(*key.query_binary(name).unwrap(), [1, 2, 3]);
+        key.assign_string(name, unicode_string!("héllo")).unwrap();
+        assert_eq!(*key.query_string(name).unwrap(), *dmf::utf16!("héllo"));
+        assert_eq!(key.query(name).unwrap().1.len(), 12);
+        key.assign_expand_string(name, unicode_string!("%a%"))
             .unwrap();
-        assert_eq!(
-            *key.query_string(irql, name).unwrap(),
-            *dmf::utf16!("héllo")
-        );
-        assert_eq!(key.query(irql, name).unwrap().1.len(), 12);
-        key.assign_expand_string(irql, name, unicode_string!("%a%"))
-            .unwrap();
-        assert_eq!(key.query(irql, name).unwrap().0, ValueType::EXPAND_STRING);
-        assert_eq!(*key.query_string(irql, name).unwrap(), *dmf::utf16!("%a%"));
+        assert_eq!(key.query(name).unwrap().0, ValueType::EXPAND_STRING);
+        assert_eq!(*key.query_string(name).unwrap(), *dmf::utf16!("%a%"));
 
         let strings = [unicode_string!("one"), unicode_string!("two")];
-        key.assign_strings(irql, name, &strings).unwrap();
-        let read = key.query_strings(irql, name).unwrap();
+        key.assign_strings(name, &strings).unwrap();
+        let read = key.query_strings(name).unwrap();
         assert!(read.iter().eq(strings));
-        key.assign_strings(irql, name, &[]).unwrap();
-        assert_eq!(key.query_strings(irql, name).unwrap().iter().count(), 0);
+        key.assign_strings(name, &[]).unwrap();
+        assert_eq!(key.query_strings(name).unwrap().iter().count(), 0);
 
-        key.delete_value(irql, name).unwrap();
-        assert_eq!(
-            key.delete_value(irql, name),
-            Err(NtStatus::OBJECT_NAME_NOT_FOUND)
-        );
+        key.delete_value(name).unwrap();
+        assert_eq!(key.delete_value(name), Err(NtStatus::OBJECT_NAME_NOT_FOUND));
     });
 }
 
@@ -80,24 +73,18 @@ fn a_value_of_another_type_or_size_is_an_error() {
     in_driver(|irql| {
         let key = Key::parameters(irql, Access::All).unwrap();
         let name = unicode_string!("Value");
-        key.assign_string(irql, name, unicode_string!("7")).unwrap();
-        assert_eq!(key.query_u64(irql, name), Err(QueryError::WrongType));
-        assert_eq!(
-            key.query_binary(irql, name).err(),
-            Some(QueryError::WrongType)
-        );
-        assert_eq!(
-            key.query_strings(irql, name).err(),
-            Some(QueryError::WrongType)
-        );
-        key.assign(irql, name, ValueType::U64, &[1, 2, 3]).unwrap();
-        assert_eq!(key.query_u64(irql, name), Err(QueryError::WrongType));
+        key.assign_string(name, unicode_string!("7")).unwrap();
+        assert_eq!(key.query_u64(name), Err(QueryError::WrongType));
+        assert_eq!(key.query_binary(name).err(), Some(QueryError::WrongType));
+        assert_eq!(key.query_strings(name).err(), Some(QueryError::WrongType));
+        key.assign(name, ValueType::U64, &[1, 2, 3]).unwrap();
+        assert_eq!(key.query_u64(name), Err(QueryError::WrongType));
         let empty = [unicode_string!("a"), unicode_string!("")];
         assert_eq!(
-            key.assign_strings(irql, name, &empty),
+            key.assign_strings(name, &empty),
             Err(NtStatus::INVALID_PARAMETER)
         );
-        key.delete_value(irql, name).unwrap();
+        key.delete_value(name).unwrap();
     });
 }
 
@@ -106,12 +93,11 @@ fn a_string_without_its_nul_is_read_whole() {
     in_driver(|irql| {
         let key = Key::parameters(irql, Access::All).unwrap();
         let name = unicode_string!("Value");
-        key.assign(irql, name, ValueType::STRING, b"a\0b\0")
-            .unwrap();
-        assert_eq!(*key.query_string(irql, name).unwrap(), *dmf::utf16!("ab"));
-        key.assign(irql, name, ValueType::STRING, b"").unwrap();
-        assert!(key.query_string(irql, name).unwrap().is_empty());
-        key.delete_value(irql, name).unwrap();
+        key.assign(name, ValueType::STRING, b"a\0b\0").unwrap();
+        assert_eq!(*key.query_string(name).unwrap(), *dmf::utf16!("ab"));
+        key.assign(name, ValueType::STRING, b"").unwrap();
+        assert!(key.query_string(name).unwrap().is_empty());
+        key.delete_value(name).unwrap();
     });
 }
 
@@ -121,22 +107,20 @@ fn keys_are_made_opened_and_deleted_below_others() {
         let key = Key::parameters(irql, Access::All).unwrap();
         let name = unicode_string!("Ports");
         assert_eq!(
-            key.open(irql, name, Access::Read).err(),
+            key.open(name, Access::Read).err(),
             Some(NtStatus::OBJECT_NAME_NOT_FOUND)
         );
-        let ports = key
-            .create(irql, name, Access::All, Lifetime::Volatile)
-            .unwrap();
-        ports.assign_u32(irql, unicode_string!("Count"), 2).unwrap();
-        let read = key.open(irql, name, Access::Read).unwrap();
-        assert_eq!(read.query_u32(irql, unicode_string!("Count")), Ok(2));
+        let ports = key.create(name, Access::All, Lifetime::Volatile).unwrap();
+        ports.assign_u32(unicode_string!("Count"), 2).unwrap();
+        let read = key.open(name, Access::Read).unwrap();
+        assert_eq!(read.query_u32(unicode_string!("Count")), Ok(2));
         assert_eq!(
-            read.assign_u32(irql, unicode_string!("Count"), 3),
+            read.assign_u32(unicode_string!("Count"), 3),
             Err(NtStatus::ACCESS_DENIED)
         );
         drop(read);
-        ports.delete(irql).unwrap();
-        assert!(key.open(irql, name, Access::Read).is_err());
+        ports.delete().unwrap();
+        assert!(key.open(name, Access::Read).is_err());
     });
 }
 
@@ -146,18 +130,16 @@ fn a_number_of_another_length_is_an_error() {
         let key = Key::parameters(irql, Access::All).unwrap();
         let name = unicode_string!("Value");
         for length in [0, 1, 3, 5, 8] {
-            key.assign(irql, name, ValueType::U32, &vec![1; length])
-                .unwrap();
-            assert_eq!(key.query_u32(irql, name), Err(QueryError::WrongType));
+            key.assign(name, ValueType::U32, &vec![1; length]).unwrap();
+            assert_eq!(key.query_u32(name), Err(QueryError::WrongType));
         }
         for length in [0, 4, 7, 9] {
-            key.assign(irql, name, ValueType::U64, &vec![1; length])
-                .unwrap();
-            assert_eq!(key.query_u64(irql, name), Err(QueryError::WrongType));
+            key.assign(name, ValueType::U64, &vec![1; length]).unwrap();
+            assert_eq!(key.query_u64(name), Err(QueryError::WrongType));
         }
-        key.assign(irql, name, ValueType::U32_BIG_ENDIAN, &[0, 0, 0, 1])
+        key.assign(name, ValueType::U32_BIG_ENDIAN, &[0, 0, 0, 1])
             .unwrap();
-        assert_eq!(key.query_u32(irql, name), Err(QueryError::WrongType));
+        assert_eq!(key.query_u32(name), Err(QueryError::WrongType));
     });
 }
 
@@ -167,8 +149,8 @@ fn a_list_without_its_end_or_with_an_odd_byte_is_read_as_far_as_it_goes() {
         let key = Key::parameters(irql, Access::All).unwrap();
         let name = unicode_string!("Value");
         let list = |bytes: &[u8]| {
-            key.assign(irql, name, ValueType::STRINGS, bytes).unwrap();
-            let read = key.query_strings(irql, name).unwrap();
+            key.assign(name, ValueType::STRINGS, bytes).unwrap();
+            let read = key.query_strings(name).unwrap();
             let list: Vec<_> = read.iter().map(|text| text.to_string()).collect();
             list
         };
@@ -189,17 +171,17 @@ fn names_that_are_too_long_or_malformed_are_errors() {
         let units = vec![u16::from(b'n'); 16_384];
         let name = |length| UnicodeStr::new(&units[..length]).unwrap();
 
-        key.assign_u32(irql, name(16_383), 1).unwrap();
-        assert_eq!(key.query_u32(irql, name(16_383)), Ok(1));
-        let listed: Vec<_> = key.values(irql).map(Result::unwrap).collect();
+        key.assign_u32(name(16_383), 1).unwrap();
+        assert_eq!(key.query_u32(name(16_383)), Ok(1));
+        let listed: Vec<_> = key.values().map(Result::unwrap).collect();
         assert_eq!(listed[0].0.as_str(), name(16_383));
         assert_eq!(
-            key.assign_u32(irql, name(16_384), 1),
+            key.assign_u32(name(16_384), 1),
             Err(NtStatus::OBJECT_NAME_INVALID)
         );
-        assert!(key.query_u32(irql, name(16_384)).is_err());
+        assert!(key.query_u32(name(16_384)).is_err());
 
-        let make = |name| key.create(irql, name, Access::All, Lifetime::Volatile);
+        let make = |name| key.create(name, Access::All, Lifetime::Volatile);
         make(name(255)).unwrap();
         assert_eq!(make(name(256)).err(), Some(NtStatus::INVALID_PARAMETER));
         assert_eq!(
@@ -223,11 +205,11 @@ fn a_string_in_a_list_that_is_empty_or_has_a_nul_is_refused() {
         for bad in [&nul[..], &[]] {
             let list = [unicode_string!("a"), UnicodeStr::new(bad).unwrap()];
             assert_eq!(
-                key.assign_strings(irql, name, &list),
+                key.assign_strings(name, &list),
                 Err(NtStatus::INVALID_PARAMETER)
             );
         }
-        assert_eq!(key.query(irql, name).err(), Some(QueryError::NotFound));
+        assert_eq!(key.query(name).err(), Some(QueryError::NotFound));
     });
 }
 
@@ -238,16 +220,16 @@ fn a_key_does_what_it_was_opened_for() {
         let denied = NtStatus::ACCESS_DENIED;
 
         let write = Key::parameters(irql, Access::Write).unwrap();
-        write.assign_u64(irql, name, 1).unwrap();
-        assert_eq!(write.query_u64(irql, name), Err(QueryError::Failed(denied)));
-        assert_eq!(write.delete(irql), Err(denied));
+        write.assign_u64(name, 1).unwrap();
+        assert_eq!(write.query_u64(name), Err(QueryError::Failed(denied)));
+        assert_eq!(write.delete(), Err(denied));
 
         let read = Key::parameters(irql, Access::Read).unwrap();
-        assert_eq!(read.query_u64(irql, name), Ok(1));
-        assert_eq!(read.assign_u64(irql, name, 2), Err(denied));
-        assert_eq!(read.assign_binary(irql, name, &[]), Err(denied));
-        assert_eq!(read.delete_value(irql, name), Err(denied));
-        let below = read.create(irql, name, Access::Read, Lifetime::Persistent);
+        assert_eq!(read.query_u64(name), Ok(1));
+        assert_eq!(read.assign_u64(name, 2), Err(denied));
+        assert_eq!(read.assign_binary(name, &[]), Err(denied));
+        assert_eq!(read.delete_value(name), Err(denied));
+        let below = read.create(name, Access::Read, Lifetime::Persistent);
         assert_eq!(below.err(), Some(denied));
     });
 }
@@ -257,18 +239,16 @@ fn a_key_with_keys_below_it_stays() {
     in_driver(|irql| {
         let key = Key::parameters(irql, Access::All).unwrap();
         let (outer, inner) = (unicode_string!("Outer"), unicode_string!("Inner"));
-        let ports = key
-            .create(irql, outer, Access::All, Lifetime::Volatile)
-            .unwrap();
-        let persistent = ports.create(irql, inner, Access::All, Lifetime::Persistent);
+        let ports = key.create(outer, Access::All, Lifetime::Volatile).unwrap();
+        let persistent = ports.create(inner, Access::All, Lifetime::Persistent);
         assert_eq!(persistent.err(), Some(NtStatus::CHILD_MUST_BE_VOLATILE));
         let port = ports
-            .create(irql, inner, Access::All, Lifetime::Volatile)
+            .create(inner, Access::All, Lifetime::Volatile)
             .unwrap();
-        assert_eq!(ports.delete(irql), Err(NtStatus::CANNOT_DELETE));
-        port.delete(irql).unwrap();
-        let ports = key.open(irql, outer, Access::All).unwrap();
-        ports.delete(irql).unwrap();
+        assert_eq!(ports.delete(), Err(NtStatus::CANNOT_DELETE));
+        port.delete().unwrap();
+        let ports = key.open(outer, Access::All).unwrap();
+        ports.delete().unwrap();
     });
 }
 
@@ -277,34 +257,26 @@ fn what_is_in_a_key_is_listed() {
     in_driver(|irql| {
         let parameters = Key::parameters(irql, Access::All).unwrap();
         let key = parameters
-            .create(
-                irql,
-                unicode_string!("Empty"),
-                Access::All,
-                Lifetime::Volatile,
-            )
+            .create(unicode_string!("Empty"), Access::All, Lifetime::Volatile)
             .unwrap();
-        assert_eq!(key.subkeys(irql).count(), 0);
-        assert_eq!(key.values(irql).count(), 0);
+        assert_eq!(key.subkeys().count(), 0);
+        assert_eq!(key.values().count(), 0);
         // The third name is longer than the room that the first two took.
         let long = "long".repeat(50);
         for name in ["a", "b", &long] {
             let name: Vec<_> = name.encode_utf16().collect();
             let name = UnicodeStr::new(&name).unwrap();
-            drop(
-                key.create(irql, name, Access::Read, Lifetime::Volatile)
-                    .unwrap(),
-            );
-            key.assign_u64(irql, name, 1).unwrap();
+            drop(key.create(name, Access::Read, Lifetime::Volatile).unwrap());
+            key.assign_u64(name, 1).unwrap();
         }
-        key.assign_binary(irql, unicode_string!(""), &[1]).unwrap();
+        key.assign_binary(unicode_string!(""), &[1]).unwrap();
         let keys: Vec<_> = key
-            .subkeys(irql)
+            .subkeys()
             .map(|name| name.unwrap().to_string())
             .collect();
         assert_eq!(keys, ["a", "b", &long]);
         let values: Vec<_> = key
-            .values(irql)
+            .values()
             .map(|value| value.map(|(name, kind)| (name.to_string(), kind)).unwrap())
             .collect();
         let expected = [
@@ -322,18 +294,16 @@ fn a_listing_of_a_key_that_was_deleted_ends_in_an_error() {
     in_driver(|irql| {
         let key = Key::parameters(irql, Access::All).unwrap();
         let name = unicode_string!("Ports");
-        let ports = key
-            .create(irql, name, Access::All, Lifetime::Volatile)
-            .unwrap();
-        let mut subkeys = ports.subkeys(irql);
-        let again = key.open(irql, name, Access::All).unwrap();
-        again.delete(irql).unwrap();
+        let ports = key.create(name, Access::All, Lifetime::Volatile).unwrap();
+        let mut subkeys = ports.subkeys();
+        let again = key.open(name, Access::All).unwrap();
+        again.delete().unwrap();
         assert_eq!(subkeys.next(), Some(Err(NtStatus::KEY_DELETED)));
         assert_eq!(subkeys.next(), None);
-        let mut values = ports.values(irql);
+        let mut values = ports.values();
         assert_eq!(values.next().unwrap().err(), Some(NtStatus::KEY_DELETED));
         assert!(values.next().is_none());
-        assert_eq!(ports.assign_u32(irql, name, 1), Err(NtStatus::KEY_DELETED));
+        assert_eq!(ports.assign_u32(name, 1), Err(NtStatus::KEY_DELETED));
     });
 }
 
@@ -345,18 +315,18 @@ dmf::driver!(Keys);
 struct Keys;
 
 impl Keys {
-    fn mark(irql: &Irql<'_, Passive>, key: &Key, mark: u32) -> Result {
-        key.assign_u32(irql, unicode_string!("Mark"), mark)
+    fn mark(key: &Key<'_>, mark: u32) -> Result {
+        key.assign_u32(unicode_string!("Mark"), mark)
     }
 }
 
 impl Device for Keys {
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
-        let irql = &probe::passive();
-        Self::mark(irql, &Key::parameters(irql, Access::Write)?, 1)?;
-        Self::mark(irql, &Key::persistent_state(irql, Access::Write)?, 2)?;
-        Self::mark(irql, &Key::device(add, Access::Write)?, 3)?;
-        Self::mark(irql, &Key::driver(add, Access::Write)?, 4)?;
+        let irql = add.irql();
+        Self::mark(&Key::parameters(irql, Access::Write)?, 1)?;
+        Self::mark(&Key::persistent_state(irql, Access::Write)?, 2)?;
+        Self::mark(&Key::device(add, Access::Write)?, 3)?;
+        Self::mark(&Key::driver(add, Access::Write)?, 4)?;
         Ok(Keys)
     }
 }
@@ -389,19 +359,19 @@ fn each_key_lies_where_windows_has_it() {
 fn use_all(irql: &Irql<'_, Passive>) -> Result {
     let key = Key::parameters(irql, Access::All)?;
     let name = unicode_string!("Value");
-    let below = key.create(irql, name, Access::All, Lifetime::Volatile)?;
-    below.assign_u32(irql, name, 1)?;
-    below.query_u32(irql, name)?;
-    below.assign_string(irql, name, name)?;
-    below.query_string(irql, name)?;
-    below.assign_strings(irql, name, &[name, name])?;
-    below.query_strings(irql, name)?;
-    below.assign_binary(irql, name, &[1; 100])?;
-    below.query_binary(irql, name)?;
-    below.values(irql).try_for_each(|value| value.map(drop))?;
-    key.subkeys(irql).try_for_each(|value| value.map(drop))?;
-    drop(key.open(irql, name, Access::Read)?);
-    below.delete(irql)
+    let below = key.create(name, Access::All, Lifetime::Volatile)?;
+    below.assign_u32(name, 1)?;
+    below.query_u32(name)?;
+    below.assign_string(name, name)?;
+    below.query_string(name)?;
+    below.assign_strings(name, &[name, name])?;
+    below.query_strings(name)?;
+    below.assign_binary(name, &[1; 100])?;
+    below.query_binary(name)?;
+    below.values().try_for_each(|value| value.map(drop))?;
+    key.subkeys().try_for_each(|value| value.map(drop))?;
+    drop(key.open(name, Access::Read)?);
+    below.delete()
 }
 
 #[test]
@@ -465,16 +435,16 @@ fn play(irql: &Irql<'_, Passive>, ops: Vec<Op>) {
         match op {
             Op::Assign(name, kind, bytes) => {
                 let text = UnicodeStr::new(&name).unwrap();
-                key.assign(irql, text, ValueType(kind), &bytes).unwrap();
+                key.assign(text, ValueType(kind), &bytes).unwrap();
                 model.insert(folded(&name), (ValueType(kind), bytes));
             }
             Op::Delete(name) => {
-                let deleted = key.delete_value(irql, UnicodeStr::new(&name).unwrap());
+                let deleted = key.delete_value(UnicodeStr::new(&name).unwrap());
                 assert_eq!(deleted.is_ok(), model.remove(&folded(&name)).is_some());
             }
         }
         let listed: BTreeMap<_, _> = key
-            .values(irql)
+            .values()
             .map(Result::unwrap)
             .map(|(name, kind)| (folded(name.as_str().units()), kind))
             .collect();
@@ -482,29 +452,23 @@ fn play(irql: &Irql<'_, Passive>, ops: Vec<Op>) {
         assert!(listed.into_iter().eq(kinds));
         for (name, (kind, bytes)) in &model {
             let name = UnicodeStr::new(name).unwrap();
-            let (found, read) = key.query(irql, name).unwrap();
+            let (found, read) = key.query(name).unwrap();
             assert_eq!((found, &*read), (*kind, bytes.as_slice()));
-            check_typed(irql, &key, name, *kind, bytes);
+            check_typed(&key, name, *kind, bytes);
         }
     }
 }
 
 /// A typed read gives what is there, or says that it is something else.
-fn check_typed(
-    irql: &Irql<'_, Passive>,
-    key: &Key,
-    name: UnicodeStr<'_>,
-    kind: ValueType,
-    bytes: &[u8],
-) {
+fn check_typed(key: &Key<'_>, name: UnicodeStr<'_>, kind: ValueType, bytes: &[u8]) {
     let other = QueryError::WrongType;
     let number = bytes.try_into().ok().filter(|_| kind == ValueType::U32);
     let number = number.map(u32::from_le_bytes).ok_or(other);
-    assert_eq!(key.query_u32(irql, name), number);
+    assert_eq!(key.query_u32(name), number);
     let number = bytes.try_into().ok().filter(|_| kind == ValueType::U64);
     let number = number.map(u64::from_le_bytes).ok_or(other);
-    assert_eq!(key.query_u64(irql, name), number);
-    let binary = key.query_binary(irql, name).map(|read| read.to_vec());
+    assert_eq!(key.query_u64(name), number);
+    let binary = key.query_binary(name).map(|read| read.to_vec());
     if kind == ValueType::BINARY {
         assert_eq!(binary, Ok(bytes.to_vec()));
     } else {
@@ -514,14 +478,14 @@ fn check_typed(
         .chunks_exact(2)
         .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
         .collect();
-    let text = key.query_string(irql, name);
+    let text = key.query_string(name);
     if [ValueType::STRING, ValueType::EXPAND_STRING].contains(&kind) {
         let expected = units.split(|unit| *unit == 0).next().unwrap();
         assert_eq!(*text.unwrap(), *expected);
     } else {
         assert_eq!(text.err(), Some(other));
     }
-    let list = key.query_strings(irql, name);
+    let list = key.query_strings(name);
     if kind == ValueType::STRINGS {
         let strings = units.split(|unit| *unit == 0);
         let expected = strings.take_while(|text| !text.is_empty());

@@ -10,7 +10,6 @@ use core::marker::PhantomData;
 use core::mem::offset_of;
 
 use super::{Key, ValueType, zeroed};
-use crate::irql::{Irql, Passive};
 use crate::pool::Vec;
 use crate::status::{NtStatus, Result};
 use crate::string::UnicodeString;
@@ -33,12 +32,12 @@ pub(super) struct Entries<'k> {
     next: Option<u32>,
     /// Room for an entry.
     record: Vec<u8>,
-    key: PhantomData<(&'k Key, *mut ())>,
+    key: PhantomData<&'k Key<'k>>,
 }
 
 impl<'k> Entries<'k> {
-    pub(super) fn new(key: &'k Key, _irql: &'k Irql<'_, Passive>) -> Self {
-        // SAFETY: the key's invariant; the token proves the level.
+    pub(super) fn new(key: &'k Key<'_>) -> Self {
+        // SAFETY: the key's invariant.
         let handle = unsafe { sys::kmdf::WdfRegistryWdmGetHandle(key.as_raw()) };
         // INVARIANT: KMDF closes the handle with the key.
         Self {

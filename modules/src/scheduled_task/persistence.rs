@@ -66,7 +66,7 @@ impl Persistence {
         }
     }
 
-    fn open(&self, irql: &Irql<'_, Passive>, access: Access) -> Result<Key> {
+    fn open<'t>(&self, irql: &'t Irql<'_, Passive>, access: Access) -> Result<Key<'t>> {
         match self.place {
             Place::Parameters => Key::parameters(irql, access),
             Place::PersistentState => Key::persistent_state(irql, access),
@@ -80,15 +80,14 @@ impl Persistence {
             Err(NtStatus::OBJECT_NAME_NOT_FOUND) => return Ok(0),
             Err(status) => return Err(QueryError::Failed(status)),
         };
-        match key.query_u32(irql, self.name) {
+        match key.query_u32(self.name) {
             Err(QueryError::NotFound) => Ok(0),
             result => result,
         }
     }
 
     pub(super) fn write(&self, irql: &Irql<'_, Passive>, times: u32) -> Result {
-        self.open(irql, Access::Write)?
-            .assign_u32(irql, self.name, times)
+        self.open(irql, Access::Write)?.assign_u32(self.name, times)
     }
 }
 
