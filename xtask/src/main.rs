@@ -4,6 +4,7 @@
 
 mod codegen;
 mod demo;
+mod docs;
 mod image;
 mod run;
 mod setup;
@@ -52,6 +53,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// List what the documentation of dmf and dmf-modules lacks
+    Docs,
     /// Set up what building a driver image needs, and nothing else
     Setup {
         #[command(flatten)]
@@ -109,6 +112,7 @@ impl Command {
                 println!("{}", built.directory.display());
             }
             Self::Codegen { check } => codegen::run(check).map_err(|message| anyhow!(message))?,
+            Self::Docs => docs::check(&workspace)?,
             Self::Setup { toolchain } => {
                 let tools = setup::ensure_image_toolchain(&workspace, toolchain.toolchain)?;
                 println!(
