@@ -19,6 +19,7 @@
 //! alternate traps with calls of the driver's callbacks.
 
 pub(crate) mod bind;
+pub(crate) mod control;
 pub(crate) mod device;
 pub(crate) mod dpc;
 pub(crate) mod driver;
@@ -34,10 +35,12 @@ mod names;
 pub(crate) mod object;
 pub(crate) mod pnp;
 pub(crate) mod power_policy;
+mod property;
 pub(crate) mod queue;
 pub(crate) mod raw;
 pub(crate) mod registry;
 pub(crate) mod request;
+mod security;
 pub(crate) mod timer;
 pub(crate) mod work_item;
 
@@ -88,6 +91,11 @@ pub(crate) const STATUS_NO_SUCH_DEVICE: i32 = status(0xC000_000E);
 pub(crate) const STATUS_ACCESS_DENIED: i32 = status(0xC000_0022);
 pub(crate) const STATUS_OBJECT_NAME_NOT_FOUND: i32 = status(0xC000_0034);
 pub(crate) const STATUS_OBJECT_NAME_COLLISION: i32 = status(0xC000_0035);
+pub(crate) const STATUS_OBJECT_NAME_INVALID: i32 = status(0xC000_0033);
+pub(crate) const STATUS_OBJECT_PATH_NOT_FOUND: i32 = status(0xC000_003A);
+pub(crate) const STATUS_OBJECT_PATH_SYNTAX_BAD: i32 = status(0xC000_003B);
+pub(crate) const STATUS_INVALID_SECURITY_DESCR: i32 = status(0xC000_0079);
+pub(crate) const STATUS_INVALID_PARAMETER_2: i32 = status(0xC000_00F0);
 pub(crate) const STATUS_CANCELLED: i32 = status(0xC000_0120);
 pub(crate) const STATUS_NOT_FOUND: i32 = status(0xC000_0225);
 pub(crate) const STATUS_NO_MORE_ENTRIES: i32 = status(0x8000_001A);
@@ -332,9 +340,18 @@ wdf_functions! {
     WdfDeviceInitSetFileObjectConfig(DeviceInit: InitHandle, FileObjectConfig: *const FileObjectConfig, FileObjectAttributes: Attributes)
         = device::init_set_file_object_config;
     WdfDeviceInitSetRequestAttributes(DeviceInit: InitHandle, RequestAttributes: Attributes) = device::init_set_request_attributes;
+    WdfDeviceInitAssignSDDLString(DeviceInit: InitHandle, SDDLString: Text) -> i32 = device::init_assign_sddl_string;
+    WdfDeviceInitSetDeviceClass(DeviceInit: InitHandle, DeviceClassGuid: *const interface::Guid) = device::init_set_device_class;
+    WdfDeviceInitSetIoInCallerContextCallback(DeviceInit: InitHandle, EvtIoInCallerContext: Evt)
+        = device::init_set_io_in_caller_context_callback;
+    WdfControlDeviceInitAllocate(Driver: Handle, SDDLString: Text) -> InitHandle = control::init_allocate;
+    WdfControlDeviceInitSetShutdownNotification(DeviceInit: InitHandle, Notification: Evt, Flags: u8)
+        = control::init_set_shutdown_notification;
+    WdfControlFinishInitializing(Device: Handle) = control::finish_initializing;
     WdfFdoInitSetFilter(DeviceInit: InitHandle) = device::fdo_init_set_filter;
     WdfFdoInitWdmGetPhysicalDevice(DeviceInit: InitHandle) -> *mut u8 = device::fdo_init_wdm_get_physical_device;
     WdfDeviceCreate(DeviceInit: *mut InitHandle, DeviceAttributes: Attributes, Device: *mut Handle) -> i32 = device::create;
+    WdfDeviceRetrieveDeviceName(Device: Handle, String: Handle) -> i32 = device::retrieve_device_name;
     WdfDeviceGetDriver(Device: Handle) -> Handle = device::get_driver;
     WdfDeviceWdmGetDeviceObject(Device: Handle) -> *mut u8 = device::wdm_get_device_object;
     WdfDeviceWdmGetAttachedDevice(Device: Handle) -> *mut u8 = device::wdm_get_attached_device;
@@ -360,6 +377,18 @@ wdf_functions! {
     WdfDeviceRetrieveDeviceInterfaceString(Device: Handle, InterfaceClassGUID: *const interface::Guid, ReferenceString: Text, String: Handle) -> i32
         = interface::retrieve_string;
     WdfDeviceCreateSymbolicLink(Device: Handle, SymbolicLinkName: Text) -> i32 = interface::create_symbolic_link;
+    WdfDeviceQueryProperty(Device: Handle, DeviceProperty: u32, BufferLength: u32, PropertyBuffer: *mut u8, ResultLength: *mut u32) -> i32
+        = property::query;
+    WdfDeviceAllocAndQueryProperty(Device: Handle, DeviceProperty: u32, PoolType: i32, PropertyMemoryAttributes: Attributes, PropertyMemory: *mut Handle) -> i32
+        = property::alloc_and_query;
+    WdfFdoInitQueryProperty(DeviceInit: InitHandle, DeviceProperty: u32, BufferLength: u32, PropertyBuffer: *mut u8, ResultLength: *mut u32) -> i32
+        = property::fdo_init_query;
+    WdfDeviceQueryPropertyEx(Device: Handle, DeviceProperty: *const property::PropertyData, BufferLength: u32, PropertyBuffer: *mut u8, RequiredSize: *mut u32, Type: *mut u32) -> i32
+        = property::query_ex;
+    WdfDeviceAllocAndQueryPropertyEx(Device: Handle, DeviceProperty: *const property::PropertyData, PoolType: i32, PropertyMemoryAttributes: Attributes, PropertyMemory: *mut Handle, Type: *mut u32) -> i32
+        = property::alloc_and_query_ex;
+    WdfDeviceAssignProperty(Device: Handle, DeviceProperty: *const property::PropertyData, Type: u32, Size: u32, Data: *const u8) -> i32
+        = property::assign;
     WdfDeviceOpenRegistryKey(Device: Handle, DeviceInstanceKeyType: u32, DesiredAccess: u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32
         = device::open_registry_key;
     WdfFdoInitOpenRegistryKey(DeviceInit: InitHandle, DeviceInstanceKeyType: u32, DesiredAccess: u32, KeyAttributes: Attributes, Key: *mut Handle) -> i32

@@ -19,7 +19,7 @@ use crate::trap::kernel;
 use super::object::{self, Data, Handle};
 use super::{
     Globals, STATUS_ACCESS_DENIED, STATUS_INVALID_DEVICE_REQUEST, STATUS_NO_SUCH_DEVICE,
-    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS, interface, pnp, queue, request,
+    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS, control, interface, pnp, queue, request,
 };
 
 /// `WdfDeviceIoDirect`.
@@ -47,8 +47,15 @@ pub(crate) fn open(path: &str) -> Result<FileId, i32> {
         let found = interface::find(k, path).ok_or(STATUS_OBJECT_NAME_NOT_FOUND)?;
         let device = found.device;
         let settings = object::device(k, device, "the I/O manager");
-        if settings.pnp.state() == pnp::State::Failed {
+        let closed = settings
+            .io
+            .control
+            .is_some_and(|control| control.deleted || !control.finished);
+        if closed || settings.pnp.state() == pnp::State::Failed {
             return Err(STATUS_NO_SUCH_DEVICE);
+        }
+        if settings.settings.denies_administrators() {
+            return Err(STATUS_ACCESS_DENIED);
         }
         let exclusive = settings.settings.is_exclusive();
         let config = settings.settings.file_object();
@@ -165,6 +172,22 @@ fn submit(irp: IrpId, what: &str) {
         };
         (irp.device, irp.kind, empty)
     });
+    // https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_io_in_caller_context
+    let evt = kernel(|k| {
+        let settings = &object::device(k, device, "the framework").settings;
+        settings.io_in_caller_context
+    });
+    if evt != 0 {
+        if let Some(request) = make_request(irp, device, what) {
+            kernel(|k| request::get(k, request).presented = true);
+            callback::<()>(
+                "EvtIoInCallerContext",
+                evt,
+                &[param("Device", &device), param("Request", &request)],
+            );
+        }
+        return;
+    }
     let queue = kernel(|k| queue::queue_for(k, device, kind));
     let Some(queue) = queue else {
         kernel(|k| irp::complete(k, irp, STATUS_INVALID_DEVICE_REQUEST, 0));
@@ -290,13 +313,13 @@ pub(crate) fn close_if_last(file: FileId) {
 }
 
 fn finish_close(file: FileId) {
-    let (evt, object) = kernel(|k| {
+    let (device, evt, object) = kernel(|k| {
         let open = k.io.irps.file(file).expect("it is forgotten below");
         let (device, object) = (open.device, open.object);
         let config = object::device(k, device, "the framework")
             .settings
             .file_object();
-        (config.map_or(0, |config| config.evt_close), object)
+        (device, config.map_or(0, |config| config.evt_close), object)
     });
     if let Some(object) = object
         && evt != 0
@@ -305,6 +328,7 @@ fn finish_close(file: FileId) {
     }
     forget(file);
     kernel(super::wake);
+    control::file_closed(device);
 }
 
 /// `WdfFileObjectGetDevice`.

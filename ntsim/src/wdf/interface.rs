@@ -14,7 +14,8 @@ use crate::trap::kernel;
 use super::object::{self, Handle};
 use super::{
     Globals, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_COLLISION,
-    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS, memory, required,
+    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_PATH_NOT_FOUND, STATUS_OBJECT_PATH_SYNTAX_BAD,
+    STATUS_SUCCESS, device, memory, required,
 };
 
 /// `GUID`, as it lies in memory.
@@ -194,9 +195,14 @@ pub(crate) fn disable(k: &mut Kernel, device: Handle) {
 }
 
 /// `WdfDeviceCreateDeviceInterface`. Needs `PASSIVE_LEVEL`.
+///
+/// # Errors
+/// `STATUS_INVALID_DEVICE_REQUEST` for a control device, which has none;
+/// `STATUS_INVALID_PARAMETER` for a reference string with a separator in it;
+/// `STATUS_INSUFFICIENT_RESOURCES`.
 pub(crate) fn create(
     _: Globals,
-    device: Handle,
+    handle: Handle,
     guid: *const Guid,
     reference: *const UnicodeString,
 ) -> i32 {
@@ -205,11 +211,18 @@ pub(crate) fn create(
     let (guid, reference) = (peek(guid), text(reference));
     kernel(|k| {
         crate::ke::irql::passive(k, function);
-        let device = object::device(k, device, function);
-        if device.io.is_control {
+        let device = object::device(k, handle, function);
+        if device.io.control.is_some() {
             return STATUS_INVALID_DEVICE_REQUEST;
         }
-        let names = &mut device.io.names;
+        // https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-ioregisterdeviceinterface
+        if reference.contains(['\\', '/']) {
+            return STATUS_INVALID_PARAMETER;
+        }
+        if let Err(status) = crate::inject::check(k, function) {
+            return status;
+        }
+        let names = &mut object::device(k, handle, function).io.names;
         // Making one again gives the same one.
         let known = names
             .interfaces
@@ -285,17 +298,38 @@ pub(crate) fn retrieve_string(
 /// `WdfDeviceCreateSymbolicLink`. Needs `PASSIVE_LEVEL`.
 ///
 /// # Errors
-/// `STATUS_INVALID_PARAMETER` for a name outside of `\DosDevices`,
-/// `STATUS_OBJECT_NAME_COLLISION` if there is one already.
+/// `STATUS_INVALID_DEVICE_REQUEST` for an empty name, for a device that has a
+/// link already, and for a control device whose driver gave it no name;
+/// `STATUS_INVALID_PARAMETER` for what is no string;
+/// `STATUS_OBJECT_PATH_SYNTAX_BAD` for a name that is no path,
+/// `STATUS_OBJECT_PATH_NOT_FOUND` for one in a directory that there is not;
+/// `STATUS_OBJECT_NAME_COLLISION` if there is one of that name;
+/// `STATUS_INSUFFICIENT_RESOURCES`.
 pub(crate) fn create_symbolic_link(_: Globals, device: Handle, name: *const UnicodeString) -> i32 {
     let function = "WdfDeviceCreateSymbolicLink";
     required(name, function, "SymbolicLinkName");
-    let name = text(name);
+    let name = match device::optional_text(name) {
+        Ok(name) => String::from_utf16_lossy(&name.unwrap_or_default()),
+        Err(status) => return status,
+    };
     kernel(|k| {
         crate::ke::irql::passive(k, function);
-        object::device(k, device, function);
-        let Some(key) = link_key(&name).filter(|key| !key.is_empty()) else {
-            return STATUS_INVALID_PARAMETER;
+        let found = object::device(k, device, function);
+        let nameless = found.io.control.is_some() && found.settings.name().is_empty();
+        if name.is_empty() || nameless || !found.io.names.links.is_empty() {
+            return STATUS_INVALID_DEVICE_REQUEST;
+        }
+        if !name.starts_with('\\') {
+            return STATUS_OBJECT_PATH_SYNTAX_BAD;
+        }
+        // User mode's own prefixes are no directories of the kernel's.
+        let key = if name.starts_with(r"\\") {
+            None
+        } else {
+            link_key(&name)
+        };
+        let Some(key) = key.filter(|key| !key.is_empty() && !key.contains('\\')) else {
+            return STATUS_OBJECT_PATH_NOT_FOUND;
         };
         let taken = k.wdf.objects.values().any(|object| match &object.data {
             object::Data::Device(device) => device.io.names.links.contains(&key),
@@ -303,6 +337,9 @@ pub(crate) fn create_symbolic_link(_: Globals, device: Handle, name: *const Unic
         });
         if taken {
             return STATUS_OBJECT_NAME_COLLISION;
+        }
+        if let Err(status) = crate::inject::check(k, function) {
+            return status;
         }
         object::device(k, device, function).io.names.links.push(key);
         STATUS_SUCCESS

@@ -39,7 +39,7 @@ use super::{
     Globals, STATUS_DELETE_PENDING, STATUS_INFO_LENGTH_MISMATCH, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_OBJECT_NAME_EXISTS, STATUS_SUCCESS, STATUS_WDF_EXECUTION_LEVEL_INVALID,
     STATUS_WDF_OBJECT_ATTRIBUTES_INVALID, STATUS_WDF_PARENT_ASSIGNMENT_NOT_ALLOWED,
-    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, device, dpc, file,
+    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, control, device, dpc, file,
     hardware, interrupt, io_target, lock, lookaside, memory, queue, registry, request, required,
     timer, work_item,
 };
@@ -149,11 +149,11 @@ impl Data {
     fn is_frameworks(&self) -> bool {
         match self {
             Self::Driver(_)
-            | Self::Device(_)
             | Self::ResourceList(_)
             | Self::Request(_)
             | Self::File(_)
             | Self::IoTarget(_) => true,
+            Self::Device(device) => device.io.control.is_none(),
             Self::Queue(queue) => queue.assigned,
             _ => false,
         }
@@ -952,5 +952,9 @@ pub(crate) fn delete_by_driver(_: Globals, handle: Handle) {
             ));
         }
     });
-    delete(handle);
+    if kernel(|k| control::is_control(k, handle)) {
+        control::delete(handle);
+    } else {
+        delete(handle);
+    }
 }

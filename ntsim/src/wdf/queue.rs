@@ -193,8 +193,9 @@ pub(crate) fn create(
             // `WdfUseDefault`: yes, unless the driver is a filter or has no hardware.
             let power_managed = match config.power_managed {
                 0 => false,
+                1 if settings.io.control.is_some() => return Err(STATUS_INVALID_PARAMETER),
                 1 => true,
-                _ => !settings.settings.is_filter() && !settings.io.is_control,
+                _ => !settings.settings.is_filter() && settings.io.control.is_none(),
             };
             let powered = !power_managed || settings.pnp.is_in_d0();
             let queue = Queue {
