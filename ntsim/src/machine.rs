@@ -28,6 +28,7 @@
 //! by the PnP manager, when time passes ([`run_for`](Machine::run_for)).
 
 mod linked;
+mod service;
 pub mod user;
 
 use std::collections::BTreeMap;
@@ -46,7 +47,7 @@ use crate::memory::tag_name;
 use crate::store::{Installed, MachineDir, PackageSource, StoreError};
 use crate::trace::{Event, Line};
 use crate::wdf::pnp::{self, Afterwards, PowerAction};
-use crate::wdf::{interrupt, power_policy};
+use crate::wdf::{control, interrupt, power_policy};
 
 pub use linked::run_driver;
 
@@ -86,6 +87,15 @@ pub enum Error {
         /// The `NTSTATUS`.
         status: u32,
     },
+    /// The driver's last device is gone, but it cannot be unloaded: it has not
+    /// deleted its control devices. What was asked for was done.
+    #[error("driver {driver} cannot be unloaded: it has not deleted {}", controls.join(", "))]
+    StaysLoaded {
+        /// The service.
+        driver: String,
+        /// Its control devices.
+        controls: Vec<String>,
+    },
     /// The device is not in a state for this.
     #[error("device {device} is {state}: {problem}")]
     State {
@@ -110,6 +120,8 @@ pub struct Machine {
     running: BTreeMap<String, Running>,
     /// Devices that are gone, whose files are not closed.
     ghosts: Vec<Running>,
+    /// Drivers whose devices are gone, but not their control devices.
+    lingering: Vec<DriverId>,
     /// What the devices are made of, by instance id in lower case.
     hardware: BTreeMap<String, Hardware>,
     /// How often in a row devices were started again because they had failed.
@@ -266,6 +278,7 @@ impl Machine {
             linked: BTreeMap::new(),
             running: BTreeMap::new(),
             ghosts: Vec::new(),
+            lingering: Vec::new(),
         }
     }
 
@@ -420,7 +433,8 @@ impl Machine {
             .run(&mut |k| !k.is_busy() && k.next_timer().is_none_or(|due| due > end))?;
         let left = end.saturating_sub(self.k.now);
         self.k.advance(left);
-        self.replace_failed()
+        self.replace_failed()?;
+        self.unload_lingering()
     }
 
     /// What PnP does with devices that have failed.
@@ -825,7 +839,7 @@ impl Machine {
         check_status(asked, || format!("asking to remove {device}"))?;
         self.pnp(move || pnp::remove(id))?;
         self.running.remove(device);
-        self.unload_if_unused(running.driver)
+        self.unload_after_removal(running.driver)
     }
 
     /// Takes a device away without asking, as when it is unplugged.
@@ -879,7 +893,7 @@ impl Machine {
         for ghost in closed {
             let id = ghost.device;
             self.pnp(move || pnp::remove(id))?;
-            self.unload_if_unused(ghost.driver)?;
+            self.unload_after_removal(ghost.driver)?;
         }
         Ok(())
     }
@@ -891,12 +905,16 @@ impl Machine {
     /// [`Error::Stop`], [`Error::Store`].
     pub fn reboot(&mut self) -> Result<()> {
         self.note("the machine shuts down".to_owned());
+        for moment in [control::SHUTDOWN, control::LAST_CHANCE_SHUTDOWN] {
+            self.pnp(move || control::notify_shutdown(moment))?;
+        }
         for (_, id) in self.at(At::Working).into_iter().rev() {
             // A driver cannot hold up a shutdown: its status does not matter.
             let _ = self.pnp(move || pnp::power_down(id, PowerAction::Shutdown))?;
         }
         self.running.clear();
         self.ghosts.clear();
+        self.lingering.clear();
         self.k.zw.registry.drop_volatile();
         self.commit()?;
         let registry = self.k.zw.registry.clone();
@@ -954,25 +972,6 @@ impl Machine {
             format!("DriverEntry of {service}")
         })?;
         Ok(id)
-    }
-
-    /// Unloads the driver when no device of it is left.
-    fn unload_if_unused(&mut self, driver: DriverId) -> Result<()> {
-        if self
-            .running
-            .values()
-            .chain(&self.ghosts)
-            .any(|running| running.driver == driver)
-        {
-            return Ok(());
-        }
-        let name = self.k.io.driver(driver).name.clone();
-        if self.pnp(move || io::unload_driver(driver))? {
-            self.k.guarded(|k| check_left_behind(k, &name))?;
-            self.k.io.unmap(driver);
-            self.note(format!("driver {name} is unloaded; nothing is left behind"));
-        }
-        Ok(())
     }
 
     /// Writes a line of the machine's own into the trace.

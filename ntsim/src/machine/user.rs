@@ -416,6 +416,7 @@ impl Machine {
     /// [`Error::Stop`].
     pub fn close(&mut self, file: File) -> Result<()> {
         self.user(move || file.close())?;
-        self.remove_ghosts()
+        self.remove_ghosts()?;
+        Ok(self.unload_lingering()?)
     }
 }

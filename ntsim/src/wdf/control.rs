@@ -64,11 +64,7 @@ pub(crate) const LAST_CHANCE_SHUTDOWN: u8 = 2;
 /// `WdfControlDeviceInitAllocate`. Needs `PASSIVE_LEVEL`. NULL if there is no memory.
 ///
 /// What the text says is looked at by `WdfDeviceCreate`.
-pub(crate) fn init_allocate(
-    _: Globals,
-    driver: Handle,
-    sddl: *const UnicodeString,
-) -> InitHandle {
+pub(crate) fn init_allocate(_: Globals, driver: Handle, sddl: *const UnicodeString) -> InitHandle {
     let function = "WdfControlDeviceInitAllocate";
     kernel(|k| {
         crate::ke::irql::passive(k, function);
@@ -114,7 +110,10 @@ pub(crate) fn finish_initializing(_: Globals, handle: Handle) {
         match &mut object::device(k, handle, function).io.control {
             Some(control) => control.finished = true,
             None => {
-                let name = k.name_of(handle as usize).unwrap_or("the device").to_owned();
+                let name = k
+                    .name_of(handle as usize)
+                    .unwrap_or("the device")
+                    .to_owned();
                 super::verifier_break(
                     k,
                     format!("{function} was given {name}, which is no control device"),

@@ -276,9 +276,8 @@ fn init<'k>(k: &'k mut Kernel, handle: InitHandle, function: &str) -> &'k mut De
 /// The same, for what control devices do not have.
 fn pnp_init(k: &mut Kernel, handle: InitHandle, function: &str) {
     if init(k, handle, function).is_control {
-        let message = format!(
-            "{function} was called for a control device, which has neither PnP nor power"
-        );
+        let message =
+            format!("{function} was called for a control device, which has neither PnP nor power");
         super::verifier_break(k, message);
     }
 }
@@ -499,11 +498,7 @@ pub(crate) fn init_assign_sddl_string(
 }
 
 /// `WdfDeviceInitSetDeviceClass`. What the registry says of the class is not looked at.
-pub(crate) fn init_set_device_class(
-    _: Globals,
-    handle: InitHandle,
-    class: *const interface::Guid,
-) {
+pub(crate) fn init_set_device_class(_: Globals, handle: InitHandle, class: *const interface::Guid) {
     let function = "WdfDeviceInitSetDeviceClass";
     required(class, function, "DeviceClassGuid");
     let _ = peek(class);
@@ -677,7 +672,11 @@ pub(crate) fn create(
     required(out, function, "Device");
     let handle = peek(init_at);
     let used = kernel(|k| {
-        let used = k.wdf.inits.get(&handle).is_some_and(|init| init.created.is_some());
+        let used = k
+            .wdf
+            .inits
+            .get(&handle)
+            .is_some_and(|init| init.created.is_some());
         if !used {
             init(k, handle, function);
         }

@@ -39,9 +39,9 @@ use super::{
     Globals, STATUS_DELETE_PENDING, STATUS_INFO_LENGTH_MISMATCH, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_OBJECT_NAME_EXISTS, STATUS_SUCCESS, STATUS_WDF_EXECUTION_LEVEL_INVALID,
     STATUS_WDF_OBJECT_ATTRIBUTES_INVALID, STATUS_WDF_PARENT_ASSIGNMENT_NOT_ALLOWED,
-    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, control, device, dpc, file,
-    hardware, interrupt, io_target, lock, lookaside, memory, queue, registry, request, required,
-    timer, work_item,
+    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID, control, device,
+    dpc, file, hardware, interrupt, io_target, lock, lookaside, memory, queue, registry, request,
+    required, timer, work_item,
 };
 
 /// What a handle points at, if it pointed at anything.

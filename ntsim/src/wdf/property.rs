@@ -112,10 +112,10 @@ const BY_NUMBER: [Known; 23] = [
     Known::Nothing, // LegacyBusType
     Known::Nothing, // BusNumber
     Known::Enumerator,
-    Known::Nothing,   // Address
-    Known::Nothing,   // UINumber
-    Known::Number(0), // InstallState: installed
-    Known::Number(1), // RemovalPolicy: no removal is expected
+    Known::Nothing,      // Address
+    Known::Nothing,      // UINumber
+    Known::Number(0),    // InstallState: installed
+    Known::Number(1),    // RemovalPolicy: no removal is expected
     Known::NotSimulated, // ResourceRequirements
     Known::NotSimulated, // AllocatedResources
     Known::Registry("ContainerID"),
@@ -142,17 +142,15 @@ fn known(k: &mut Kernel, instance: &str, which: Known) -> Result<Vec<u8>, i32> {
     let found = match which {
         Known::Registry(name) => value(registry, instance, name).map(|value| value.data),
         Known::ClassName => registry_text(k, instance, "ClassGUID").and_then(|class| {
-            let key = format!(
-                r"\Registry\Machine\SYSTEM\CurrentControlSet\Control\Class\{class}"
-            );
+            let key = format!(r"\Registry\Machine\SYSTEM\CurrentControlSet\Control\Class\{class}");
             let key = k.zw.registry.open(key).ok()?;
             Some(k.zw.registry.value(key, "Class").ok()?.data.clone())
         }),
         Known::PhysicalName => {
             // The bus driver numbers its devices; here their names do.
-            let number = instance
-                .bytes()
-                .fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+            let number = instance.bytes().fold(0_u32, |sum, byte| {
+                sum.wrapping_mul(31).wrapping_add(byte.into())
+            });
             Some(string(&format!(r"\Device\{number:08x}")))
         }
         Known::Enumerator => instance.split('\\').next().map(string),

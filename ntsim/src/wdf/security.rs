@@ -21,7 +21,16 @@ const PEOPLE: [&str; 15] = [
 ];
 /// Those of them that an administrator who logged on is, too.
 const ADMINISTRATORS: [&str; 10] = [
-    "BA", "AU", "BU", "IU", "WD", "S-1-5-32-544", "S-1-5-11", "S-1-5-32-545", "S-1-5-4", "S-1-1-0",
+    "BA",
+    "AU",
+    "BU",
+    "IU",
+    "WD",
+    "S-1-5-32-544",
+    "S-1-5-11",
+    "S-1-5-32-545",
+    "S-1-5-4",
+    "S-1-1-0",
 ];
 
 const RIGHTS: [&str; 25] = [
