@@ -40,7 +40,7 @@
 //!
 //! nor with the one that the lock has borrowed:
 //!
-//! ```compile_fail,E0500
+//! ```compile_fail,E0502
 //! use dmf::prelude::*;
 //!
 //! fn refused(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>, event: &Event) {
@@ -93,9 +93,12 @@ use core::marker::PhantomData;
 pub struct Irql<'a, L: Level> {
     /// The callback that the token belongs to. It may be shortened, never stretched.
     scope: PhantomData<&'a ()>,
-    /// Neither `Send` nor `Sync`: what is true of this thread is not true of others.
-    level: PhantomData<(L, *mut ())>,
+    level: PhantomData<(L, dyn TokenThatStaysInItsCallback)>,
 }
+
+/// Neither `Send` nor `Sync`: what is true of this thread is not true of others.
+/// The compiler names it to whoever takes a token along.
+trait TokenThatStaysInItsCallback {}
 
 impl<L: Level> Irql<'_, L> {
     /// Makes a token.
