@@ -189,7 +189,9 @@ fn invoke(abi: Abi, routine: usize, words: &[usize; 8]) -> usize {
             let routine = unsafe { std::mem::transmute::<usize, ImageRoutine>(routine) };
             crate::count::approach();
             // SAFETY: as above.
-            unsafe { routine(w0, w1, w2, w3, w4, w5, w6, w7) }
+            let result = unsafe { routine(w0, w1, w2, w3, w4, w5, w6, w7) };
+            crate::count::leave();
+            result
         }
     }
 }

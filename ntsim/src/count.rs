@@ -21,7 +21,7 @@
 //! ```
 //!
 //! The doors in are the calls of the driver's callbacks ([`crate::abi`]) and the
-//! returns from the functions that it calls. The doors out need no code of ours.
+//! returns from the functions that it calls.
 //!
 //! A string instruction that repeats itself (`rep stosb`) stops after each
 //! round, and is counted once.
@@ -213,6 +213,28 @@ fn start(counter: *const Counter) {
     }
 }
 
+/// The call of an image's function, which [`approach`] announced, is over.
+///
+/// Most of the time that is known already. But a function whose last act is a
+/// call leaves by a jump, and what it called returns to its caller:
+///
+/// ```text
+///   callback ──call──► image ──jump──► WdfRequestComplete
+///      ▲                                   │ approach()
+///      └──────────────── return ───────────┘
+/// ```
+#[inline(always)]
+#[allow(
+    clippy::inline_always,
+    reason = "each instruction until then is a signal"
+)]
+pub(crate) fn leave() {
+    // SAFETY: `with` keeps the counter alive while it is the thread's.
+    if let Some(counter) = unsafe { COUNTER.get().as_ref() } {
+        counter.phase.set(Phase::Outside);
+    }
+}
+
 /// There is nothing to count with.
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 fn start(_: *const Counter) {}
@@ -267,7 +289,9 @@ mod tests {
             corosensei::Coroutine::new(move |_: &corosensei::Yielder<(), ()>, ()| {
                 approach();
                 // SAFETY: as above; it keeps to the calling convention.
-                RESULT.set(unsafe { function(double, buffer.as_mut_ptr()) });
+                let result = unsafe { function(double, buffer.as_mut_ptr()) };
+                leave();
+                RESULT.set(result);
             });
         let resumed = with(Some(&counter), || crate::fault::resume(&mut coroutine, ()));
         assert!(matches!(resumed, crate::fault::Resumed::Return(())));
@@ -303,6 +327,21 @@ mod tests {
         assert_eq!(result, 42);
         let expected = [0, 4, 7, 12, 14, 18].map(|at| (at, 1));
         assert_eq!(counts, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn what_a_jump_out_of_the_image_returns_to_is_not_stopped() {
+        let (result, counts) = run(&[
+            0x48, 0x89, 0xC8, // 0: mov rax, rcx
+            0xB9, 21, 0, 0, 0, // 3: mov ecx, 21
+            0xFF, 0xE0, // 8: jmp rax
+        ]);
+        assert_eq!(result, 42);
+        assert_eq!(counts, BTreeMap::from([0, 3, 8].map(|at| (at, 1))));
+        let flags: u64;
+        // SAFETY: reads the flags.
+        unsafe { std::arch::asm!("pushfq", "pop {}", out(reg) flags) };
+        assert_eq!(flags & 0x100, 0);
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(crate) fn all() -> impl Iterator<Item = Export> {
         .chain(HAL)
         .chain(WDFLDR)
         .chain(crate::crt::EXPORTS)
+        .chain(ob::EXPORTS)
         .copied()
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::access::{Addr, poke};
 use crate::bugcheck::BugCheck;
+use crate::exports::Export;
 use crate::ke::dispatcher::ThreadId;
 use crate::kernel::Kernel;
 use crate::registry::KeyId;
@@ -79,11 +80,31 @@ pub(crate) fn zw_close(Addr(handle): Addr) -> i32 {
     })
 }
 
+/// What `PsThreadType` points to: a pointer to the type of threads, of which
+/// drivers know the address and nothing else.
+static THREAD_TYPE: TypePointer = TypePointer(&TYPE);
+static TYPE: u8 = 0;
+
+#[repr(transparent)]
+struct TypePointer(&'static u8);
+
+/// Variables, for images only.
+pub(crate) const EXPORTS: &[Export] = &[Export {
+    dll: "ntoskrnl.exe",
+    name: "PsThreadType",
+    host: std::ptr::null(),
+    image: (&raw const THREAD_TYPE).cast(),
+}];
+
+fn thread_type() -> usize {
+    std::ptr::from_ref(THREAD_TYPE.0).addr()
+}
+
 /// `ObReferenceObjectByHandle`, for threads.
 pub(crate) fn ob_reference_object_by_handle(
     Addr(handle): Addr,
     _access: u32,
-    _kind: Addr,
+    Addr(kind): Addr,
     _mode: i8,
     object: *mut usize,
     _information: *mut u8,
@@ -92,6 +113,10 @@ pub(crate) fn ob_reference_object_by_handle(
         crate::ke::irql::passive(k, "ObReferenceObjectByHandle");
         crate::inject::check(k, "ObReferenceObjectByHandle")?;
         match look_up(k, handle) {
+            // A type is optional for callers in kernel mode.
+            Some(Handle::Thread(_)) if kind != 0 && kind != thread_type() => {
+                Err(STATUS_OBJECT_TYPE_MISMATCH)
+            }
             Some(Handle::Thread(id)) => {
                 k.threads
                     .get_mut(&id)

@@ -9,6 +9,7 @@ use std::{
     fs,
     ops::Range,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -58,11 +59,16 @@ impl Profile {
         let mut arguments = vec![format!("--profile={name}")];
         // A driver cannot unwind. As a profile of its own, because on the host
         // the simulator catches panics.
-        for setting in [
+        let mut settings = vec![
             format!("inherits={base:?}"),
             "panic=\"abort\"".to_owned(),
             "debug=\"full\"".to_owned(),
-        ] {
+        ];
+        if self == Self::Driver {
+            // One unit, so that the small functions of the libraries are inlined.
+            settings.extend(["lto=\"fat\"".to_owned(), "codegen-units=1".to_owned()]);
+        }
+        for setting in settings {
             arguments.push(format!("--config=profile.{name}.{setting}"));
         }
         arguments
@@ -96,11 +102,13 @@ pub fn build_driver(
     let step = Step::begin(format!("building {package}.sys"));
     let mut cargo = toolchain.cargo(workspace);
     cargo
-        .arg("build")
+        .arg("rustc")
         .args([
             "--package",
             package,
             "--lib",
+            // Alone: cargo does not optimise across crates what is an `rlib` too.
+            "--crate-type=cdylib",
             "--message-format=json-render-diagnostics",
         ])
         .args(profile.arguments())
@@ -121,9 +129,7 @@ pub fn build_driver(
         .target_directory()
         .join(TARGET)
         .join(profile.name());
-    let directory = target.join("package").join(package);
-    fs::create_dir_all(&directory)
-        .with_context(|| format!("cannot create {}", directory.display()))?;
+    let directory = package_directory(toolchain, profile, package)?;
     let copy = |from: &Path, extension: &str| -> Result<PathBuf> {
         let to = directory.join(&library.name).with_extension(extension);
         fs::copy(from, &to)
@@ -140,13 +146,80 @@ pub fn build_driver(
         copy(&map, "map")?;
     }
     reproducible(&sys, &pdb)?;
-    let inf = stamp_inf(&library, &directory)?;
+    let source = library.manifest.parent().unwrap_or(Path::new("."));
+    let inf = stamp_inf(source, &library.name, &directory)?;
     step.finish();
     Ok(Built {
         directory,
         sys,
         inf,
     })
+}
+
+/// Builds the KMDF driver in C whose source is `NAME.c` in `source`, beside its
+/// `NAME.inx`: with clang, as optimised as [`Profile::Driver`], on openwdk.
+///
+/// # Errors
+/// When it does not compile or link.
+pub fn build_c_driver(
+    workspace: &Path,
+    toolchain: &ImageToolchain,
+    source: &Path,
+    name: &str,
+) -> Result<Built> {
+    let Some(linker) = toolchain.linker() else {
+        bail!("{name}: drivers in C are built with clang and lld, not on Windows");
+    };
+    let step = Step::begin(format!("building {name}.sys"));
+    let directory = package_directory(toolchain, Profile::Driver, name)?;
+    let openwdk = workspace.join("openwdk");
+    let file = |extension: &str| directory.join(name).with_extension(extension);
+    let c = format!("{name}.c");
+    let mut clang = Command::new("clang");
+    clang
+        // The name of the source is all that the debug information says of it.
+        .current_dir(source)
+        .args(wdk_build::c::compiler_arguments(&openwdk, TARGET)?)
+        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-c", &c, "-o"])
+        .arg(file("obj"))
+        .arg(format!("-ffile-prefix-map={}=openwdk", openwdk.display()));
+    run_in(&step, &mut clang)?;
+    let libraries = directory.join("openwdk");
+    let mut link = Command::new(linker);
+    link.current_dir(&directory)
+        .args(wdk_build::c::linker_arguments(
+            &openwdk, &libraries, TARGET,
+        )?)
+        .args(["/DEBUG", "/Brepro", "/NOLOGO"])
+        .arg(format!("{name}.obj"))
+        .arg(format!("/OUT:{name}.sys"));
+    run_in(&step, &mut link)?;
+    let (sys, pdb) = (file("sys"), file("pdb"));
+    reproducible(&sys, &pdb)?;
+    let inf = stamp_inf(source, name, &directory)?;
+    step.finish();
+    Ok(Built {
+        directory,
+        sys,
+        inf,
+    })
+}
+
+/// Where all of a driver goes.
+fn package_directory(
+    toolchain: &ImageToolchain,
+    profile: Profile,
+    package: &str,
+) -> Result<PathBuf> {
+    let directory = toolchain
+        .target_directory()
+        .join(TARGET)
+        .join(profile.name())
+        .join("package")
+        .join(package);
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    Ok(directory)
 }
 
 /// Gives image and PDB an identity that depends on the image alone.
@@ -325,17 +398,16 @@ impl Artifact {
     }
 }
 
-/// Makes the INF from the `.inx` beside the package's manifest, as `stampinf`
-/// of the WDK does.
-fn stamp_inf(library: &Artifact, directory: &Path) -> Result<Option<PathBuf>> {
-    let package = library.manifest.parent().unwrap_or(Path::new("."));
-    let inx = package.join(&library.name).with_extension("inx");
+/// Makes the INF from the `.inx` in the directory `source`, as `stampinf` of
+/// the WDK does.
+fn stamp_inf(source: &Path, name: &str, directory: &Path) -> Result<Option<PathBuf>> {
+    let inx = source.join(name).with_extension("inx");
     if !inx.is_file() {
         return Ok(None);
     }
     let text =
         fs::read_to_string(&inx).with_context(|| format!("cannot read {}", inx.display()))?;
-    let name = format!("{}.inf", library.name);
+    let name = format!("{name}.inf");
     let date = DriverDate::new(2026, 1, 1).context("a day of the calendar")?;
     // Always the same, so that equal sources give equal packages.
     let stamped = stamp(&text, &StampOptions::new(date, [0, 1, 0, 0]));

@@ -2,6 +2,7 @@
 
 //! Every recurring job of the workspace as one command.
 
+mod bench;
 mod codegen;
 mod demo;
 mod docs;
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     /// Build the sample driver, install it in a simulated machine and tell its story
     Demo(demo::Demo),
+    /// Compare a driver on dmf with one in C: instructions, pool and image size
+    Bench(bench::Bench),
     /// Run the whole test suite, host and image
     Test(test::Test),
     /// Build a driver package: image, symbols and INF
@@ -94,6 +97,7 @@ impl Command {
     fn execute(self) -> Result<ExitCode> {
         let workspace = workspace()?;
         match self {
+            Self::Bench(bench) => return bench.execute(&workspace),
             Self::Demo(demo) => return demo.execute(&workspace),
             Self::Test(test) => test.execute(&workspace)?,
             Self::Build {

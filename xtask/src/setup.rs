@@ -146,6 +146,12 @@ impl ImageToolchain {
         arguments
     }
 
+    /// Returns the linker; `None` on Windows, where it is Microsoft's.
+    #[must_use]
+    pub fn linker(&self) -> Option<&Path> {
+        self.linker.as_deref()
+    }
+
     /// Returns where cargo puts what it builds.
     #[must_use]
     pub fn target_directory(&self) -> &Path {

@@ -30,6 +30,7 @@
 //! README.
 
 mod bindgen;
+pub mod c;
 mod config;
 mod definition;
 mod driver;

@@ -108,10 +108,21 @@ pub(crate) fn linker_arguments(driver: &DriverConfig) -> Vec<&'static str> {
 
 /// Makes openwdk's libraries in `OUT_DIR` and returns their directory.
 pub(crate) fn make_all(openwdk: &Path, driver: &DriverConfig) -> Result<PathBuf, ConfigError> {
-    let source = openwdk.join("lib");
     let out_dir = Path::new(&build_script_variable("OUT_DIR")?).join("openwdk");
-    fs::create_dir_all(&out_dir).map_err(|source| IoError::with_path(&out_dir, source))?;
-    println!("cargo::rerun-if-changed={}", source.display());
+    println!("cargo::rerun-if-changed={}", openwdk.join("lib").display());
+    make_in(&out_dir, openwdk, driver, &build_script_variable("TARGET")?)?;
+    Ok(out_dir)
+}
+
+/// Makes openwdk's libraries in a directory.
+pub(crate) fn make_in(
+    out_dir: &Path,
+    openwdk: &Path,
+    driver: &DriverConfig,
+    target: &str,
+) -> Result<(), ConfigError> {
+    let source = openwdk.join("lib");
+    fs::create_dir_all(out_dir).map_err(|source| IoError::with_path(out_dir, source))?;
     for name in IMPORT_LIBRARIES {
         let definition = Definition::read(&source.join(format!("{name}.def")))?;
         make_import_library(&definition, &out_dir.join(format!("{name}.lib")))?;
@@ -121,9 +132,9 @@ pub(crate) fn make_all(openwdk: &Path, driver: &DriverConfig) -> Result<PathBuf,
             continue;
         }
         let file = source.join(format!("{name}.c"));
-        make_static_library(&file, openwdk, driver, &out_dir, name)?;
+        make_static_library(&file, openwdk, driver, out_dir, name, target)?;
     }
-    Ok(out_dir)
+    Ok(())
 }
 
 /// Writes the import library of a module.
@@ -165,12 +176,15 @@ fn make_static_library(
     driver: &DriverConfig,
     out_dir: &Path,
     name: &str,
+    target: &str,
 ) -> Result<(), ConfigError> {
-    let target = build_script_variable("TARGET")?;
     let mut build = cc::Build::new();
     build
         .file(file)
         .out_dir(out_dir)
+        .target(target)
+        // What a build script is told, and other programs are not.
+        .host(&std::env::var("HOST").unwrap_or_else(|_| "x86_64-unknown-linux-gnu".to_owned()))
         .cargo_metadata(false)
         .warnings(false)
         .opt_level(2)
@@ -209,7 +223,7 @@ fn make_static_library(
         .try_compile_intermediates()
         .map_err(|source| ConfigError::Stub {
             file: file.to_path_buf(),
-            target,
+            target: target.to_owned(),
             source,
         })?;
     let mut members = Vec::new();

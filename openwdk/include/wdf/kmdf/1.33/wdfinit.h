@@ -29,6 +29,8 @@ FORCEINLINE void WDF_OBJECT_ATTRIBUTES_INIT(PWDF_OBJECT_ATTRIBUTES Attributes)
     Attributes->SynchronizationScope = WdfSynchronizationScopeInheritFromParent;
 }
 
+FORCEINLINE WDFDRIVER WdfGetDriver(void) { return WdfDriverGlobals->Driver; }
+
 FORCEINLINE void WDF_DRIVER_CONFIG_INIT(PWDF_DRIVER_CONFIG Config, PFN_WDF_DRIVER_DEVICE_ADD EvtDriverDeviceAdd)
 {
     OPENWDK_WDF_BEGIN(Config, WDF_DRIVER_CONFIG);
