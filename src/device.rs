@@ -51,6 +51,11 @@ use crate::sys;
 /// after its modules were closed.
 ///
 /// Register the type with [`driver!`](crate::driver!).
+///
+/// C counterpart: the callbacks that [`EvtDriverDeviceAdd`][ms] registers, and the
+/// device's context.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdriver/nc-wdfdriver-evt_wdf_driver_device_add
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a device",
     note = "write `impl Device for {Self}` with `fn modules(add: &mut Modules<'_, Self>) -> Result<Self>`"
@@ -133,6 +138,10 @@ impl fmt::Display for PowerState {
 }
 
 /// The hardware resources of a device, as KMDF hands them to PrepareHardware.
+///
+/// C counterpart: the two [`WDFCMRESLIST`][ms] of `EvtDevicePrepareHardware`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/raw-and-translated-resources
 #[derive(Clone, Copy, Debug)]
 pub struct Resources {
     raw: sys::WDFCMRESLIST,
@@ -166,7 +175,9 @@ impl Resources {
 
 /// Which devices are asked for.
 ///
-/// C counterpart: `DEVICE_RELATION_TYPE`.
+/// C counterpart: `DEVICE_RELATION_TYPE`, as [`EvtDeviceRelationsQuery`][ms] gets it.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_relations_query
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Relation {
@@ -200,7 +211,9 @@ impl Relation {
 
 /// The special file that a device carries.
 ///
-/// C counterpart: `WDF_SPECIAL_FILE_TYPE`.
+/// C counterpart: [`WDF_SPECIAL_FILE_TYPE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ne-wdfdevice-_wdf_special_file_type
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SpecialFile {
@@ -230,6 +243,10 @@ impl SpecialFile {
 }
 
 /// Whether the device is on the path to a special file from now on.
+///
+/// C counterpart: the `BOOLEAN` of [`EvtDeviceUsageNotificationEx`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_usage_notification_ex
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FilePath {
     /// It is.
@@ -256,6 +273,10 @@ impl FilePath {
 }
 
 /// Why a device is armed to wake the system.
+///
+/// C counterpart: the two `BOOLEAN`s of [`EvtDeviceArmWakeFromSxWithReason`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_arm_wake_from_sx_with_reason
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WakeReason {
     device: bool,

@@ -68,7 +68,9 @@ use crate::wdf::{ControlKind, DirectInput, DirectOutput, Request};
 
 /// The kind of device that a code is for: the upper 16 bits of the code.
 ///
-/// C counterpart: `FILE_DEVICE_XXX`. Values from `0x8000` are for vendors.
+/// C counterpart: [`FILE_DEVICE_XXX`][ms]. Values from `0x8000` are for vendors.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/specifying-device-types
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceType(pub u16);
 
@@ -78,6 +80,10 @@ impl DeviceType {
 }
 
 /// How the buffers get from the caller to the driver: the lowest two bits.
+///
+/// C counterpart: [`METHOD_XXX`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/defining-i-o-control-codes
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     /// Through one buffer in the kernel, which is copied in and out. C: `METHOD_BUFFERED`.
@@ -104,6 +110,10 @@ impl Method {
 }
 
 /// What the caller's handle must have been opened for.
+///
+/// C counterpart: [`FILE_XXX_ACCESS`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/defining-i-o-control-codes
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
     /// Anything. C: `FILE_ANY_ACCESS`.
@@ -141,6 +151,10 @@ pub const fn ctl_code(device: DeviceType, function: u16, method: Method, access:
 /// takes them by [`Request::code`].
 ///
 /// `()` is nothing.
+///
+/// C counterpart: [`CTL_CODE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/defining-i-o-control-codes
 pub struct IoctlCode<In, Out> {
     value: u32,
     types: PhantomData<fn(In) -> Out>,
@@ -190,6 +204,10 @@ impl<In: IoctlData, Out: IoctlData> IoctlCode<In, Out> {
 }
 
 /// Which way the direct buffer of a [`DirectIoctlCode`] goes. Sealed.
+///
+/// C counterpart: the direction of [`METHOD_IN_DIRECT` and `METHOD_OUT_DIRECT`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/defining-i-o-control-codes
 pub trait Direction: sealed::Sealed + 'static {
     /// The method of its codes.
     const METHOD: Method;
@@ -205,9 +223,17 @@ mod sealed {
 }
 
 /// The driver reads the caller's pages: [`Method::InDirect`].
+///
+/// C counterpart: [`METHOD_IN_DIRECT`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/defining-i-o-control-codes
 #[derive(Debug)]
 pub enum FromCaller {}
 /// The driver writes the caller's pages: [`Method::OutDirect`].
+///
+/// C counterpart: [`METHOD_OUT_DIRECT`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/defining-i-o-control-codes
 #[derive(Debug)]
 pub enum ToCaller {}
 
@@ -241,6 +267,10 @@ impl Direction for ToCaller {
 ///     DirectIoctlCode::new(DeviceType::UNKNOWN, 0x810, Access::Read);
 /// assert_eq!(Method::of(GET_PICTURE.value()), Method::OutDirect);
 /// ```
+///
+/// C counterpart: [`CTL_CODE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/defining-i-o-control-codes
 pub struct DirectIoctlCode<In, D> {
     value: u32,
     types: PhantomData<fn(In) -> D>,
@@ -321,6 +351,8 @@ impl<In, Out> fmt::Debug for IoctlCode<In, Out> {
 ///
 /// It needs no `unsafe` to implement, and [`ioctl_struct!`](crate::ioctl_struct)
 /// does it for structures as C lays them out.
+///
+/// No C counterpart: there a buffer's pointer is cast.
 pub trait IoctlData: Copy + Send + 'static {
     /// How many bytes the value has.
     const SIZE: usize;

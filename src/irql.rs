@@ -88,6 +88,11 @@ use core::marker::PhantomData;
 /// Use [`Passive`] for functions that may block, [`Dispatch`] for code in a DPC
 /// or under a [`SpinLock`](crate::sync::SpinLock).
 ///
+/// C counterpart: the annotations `_IRQL_requires_` and `_IRQL_requires_max_` of
+/// [`KIRQL`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/managing-hardware-priorities
+///
 /// # Invariants
 /// While a token that can be used exists, the current processor's IRQL is `L`.
 pub struct Irql<'a, L: Level> {
@@ -123,6 +128,10 @@ impl<L: Level> fmt::Debug for Irql<'_, L> {
 }
 
 /// A level. Sealed: the list is the kernel's.
+///
+/// C counterpart: [`KIRQL`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/managing-hardware-priorities
 pub trait Level: sealed::Sealed + 'static {
     /// The level's name in the WDK.
     const NAME: &'static str;
@@ -131,12 +140,21 @@ pub trait Level: sealed::Sealed + 'static {
 }
 
 /// A level from which `DISPATCH_LEVEL` can be raised to: what a spin lock needs.
+///
+/// C counterpart: the annotation `_IRQL_requires_max_(DISPATCH_LEVEL)` of
+/// [`KIRQL`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/managing-hardware-priorities
 #[diagnostic::on_unimplemented(
     message = "this call is allowed up to DISPATCH_LEVEL, and the token is for `{Self}`"
 )]
 pub trait AtMostDispatch: Level {}
 
 /// A level at which a thread may wait: what waits and fast mutexes need.
+///
+/// C counterpart: the annotation `_IRQL_requires_max_(APC_LEVEL)` of [`KIRQL`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/managing-hardware-priorities
 #[diagnostic::on_unimplemented(
     message = "this call can wait, and code at `{Self}` level must not",
     label = "a token of PASSIVE_LEVEL or APC_LEVEL is needed",
@@ -148,14 +166,26 @@ impl AtMostApc for Passive {}
 impl AtMostApc for Apc {}
 
 /// `PASSIVE_LEVEL`: threads, work items, PnP and power callbacks. May block.
+///
+/// C counterpart: [`PASSIVE_LEVEL`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/managing-hardware-priorities
 #[derive(Debug)]
 pub enum Passive {}
 
 /// `APC_LEVEL`: under a fast mutex. May block, but gets no APCs.
+///
+/// C counterpart: [`APC_LEVEL`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/managing-hardware-priorities
 #[derive(Debug)]
 pub enum Apc {}
 
 /// `DISPATCH_LEVEL`: DPCs, and code under a spin lock. Must not block.
+///
+/// C counterpart: [`DISPATCH_LEVEL`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/managing-hardware-priorities
 #[derive(Debug)]
 pub enum Dispatch {}
 

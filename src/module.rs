@@ -39,7 +39,7 @@
 //!
 //! # Writing a module
 //!
-//! ```no_run
+//! ```
 //! #![forbid(unsafe_code)]
 //! use dmf::module::{Create, Instance, Link, ModuleConfig};
 //! use dmf::prelude::*;
@@ -79,6 +79,24 @@
 //!         Ok(Count(SpinLock::new(self.start)))
 //!     }
 //! }
+//!
+//! // And a driver with one:
+//! dmf::driver!(Meter);
+//!
+//! pub struct Meter { samples: Handle<Counter> }
+//!
+//! impl Device for Meter {
+//!     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+//!         Ok(Meter { samples: add.module(Counter::config(40))? })
+//!     }
+//!
+//!     fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
+//!         self.samples.next()?;
+//!         assert_eq!(self.samples.next(), Ok(42));
+//!         Ok(())
+//!     }
+//! }
+//! # ntsim::run_driver(Meter::DRIVER_ENTRY, |_, _| {});
 //! ```
 
 mod attributes;
@@ -109,6 +127,10 @@ use node::{Header, Reference};
 ///
 /// The type holds a [`Link`] to its instance, and each of its methods begins
 /// with [`Link::enter`].
+///
+/// C counterpart: the Methods of a [Module][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a module",
     note = "a module is a type with a `Link` to its instance: `impl Module for {Self}`"
@@ -124,6 +146,11 @@ pub trait Module: Clone + Send + Sync + 'static {
 /// The state of a module, and what the framework calls on it.
 ///
 /// All functions have defaults. `Drop` is the module's destroy.
+///
+/// C counterpart: the context and the callbacks of a [Module][dmf]:
+/// `DMF_MODULE_DESCRIPTOR`.
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the instance of a module",
     note = "write `impl Instance for {Self} {{}}`; or `DynamicInstance`, for a module without hooks"
@@ -235,6 +262,10 @@ pub trait Instance: Sized + Send + Sync + 'static {
 /// child of that kind to be closed.
 ///
 /// C counterpart: `DmfModuleOpenOption`.
+///
+/// C counterpart: [`DmfModuleOpenOption`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenPolicy {
     /// Opened when the device was created, closed when it is deleted.
@@ -286,6 +317,10 @@ impl OpenPolicy {
 }
 
 /// Makes an instance for an owner of type `O`.
+///
+/// C counterpart: the Config of a [Module][dmf] and its `DMF_…_Create`.
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the config of a module that `{O}` can own",
     note = "give `add.module` what the module's `config()` returns, and functions of `{O}` as callbacks"
@@ -338,6 +373,10 @@ contexts! {
 
 /// Adds modules, timers and work items to their owner, the device or module
 /// `O` that is being made.
+///
+/// C counterpart: [`PDMFMODULE_INIT`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 pub struct Modules<'a, O> {
     node: NonNull<Header>,
     device: sys::WDFDEVICE,
@@ -470,6 +509,10 @@ impl<O> fmt::Debug for Modules<'_, O> {
 
 /// What [`ModuleConfig::create`] is given: [`Modules`] of the instance `I` that
 /// is being made, and a way to reach the owner `O`.
+///
+/// C counterpart: the arguments of [`DMF_…_ChildModulesAdd`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 pub struct Create<'a, O, I> {
     parent: NonNull<Header>,
     add: Modules<'a, I>,
@@ -515,7 +558,9 @@ impl<O, I> fmt::Debug for Create<'_, O, I> {
 /// A handle may outlive the device: its methods then return
 /// `STATUS_INVALID_DEVICE_STATE`.
 ///
-/// C counterpart: `DMFMODULE`.
+/// C counterpart: [`DMFMODULE`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[derive(Clone)]
 pub struct Handle<M: Module> {
     module: M,
@@ -553,6 +598,10 @@ impl<M: Module> Deref for Handle<M> {
 }
 
 /// A module's counted link to its instance.
+///
+/// C counterpart: [`DMF_CONTEXT_GET`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 ///
 /// # Invariants
 /// The reference is to a `Node<I>`.
@@ -594,6 +643,10 @@ impl<I> fmt::Debug for Link<I> {
 ///
 /// The owner may hold it itself. It gives access from the time that the owner
 /// was made until it is dropped, which waits for those who have access.
+///
+/// C counterpart: [`DMF_ParentModuleGet`][dmf] and `DMF_ParentDeviceGet`.
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 ///
 /// # Invariants
 /// The reference is to a `Node<O>`.

@@ -59,12 +59,18 @@ use crate::sys;
 pub const TAG: u32 = tag(b"DmfR");
 
 /// A pool tag, as a type.
+///
+/// C counterpart: the `Tag` of [`ExAllocatePool2`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exallocatepool2
 pub trait Tag: 'static {
     /// The four characters, as [`tag`] makes a number of them.
     const TAG: u32;
 }
 
 /// The tag of memory that has no other: [`TAG`], `DmfR`.
+///
+/// No C counterpart.
 #[derive(Debug)]
 pub enum DmfTag {}
 
@@ -171,6 +177,11 @@ unsafe fn free<T, G: Tag>(memory: NonNull<T>, count: usize) {
 /// # Ok::<_, dmf::NtStatus>(())
 /// # }).unwrap();
 /// ```
+///
+/// C counterpart: [`ExAllocatePool2`][ms] with `POOL_FLAG_NON_PAGED`, and
+/// `ExFreePoolWithTag`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exallocatepool2
 ///
 /// # Invariants
 /// The pointer came from `allocate::<T, G>(NON_PAGED, 1)`, holds a `T`, and
@@ -296,6 +307,10 @@ impl<T: fmt::Debug, G: Tag> fmt::Debug for Box<T, G> {
 /// # Ok::<_, dmf::NtStatus>(())
 /// # }).unwrap();
 /// ```
+///
+/// C counterpart: [`ExAllocatePool2`][ms] with `POOL_FLAG_NON_PAGED`, and a count.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exallocatepool2
 ///
 /// # Invariants
 /// The inner box was given up by `Box::into_raw` and lives as long as `count > 0`.
@@ -438,6 +453,10 @@ impl<T: fmt::Debug> fmt::Debug for Arc<T> {
 /// # Ok::<_, dmf::NtStatus>(())
 /// # }).unwrap();
 /// ```
+///
+/// C counterpart: [`ExAllocatePool2`][ms] with `POOL_FLAG_NON_PAGED`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exallocatepool2
 ///
 /// # Invariants
 /// `memory` came from `allocate::<T, G>(NON_PAGED, capacity)`, and its first
@@ -691,6 +710,11 @@ impl<T: fmt::Debug, G: Tag> fmt::Debug for Vec<T, G> {
 /// }
 /// ```
 ///
+/// C counterpart: [`ExAllocatePool2`][ms] with `POOL_FLAG_PAGED`, and
+/// `ExFreePoolWithTag`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exallocatepool2
+///
 /// # Invariants
 /// The pointer came from `allocate::<T, G>(PAGED, 1)`, holds a `T`, and nobody
 /// else frees it.
@@ -782,6 +806,10 @@ impl<T, G: Tag> fmt::Debug for PagedBox<T, G> {
 /// # Ok::<_, NtStatus>(())
 /// # }).unwrap();
 /// ```
+///
+/// C counterpart: [`ExAllocatePool2`][ms] with `POOL_FLAG_PAGED`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exallocatepool2
 ///
 /// # Invariants
 /// `memory` came from `allocate::<T, G>(PAGED, length)`, and all elements hold a `T`.

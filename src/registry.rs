@@ -158,6 +158,10 @@ impl Access {
 }
 
 /// Why a value could not be read.
+///
+/// C counterpart: the statuses of [`WdfRegistryQueryValue`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryqueryvalue
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryError {
     /// There is no value of that name.
@@ -223,7 +227,9 @@ impl core::error::Error for QueryError {}
 ///
 /// So it is not for keeping: what a driver stores is the path, or the value.
 ///
-/// C counterpart: `WDFKEY`.
+/// C counterpart: [`WDFKEY`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/introduction-to-registry-keys-for-drivers
 ///
 /// # Invariants
 /// The handle is open and belongs to this value. As long as `'t` lasts the level
@@ -918,6 +924,10 @@ impl<'t> Key<'t> {
 }
 
 /// The strings of a `REG_MULTI_SZ` value.
+///
+/// C counterpart: the collection of [`WdfRegistryQueryMultiString`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryquerymultistring
 #[derive(Debug)]
 pub struct Strings(Vec<u16>);
 

@@ -28,13 +28,20 @@ pub type Result<T = (), E = NtStatus> = core::result::Result<T, E>;
 /// A status code of the kernel: 32 bits, of which the highest two are the
 /// [`Severity`].
 ///
-/// C counterpart: `NTSTATUS`.
+/// C counterpart: [`NTSTATUS`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/using-ntstatus-values
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 #[must_use]
 pub struct NtStatus(i32);
 
 /// The two highest bits of a status.
+///
+/// C counterpart: the macros `NT_SUCCESS`, `NT_INFORMATION`, `NT_WARNING` and
+/// `NT_ERROR` of [`NTSTATUS`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/using-ntstatus-values
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Severity {
     /// `0x00000000` to `0x3FFFFFFF`. Includes timeouts and alerts.

@@ -170,7 +170,7 @@ pub fn delay(irql: &Irql<'_, impl AtMostApc>, duration: Duration) {
 ///
 /// C counterpart: [`KeStallExecutionProcessor`][ms].
 ///
-/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/ntddk/nf-ntddk-kestallexecutionprocessor
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kestallexecutionprocessor
 pub fn stall(duration: Duration) -> Result {
     if duration > LONGEST_STALL {
         return Err(NtStatus::INVALID_PARAMETER);

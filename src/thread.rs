@@ -106,6 +106,10 @@ impl Thread {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`, and what `PsCreateSystemThread` returns;
     /// `body` is then dropped.
+    ///
+    /// C counterpart: [`PsCreateSystemThread`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-pscreatesystemthread
     pub fn spawn<F>(_irql: &Irql<'_, Passive>, body: F) -> Result<Self>
     where
         F: FnOnce(&mut Irql<'_, Passive>) + Send + 'static,
@@ -266,6 +270,10 @@ impl fmt::Debug for Thread {
 }
 
 /// The end of a [`Thread`], to wait for among other objects.
+///
+/// C counterpart: a `PKTHREAD` that is waited for by [`KeWaitForSingleObject`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
 #[derive(Clone, Copy)]
 pub struct ThreadExit<'a> {
     /// Referenced by the `Thread`.
@@ -313,6 +321,10 @@ trait Body: FnOnce(&mut Irql<'_, Passive>) + Send + 'static {}
 impl<F: FnOnce(&mut Irql<'_, Passive>) + Send + 'static> Body for F {}
 
 /// Which thread this is, to compare with another.
+///
+/// C counterpart: the `HANDLE` of [`PsGetCurrentThreadId`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/ntddk/nf-ntddk-psgetcurrentthreadid
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ThreadId(usize);
 

@@ -47,6 +47,10 @@ const UNIX_EPOCH: i64 = 134_774 * 24 * 60 * 60 * 10_000_000;
 ///
 /// A [`Duration`] converts into [`After`](Self::After), so a function that takes
 /// `impl Into<Timeout>` can be given either.
+///
+/// C counterpart: the `Timeout` of [`KeWaitForSingleObject`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timeout {
     /// Not at all: look, and return.
@@ -98,6 +102,10 @@ const fn from_units(units: u64) -> Duration {
 ///
 /// Use [`Instant`] to measure how long something took: the system time jumps
 /// when the clock is set.
+///
+/// C counterpart: the `LARGE_INTEGER` of [`KeQuerySystemTimePrecise`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kequerysystemtimeprecise
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SystemTime(i64);
 
@@ -153,7 +161,7 @@ impl SystemTime {
     ///
     /// C counterpart: [`RtlSecondsSince1970ToTime`][ms], which ends in 2106.
     ///
-    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/ntddk/nf-ntddk-rtlsecondssince1970totime
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-rtlsecondssince1970totime
     #[must_use]
     pub fn from_unix(since: Duration) -> Self {
         Self(UNIX_EPOCH).after(since)
@@ -184,6 +192,10 @@ impl SystemTime {
 /// assert!(start.elapsed() >= Duration::from_secs(1));
 /// # });
 /// ```
+///
+/// C counterpart: the `ULONG64` of [`KeQueryInterruptTimePrecise`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kequeryinterrupttimeprecise
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
@@ -245,7 +257,7 @@ impl Instant {
 ///
 /// C counterpart: [`KeQueryTimeIncrement`][ms].
 ///
-/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/ntddk/nf-ntddk-kequerytimeincrement
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kequerytimeincrement
 #[must_use]
 pub fn tick() -> Duration {
     // SAFETY: callable at any level.
@@ -343,6 +355,8 @@ impl PerformanceCounter {
 /// use core::time::Duration;
 /// assert_eq!(format!("{}", dmf::time::Tenths(Duration::from_millis(4_160))), "4.2 s");
 /// ```
+///
+/// No C counterpart.
 #[derive(Clone, Copy, Debug)]
 pub struct Tenths(pub Duration);
 

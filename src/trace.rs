@@ -35,6 +35,10 @@ use core::fmt;
 use crate::sys;
 
 /// How much a line matters. The first is the most important.
+///
+/// C counterpart: the `Level` of [`DbgPrintEx`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-dbgprintex
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// The driver cannot do what it should.

@@ -39,13 +39,22 @@
 //!
 //! # Example
 //!
-//! ```no_run
+//! A thread that samples every ten seconds, and ends when the device leaves D0:
+//!
+//! ```
 //! use dmf::prelude::*;
 //! use dmf_modules::alertable_sleep::{AlertableSleep, SleepOutcome};
 //!
-//! fn poll(irql: &Irql<'_, Passive>, pause: &AlertableSleep) -> Result {
+//! dmf::driver!(Meter);
+//!
+//! pub struct Meter {
+//!     pause: Handle<AlertableSleep>,
+//!     sampler: SpinLock<Option<Thread>>,
+//! }
+//!
+//! fn sample(irql: &Irql<'_, Passive>, pause: &AlertableSleep) -> Result {
 //!     loop {
-//!         // ... the work ...
+//!         dmf::println!("a sample");
 //!         match pause.sleep(irql, 0, Duration::from_secs(10))? {
 //!             SleepOutcome::Elapsed => {}
 //!             SleepOutcome::Aborted(seen) => {
@@ -56,6 +65,39 @@
 //!         }
 //!     }
 //! }
+//!
+//! impl Device for Meter {
+//!     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+//!         let pause = add.module(AlertableSleep::config())?;
+//!         Ok(Meter { pause, sampler: SpinLock::new(None) })
+//!     }
+//!
+//!     fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result {
+//!         let pause = self.pause.clone();
+//!         let sampler = Thread::spawn(cx.irql(), move |irql| {
+//!             if let Err(status) = sample(irql, &pause) {
+//!                 dmf::error!("no more samples: {status}");
+//!             }
+//!         })?;
+//!         self.sampler.with(|place| *place = Some(sampler));
+//!         Ok(())
+//!     }
+//!
+//!     fn d0_exit(&self, cx: &mut D0Exit<'_>) {
+//!         // It fails if the module is closed, and then nobody sleeps.
+//!         let _ = self.pause.abort(0);
+//!         if let Some(sampler) = self.sampler.with(Option::take) {
+//!             sampler.join(cx.irql());
+//!         }
+//!     }
+//! }
+//! # ntsim::run_driver(Meter::DRIVER_ENTRY, |machine, device| {
+//! #     machine.run_for(Duration::from_secs(25)).unwrap();
+//! #     machine.power_down(device).unwrap();
+//! #     let printed = format!("{:?}", machine.trace());
+//! #     assert_eq!(printed.matches("a sample").count(), 3);
+//! #     machine.power_up(device).unwrap();
+//! # });
 //! ```
 //!
 //! C counterpart: [`DMF_AlertableSleep`][dmf].
@@ -78,6 +120,10 @@ use dmf::{NtStatus, Result};
 /// can make one at run time as well.
 ///
 /// See the [module's page](self).
+///
+/// C counterpart: the [`DMFMODULE`][dmf] of a `DMF_AlertableSleep`.
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_AlertableSleep.md
 #[derive(Clone, Debug)]
 pub struct AlertableSleep(Link<Slots>);
 
@@ -266,6 +312,10 @@ impl Module for AlertableSleep {
 }
 
 /// The config of an [`AlertableSleep`].
+///
+/// C counterpart: [`DMF_CONFIG_AlertableSleep`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_AlertableSleep.md
 #[derive(Clone, Debug)]
 pub struct Config {
     event_count: usize,
@@ -312,6 +362,10 @@ impl<O: Send + Sync + 'static> ModuleConfig<O> for Config {
 }
 
 /// How a sleep ended.
+///
+/// C counterpart: the `NTSTATUS` of [`DMF_AlertableSleep_Sleep`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_AlertableSleep.md
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a sleep can end early"]
 pub enum SleepOutcome {
@@ -340,6 +394,8 @@ impl From<SleepOutcome> for NtStatus {
 }
 
 /// The aborts of one slot up to the time at which a sleeper was told of them.
+///
+/// No C counterpart: there a reset clears whatever there is, and can lose an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abort {
     slot: Identity,
@@ -359,6 +415,8 @@ impl Identity {
 }
 
 /// Whether an abort woke somebody.
+///
+/// No C counterpart: `DMF_AlertableSleep_Abort` does not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
     /// A thread slept, and wakes now.
@@ -377,6 +435,8 @@ impl Woken {
 }
 
 /// What [`AlertableSleep::status`] tells of a slot.
+///
+/// No C counterpart: there the state of a slot cannot be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotStatus {
     is_aborted: bool,
@@ -405,6 +465,8 @@ impl SlotStatus {
 }
 
 /// What a reset did.
+///
+/// No C counterpart: `DMF_AlertableSleep_ResetForReuse` does not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
     /// The slot is ready.
@@ -417,6 +479,8 @@ pub enum Reset {
 ///
 /// It ends with the module's close: if the module is opened again, the slot is
 /// free for others, and the old `Sleeper` is refused.
+///
+/// No C counterpart: there a slot is a number that everybody may use.
 #[derive(Debug)]
 pub struct Sleeper {
     module: AlertableSleep,
@@ -476,6 +540,8 @@ impl Drop for Sleeper {
 }
 
 /// One who can abort a slot's sleeper, from anywhere.
+///
+/// No C counterpart: there a slot is a number that everybody may use.
 #[derive(Clone, Debug)]
 pub struct Aborter {
     module: AlertableSleep,
@@ -496,6 +562,10 @@ impl Aborter {
 }
 
 /// The state of an [`AlertableSleep`].
+///
+/// C counterpart: `DMF_CONTEXT_AlertableSleep`, of [`DMF_AlertableSleep`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_AlertableSleep.md
 #[derive(Debug)]
 pub struct Slots {
     slots: Vec<Slot>,

@@ -161,6 +161,10 @@ use persistence::{OnPersistenceFailure, Persistence};
 /// default nothing.
 ///
 /// See the [module's page](self).
+///
+/// C counterpart: the [`DMFMODULE`][dmf] of a `DMF_ScheduledTask`.
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md
 pub struct ScheduledTask<C: Send + Sync + 'static = ()>(Link<State<C>>);
 
 impl<C: Send + Sync + 'static> Clone for ScheduledTask<C> {
@@ -402,6 +406,10 @@ impl<C: Send + Sync + 'static> Module for ScheduledTask<C> {
 }
 
 /// What a task returns.
+///
+/// C counterpart: [`ScheduledTask_Result_Type`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskResult {
     /// Done: do not run again.
@@ -415,6 +423,10 @@ pub enum TaskResult {
 }
 
 /// When the framework runs a task.
+///
+/// C counterpart: [`ScheduledTask_ExecuteWhen_Type`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExecuteWhen {
     /// At PrepareHardware. Pauses while the device has no power.
@@ -426,6 +438,8 @@ pub enum ExecuteWhen {
 }
 
 /// What [`ScheduledTask::cancel`] achieved.
+///
+/// No C counterpart: `DMF_ScheduledTask_Cancel` does not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cancelled {
     /// The task does not run.
@@ -435,6 +449,8 @@ pub enum Cancelled {
 }
 
 /// What started a run.
+///
+/// No C counterpart: there a callback gets the power state, and not why it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trigger {
     /// PrepareHardware or D0Entry, in its callback.
@@ -446,6 +462,10 @@ pub enum Trigger {
 }
 
 /// What a task is given.
+///
+/// C counterpart: the arguments of [`EVT_DMF_ScheduledTask_Callback`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md
 pub struct Task<'a, C = ()> {
     irql: &'a Irql<'a, Passive>,
     trigger: Trigger,
@@ -523,6 +543,10 @@ enum Mode {
 /// The task may run before the owner's own `prepare_hardware` or `d0_entry`, and
 /// after its `d0_exit` or `release_hardware`: see
 /// [what to rely on](self#before-and-after-the-owners-own-callbacks).
+///
+/// C counterpart: [`DMF_CONFIG_ScheduledTask`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md
 pub struct Config<O, C: 'static = ()> {
     task: Function<O, RunTask<C>>,
     when: ExecuteWhen,
@@ -719,6 +743,10 @@ impl<O: Send + Sync + 'static, C: Send + Sync + 'static> ModuleConfig<O> for Con
 }
 
 /// The state of a [`ScheduledTask`].
+///
+/// C counterpart: `DMF_CONTEXT_ScheduledTask`, of [`DMF_ScheduledTask`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md
 pub struct State<C: 'static> {
     machine: SpinLock<Machine<C>>,
     /// Signaled by whoever ends running, for those who wait for it.

@@ -11,6 +11,11 @@ use crate::irql::{Irql, Passive};
 use crate::status::Result;
 
 /// What a client's `post_open` and `pre_close` are given.
+///
+/// C counterpart: the arguments of [`EVT_DMF_MODULE_OnDeviceNotificationPostOpen`][dmf]
+/// and its like.
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 pub struct Client<'a, M: Module> {
     module: M,
     irql: Irql<'a, Passive>,
@@ -64,6 +69,10 @@ type ClientFunction<O, M> = for<'o, 'b, 'a> fn(&'o O, &'b mut Client<'a, M>);
 ///     }
 /// }
 /// ```
+///
+/// C counterpart: [`DMF_MODULE_ATTRIBUTES`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 pub trait ModuleConfigExt<O>: ModuleConfig<O> + Sized {
     /// Gives the instance a name, for traces: [`Handle::name`](super::Handle::name).
     ///
@@ -107,6 +116,10 @@ pub trait ModuleConfigExt<O>: ModuleConfig<O> + Sized {
 impl<O, C: ModuleConfig<O>> ModuleConfigExt<O> for C {}
 
 /// A config with attributes. Made by [`ModuleConfigExt`].
+///
+/// C counterpart: [`DMF_MODULE_ATTRIBUTES`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 pub struct Attributes<O, C: ModuleConfig<O>> {
     config: C,
     name: Option<&'static str>,

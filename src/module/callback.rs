@@ -27,6 +27,8 @@ use crate::status::Result;
 ///     type Output = ();
 /// }
 /// ```
+///
+/// No C counterpart: there each callback has a function type of its own.
 pub trait Signature: 'static {
     /// What the function is given, besides its owner.
     type Arguments<'a>;
@@ -49,6 +51,8 @@ type Call<S> = unsafe fn(
 ///
 /// A module keeps one for each function that its config was given, so that the
 /// module's own type does not depend on the owner's.
+///
+/// No C counterpart: there a callback gets a `DMFMODULE` and finds its owner by it.
 ///
 /// # Invariants
 /// `function` is a `Function<O, S>`, `owner` is to a `Node<O>`, and `call` is

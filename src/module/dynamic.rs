@@ -41,6 +41,10 @@ use crate::status::Result;
 ///     let _ = me.create(irql, ScheduledTask::config(run)); // it has d0_entry
 /// }
 /// ```
+///
+/// C counterpart: a [Dynamic Module][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[diagnostic::on_unimplemented(
     message = "`{Self}` may have PnP and power hooks, so its module cannot be made at run time",
     note = "add the module in `Device::modules`; or, if its instance has no hooks, implement `DynamicInstance` for it instead of `Instance`"
@@ -129,6 +133,10 @@ impl<O: Send + Sync + 'static> Owner<O> {
 /// to be dropped at `PASSIVE_LEVEL`, and not in a method of the module itself.
 /// If the owner goes first, the framework takes the module down, and this
 /// becomes an empty shell.
+///
+/// C counterpart: a [Dynamic Module][dmf] and its `WdfObjectDelete`.
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[must_use = "dropping it takes the module down"]
 pub struct Dynamic<M: Module> {
     handle: Handle<M>,

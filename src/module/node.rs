@@ -377,6 +377,10 @@ impl Drop for Reference {
 
 /// The right to use a value, until dropped. Close or destroy waits for it.
 ///
+/// C counterpart: [`DMF_ModuleReference`][dmf] and `DMF_ModuleDereference`.
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
+///
 /// # Invariants
 /// the gate was entered, and belongs to the node that holds `value`.
 #[derive(Debug)]

@@ -19,6 +19,10 @@ use crate::irql::{Irql, Passive};
 use crate::status::Result;
 
 /// What [`Instance::register`](super::Instance::register) is given.
+///
+/// C counterpart: the argument of [`DMF_ModuleNotificationRegister`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 pub struct Register<'a> {
     node: NonNull<Header>,
     irql: Irql<'a, Passive>,
@@ -55,6 +59,10 @@ impl fmt::Debug for Register<'_> {
 }
 
 /// What [`Instance::unregister`](super::Instance::unregister) is given.
+///
+/// C counterpart: the argument of [`DMF_ModuleNotificationUnregister`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[derive(Debug)]
 pub struct Unregister<'a> {
     irql: Irql<'a, Passive>,
@@ -80,6 +88,11 @@ impl<'a> Unregister<'a> {
 ///
 /// It may be used from any thread, also by several at once: one after the other
 /// has its turn. It may outlive the instance, and is refused then.
+///
+/// C counterpart: [`DMF_ModuleOpen` and `DMF_ModuleClose`][dmf], as a notification
+/// calls them.
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[derive(Clone)]
 pub struct Opener(Reference);
 

@@ -16,10 +16,18 @@ use crate::string::UnicodeString;
 use crate::sys;
 
 /// The names of the keys below a key; see [`Key::subkeys`].
+///
+/// C counterpart: [`ZwEnumerateKey`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-zwenumeratekey
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Subkeys<'k>(pub(super) Entries<'k>);
 
 /// The names and types of the values of a key; see [`Key::values`].
+///
+/// C counterpart: [`ZwEnumerateValueKey`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-zwenumeratevaluekey
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Values<'k>(pub(super) Entries<'k>);
 

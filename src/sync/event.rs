@@ -15,6 +15,10 @@ use crate::sys;
 use crate::time::Timeout;
 
 /// The two kinds of event.
+///
+/// C counterpart: `EVENT_TYPE`, of [`KeInitializeEvent`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-keinitializeevent
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// Stays signaled until it is cleared, and wakes all waiters.

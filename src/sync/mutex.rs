@@ -107,9 +107,9 @@ impl<T> Mutex<T> {
     /// `<= APC_LEVEL`. Not at `DISPATCH_LEVEL` even without waiting: a DPC has
     /// no thread that could own it.
     ///
-    /// C counterpart: [`KeWaitForMutexObject`][ms], kernel mode, not alertable.
+    /// C counterpart: `KeWaitForMutexObject`, which is [`KeWaitForSingleObject`][ms], kernel mode, not alertable.
     ///
-    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitformutexobject
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
     pub fn lock<R>(
         &self,
         irql: &Irql<'_, impl AtMostApc>,
@@ -215,6 +215,10 @@ impl<T> fmt::Debug for Mutex<T> {
 }
 
 /// How an attempt to take a [`Mutex`] ended, with what the closure returned.
+///
+/// C counterpart: the statuses of [`KeWaitForSingleObject`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "the mutex may not have been taken, and the closure not have run"]
 pub enum MutexOutcome<R> {
@@ -246,6 +250,10 @@ impl<R> MutexOutcome<R> {
 }
 
 /// A [`Mutex`] as an object of a wait; made by [`Mutex::claim`].
+///
+/// C counterpart: a `KMUTEX` among the objects of [`KeWaitForMultipleObjects`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitformultipleobjects
 ///
 /// # Invariants
 /// If `acquired`, the running thread owns the mutex, `held` is set, and neither

@@ -173,6 +173,10 @@ impl<T> fmt::Debug for RundownProtection<T> {
 /// Access to the value of a [`RundownProtection`], which is not run down while
 /// this lives. Any thread may drop it.
 ///
+/// C counterpart: [`ExAcquireRundownProtection`][ms] and `ExReleaseRundownProtection`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exacquirerundownprotection
+///
 /// # Invariants
 /// The kernel's reference counts this guard.
 #[must_use = "access ends when the guard is dropped"]

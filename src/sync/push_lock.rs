@@ -50,9 +50,9 @@ use crate::sys;
 /// }
 /// ```
 ///
-/// C counterpart: [`EX_PUSH_LOCK`][ms], with `KeEnterCriticalRegion`.
+/// C counterpart: `EX_PUSH_LOCK`, taken by [`ExAcquirePushLockExclusive`][ms] after `KeEnterCriticalRegion`.
 ///
-/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exacquirepushlockexclusiveex
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exacquirepushlockexclusive
 ///
 /// # Invariants
 /// `value` is changed only while `lock` is held exclusively, read only while it
@@ -89,9 +89,9 @@ impl<T> PushLock<T> {
     /// # IRQL
     /// `<= APC_LEVEL`
     ///
-    /// C counterpart: [`ExAcquirePushLockSharedEx`][ms].
+    /// C counterpart: [`ExAcquirePushLockShared`][ms].
     ///
-    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exacquirepushlocksharedex
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exacquirepushlockshared
     pub fn read<R>(&self, _irql: &Irql<'_, impl AtMostApc>, action: impl FnOnce(&T) -> R) -> R {
         in_critical_region(|| {
             // SAFETY: the lock is valid, the token proves the level, and in a
@@ -114,9 +114,9 @@ impl<T> PushLock<T> {
     /// # IRQL
     /// `<= APC_LEVEL`
     ///
-    /// C counterpart: [`ExAcquirePushLockExclusiveEx`][ms].
+    /// C counterpart: [`ExAcquirePushLockExclusive`][ms].
     ///
-    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exacquirepushlockexclusiveex
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exacquirepushlockexclusive
     pub fn write<R>(
         &self,
         _irql: &Irql<'_, impl AtMostApc>,

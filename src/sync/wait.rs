@@ -26,6 +26,10 @@ pub const THREAD_WAIT_OBJECTS: usize = 3;
 /// [`Event`](super::Event), [`Semaphore`](super::Semaphore),
 /// [`MutexClaim`](super::MutexClaim), and
 /// [`ThreadExit`](crate::thread::ThreadExit). Sealed: the list is the kernel's.
+///
+/// C counterpart: a [kernel dispatcher object][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/kernel-dispatcher-objects
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be waited for",
     note = "the objects of a wait are Event, Semaphore, MutexClaim (Mutex::claim) and ThreadExit (Thread::exit)"
@@ -51,6 +55,10 @@ pub(crate) mod sealed {
 }
 
 /// How a wait for objects that nobody can abandon ended.
+///
+/// C counterpart: the statuses of [`KeWaitForSingleObject`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a wait can end without the object being signaled"]
 pub enum WaitOutcome {
@@ -61,6 +69,10 @@ pub enum WaitOutcome {
 }
 
 /// How an alertable wait for one such object ended.
+///
+/// C counterpart: the statuses of [`KeWaitForSingleObject`][ms] with `Alertable`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a wait can end without the object being signaled"]
 pub enum AlertableOutcome {
@@ -75,6 +87,11 @@ pub enum AlertableOutcome {
 }
 
 /// How a wait for one object of any kind, or for all of several, ended.
+///
+/// C counterpart: the statuses of [`KeWaitForSingleObject`][ms], of
+/// `KeWaitForMultipleObjects` with `WaitAll`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a wait can end without the objects being signaled"]
 pub enum ObjectOutcome {
@@ -88,6 +105,10 @@ pub enum ObjectOutcome {
 }
 
 /// How a wait for the first of several objects ended.
+///
+/// C counterpart: the statuses of [`KeWaitForMultipleObjects`][ms] with `WaitAny`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitformultipleobjects
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a wait can end without an object being signaled"]
 pub enum AnyOutcome {
@@ -104,6 +125,10 @@ pub enum AnyOutcome {
 /// ways that the kernel has.
 ///
 /// Of a wait for all objects the index is 0.
+///
+/// C counterpart: the statuses of [`KeWaitForMultipleObjects`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitformultipleobjects
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a wait can end without an object being signaled"]
 pub enum Outcome {
@@ -121,6 +146,10 @@ pub enum Outcome {
 }
 
 /// How a delay that can be cut short ended.
+///
+/// C counterpart: the statuses of [`KeDelayExecutionThread`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kedelayexecutionthread
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a delay that is alertable can be cut short"]
 pub enum DelayOutcome {
@@ -133,6 +162,10 @@ pub enum DelayOutcome {
 }
 
 /// On whose behalf a thread waits.
+///
+/// C counterpart: the `WaitMode` of [`KeWaitForSingleObject`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum WaitMode {
     /// The driver's: the thread's kernel stack stays in memory, and no user-mode
@@ -145,6 +178,10 @@ pub enum WaitMode {
 }
 
 /// Whether an alert ends a wait.
+///
+/// C counterpart: the `Alertable` of [`KeWaitForSingleObject`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Alertability {
     /// It does not. The kernel's advice for drivers.

@@ -13,6 +13,8 @@ use crate::status::{NtStatus, Result};
 use crate::sys;
 
 /// What a function that KMDF calls is given: the proof of the level it runs at.
+///
+/// No C counterpart: there an annotation says at which level a callback runs.
 #[derive(Debug)]
 pub struct Called<'a, L: Level> {
     irql: Irql<'a, L>,

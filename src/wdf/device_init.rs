@@ -10,6 +10,10 @@ use crate::string::UnicodeStr;
 use crate::sys;
 
 /// A device's type, by its number: `FILE_DEVICE_…`.
+///
+/// C counterpart: [`FILE_DEVICE_XXX`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/specifying-device-types
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceType(pub u32);
 
@@ -19,6 +23,11 @@ impl DeviceType {
 }
 
 /// Whether the device may be powered up and down from pageable code.
+///
+/// C counterpart: the choice of [`WdfDeviceInitSetPowerNotPageable`][ms] or
+/// `WdfDeviceInitSetPowerPageable`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceinitsetpowernotpageable
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PowerPaging {
     /// Yes. The default.
@@ -75,7 +84,7 @@ pub enum IoType {
 ///
 /// C counterpart: [`WDFDEVICE_INIT`][ms].
 ///
-/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/wdfdevice-init
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/wdfdevice_init
 ///
 /// # Invariants
 /// KMDF gave the pointer for `'a`, and no device was made of it yet.

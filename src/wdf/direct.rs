@@ -65,6 +65,11 @@ use crate::status::{NtStatus, Result};
 use crate::sys;
 
 /// Which of a request's two buffers.
+///
+/// C counterpart: the choice of [`WdfRequestRetrieveInputWdmMdl`][ms] or
+/// `WdfRequestRetrieveOutputWdmMdl`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestretrieveinputwdmmdl
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The first.

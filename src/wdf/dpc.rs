@@ -71,6 +71,10 @@ bound_handle!(Dpc, WDFDPC);
 pub type DpcRun<'a> = Called<'a, Dispatch>;
 
 /// Whether a DPC was put into the queue.
+///
+/// C counterpart: the `BOOLEAN` of [`WdfDpcEnqueue`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdpc/nf-wdfdpc-wdfdpcenqueue
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queued {
     /// Yes.
@@ -80,6 +84,10 @@ pub enum Queued {
 }
 
 /// Whether a DPC was taken out of the queue.
+///
+/// C counterpart: the `BOOLEAN` of [`WdfDpcCancel`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdpc/nf-wdfdpc-wdfdpccancel
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {
     /// It was queued, and does not run.

@@ -113,6 +113,10 @@ impl fmt::Debug for File<'_> {
 }
 
 /// What a hook says to somebody who opens the device.
+///
+/// C counterpart: how [`EvtDeviceFileCreate`][ms] completes or passes on its request.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_file_create
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum FileAnswer {

@@ -30,7 +30,9 @@ use crate::sys;
 
 /// A globally unique identifier.
 ///
-/// C counterpart: `GUID`.
+/// C counterpart: [`GUID`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/using-guids-in-drivers
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Guid {
     data1: u32,
@@ -123,6 +125,10 @@ impl fmt::Display for Guid {
 ///
 /// It may be dropped; the interface stays.
 ///
+/// C counterpart: what [`WdfDeviceCreateDeviceInterface`][ms] registers.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicecreatedeviceinterface
+///
 /// # Invariants
 /// `device` is valid as long as the node of `owner` is alive.
 pub struct DeviceInterface {
@@ -175,6 +181,10 @@ impl fmt::Debug for DeviceInterface {
 }
 
 /// Whether programs find an interface.
+///
+/// C counterpart: the `BOOLEAN` of [`WdfDeviceSetDeviceInterfaceState`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicesetdeviceinterfacestate
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InterfaceState {
     /// They do.

@@ -81,6 +81,10 @@ use crate::sys;
 const SYNCH_LEVEL: sys::KIRQL = 12;
 
 /// What an ISR says of an interrupt; lines can be shared.
+///
+/// C counterpart: the `BOOLEAN` of [`EvtInterruptIsr`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfinterrupt/nc-wdfinterrupt-evt_wdf_interrupt_isr
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The device had asked for it.
@@ -90,6 +94,10 @@ pub enum Claim {
 }
 
 /// What an interrupt's ISR, and its enable and disable functions, are given.
+///
+/// C counterpart: the `WDFINTERRUPT` of [`EvtInterruptIsr`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfinterrupt/nc-wdfinterrupt-evt_wdf_interrupt_isr
 pub struct Isr<'a, S> {
     interrupt: sys::WDFINTERRUPT,
     state: &'a mut S,
@@ -134,6 +142,10 @@ impl<S> fmt::Debug for Isr<'_, S> {
 }
 
 /// What an interrupt's DPC is given.
+///
+/// C counterpart: the `WDFINTERRUPT` of [`EvtInterruptDpc`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfinterrupt/nc-wdfinterrupt-evt_wdf_interrupt_dpc
 #[derive(Debug)]
 pub struct InterruptDpc<'a> {
     irql: Irql<'a, Dispatch>,

@@ -57,6 +57,10 @@ unsafe impl Send for IoTarget {}
 unsafe impl Sync for IoTarget {}
 
 /// How the lower driver completed a request.
+///
+/// C counterpart: the `WDF_REQUEST_COMPLETION_PARAMS` of a [completion routine][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nc-wdfrequest-evt_wdf_request_completion_routine
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
     status: NtStatus,
@@ -320,6 +324,10 @@ fn zeroed(length: usize) -> Result<Vec<u8>> {
 /// `O` when the lower driver has completed them.
 ///
 /// Made by [`Modules::sender`].
+///
+/// C counterpart: [`WdfRequestSend`][ms] and a completion routine.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestsend
 ///
 /// # Invariants
 /// `owner` is a `Node<O>`'s, and `function` for that `O`.

@@ -188,6 +188,10 @@ impl Drop for Owned {
 }
 
 /// What an [`Object`] holds, and what can be attached to a [`KmdfObject`].
+///
+/// C counterpart: a [context][ms], made by `WDF_DECLARE_CONTEXT_TYPE`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-object-context-space
 pub trait Context: Send + Sync + 'static {
     /// Called when the object is deleted, while others may still hold it.
     ///
@@ -271,9 +275,9 @@ pub unsafe trait KmdfObject {
     /// # IRQL
     /// `<= DISPATCH_LEVEL`
     ///
-    /// C counterpart: [`WdfObjectGetTypedContext`][ms].
+    /// C counterpart: `WdfObjectGetTypedContext`, over [`WdfObjectGetTypedContextWorker`][ms].
     ///
-    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfobject/nf-wdfobject-wdfobjectgettypedcontext
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfobject/nf-wdfobject-wdfobjectgettypedcontextworker
     fn attached<T: Context>(&self) -> Option<&T> {
         // SAFETY: the trait's contract.
         unsafe { values::existing(self.object()) }?.get()
@@ -281,6 +285,10 @@ pub unsafe trait KmdfObject {
 }
 
 /// A KMDF object of any kind that is somebody else's.
+///
+/// C counterpart: [`WDFOBJECT`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-object-life-cycle
 ///
 /// # Invariants
 /// The object is valid for `'a`.

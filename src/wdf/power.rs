@@ -50,6 +50,10 @@ use crate::status::{NtStatus, Result};
 use crate::sys;
 
 /// The low-power state that a device goes to.
+///
+/// C counterpart: [`DEVICE_POWER_STATE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/ne-wdm-_device_power_state
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SleepState {
     /// D1.
@@ -76,6 +80,11 @@ impl SleepState {
 }
 
 /// Who decides whether the device idles or wakes.
+///
+/// C counterpart: [`WDF_POWER_POLICY_S0_IDLE_USER_CONTROL`][ms] and
+/// `WDF_POWER_POLICY_SX_WAKE_USER_CONTROL`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ne-wdfdevice-_wdf_power_policy_s0_idle_user_control
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UserControl {
     /// The user may change it in Device Manager.
@@ -244,6 +253,10 @@ impl Default for WakeSettings {
 }
 
 /// Whether [`PowerPolicy::stop_idle`] waits for the device to be in D0.
+///
+/// C counterpart: the `WaitForD0` of [`WdfDeviceStopIdle`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicestopidle
 #[derive(Clone, Copy, Debug)]
 pub enum WaitForD0<'a> {
     /// Yes. Not from a PnP or power callback, which would wait for itself.
@@ -255,6 +268,10 @@ pub enum WaitForD0<'a> {
 /// The device's power policy.
 ///
 /// See the [module documentation](self).
+///
+/// C counterpart: the functions that [take a device from idling][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/supporting-idle-power-down
 ///
 /// # Invariants
 /// `device` is valid as long as the node of `owner` is alive.

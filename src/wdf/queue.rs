@@ -114,6 +114,10 @@ enum ZeroLength {
 }
 
 /// The type of the requests that a queue is for.
+///
+/// C counterpart: [`WDF_REQUEST_TYPE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/ne-wdfrequest-_wdf_request_type
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestType {
     /// Reads.
@@ -188,6 +192,10 @@ unsafe fn create(
 }
 
 /// What a queue's callback is given.
+///
+/// C counterpart: the `WDFQUEUE` of [`EvtIoRead`][ms] and its like.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nc-wdfio-evt_wdf_io_queue_io_read
 #[derive(Debug)]
 pub struct QueueCallback<'a> {
     irql: Irql<'a, Passive>,
@@ -210,6 +218,10 @@ impl<'a> QueueCallback<'a> {
 }
 
 /// Why KMDF wants a request stopped.
+///
+/// C counterpart: [`WDF_REQUEST_STOP_ACTION_FLAGS`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/ne-wdfrequest-_wdf_request_stop_action_flags
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// The device is about to lose power.
@@ -324,7 +336,10 @@ impl<'a> IoStop<'a> {
 
 /// The configuration of the device's default queue.
 ///
-/// C counterpart: `WDF_IO_QUEUE_CONFIG_INIT_DEFAULT_QUEUE`.
+/// C counterpart: `WDF_IO_QUEUE_CONFIG_INIT_DEFAULT_QUEUE` of
+/// [`WDF_IO_QUEUE_CONFIG`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/ns-wdfio-_wdf_io_queue_config
 #[derive(Clone, Copy, Debug)]
 #[must_use = "Modules::default_queue creates the queue"]
 pub struct DefaultQueue {
@@ -334,6 +349,10 @@ pub struct DefaultQueue {
 }
 
 /// The configuration of a queue with handlers, functions of its owner `O`.
+///
+/// C counterpart: [`WDF_IO_QUEUE_CONFIG`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/ns-wdfio-_wdf_io_queue_config
 #[must_use = "Modules::queue creates the queue"]
 pub struct QueueConfig<O> {
     dispatch: Dispatch,
@@ -505,6 +524,10 @@ impl Deref for Queue {
 }
 
 /// Where a request of kind `K` can be forwarded to. Sealed.
+///
+/// C counterpart: the `WDFQUEUE` of [`WdfRequestForwardToIoQueue`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestforwardtoioqueue
 pub trait Destination<K: Kind>: sealed::Sealed {
     /// The queue.
     #[doc(hidden)]
@@ -593,6 +616,10 @@ impl QueueState {
 /// What waits for the driver's requests must not be called where one of them is
 /// handled: it would wait for itself. There are the `begin_` forms, which
 /// return at once.
+///
+/// C counterpart: [`WDFQUEUE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/managing-i-o-queues
 ///
 /// # Invariants
 /// `handle` is valid as long as the node of `owner` is alive.
@@ -796,6 +823,10 @@ impl fmt::Debug for QueueControl {
 ///
 /// Its functions are also those of [`QueueControl`].
 ///
+/// C counterpart: a `WDFQUEUE` that is manual by its [`WDF_IO_QUEUE_DISPATCH_TYPE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/ne-wdfio-_wdf_io_queue_dispatch_type
+///
 /// # Invariants
 /// Only requests of kind `K` get in.
 pub struct ManualQueue<K: Kind> {
@@ -985,6 +1016,10 @@ impl<K: Kind> fmt::Debug for ManualQueue<K> {
 }
 
 /// The configuration of a manual queue of an owner `O`.
+///
+/// C counterpart: [`WDF_IO_QUEUE_CONFIG`][ms] with `WdfIoQueueDispatchManual`.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/ns-wdfio-_wdf_io_queue_config
 #[must_use = "Modules::manual_queue creates the queue"]
 pub struct ManualQueueConfig<O, K: Kind> {
     power: Power,

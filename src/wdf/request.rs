@@ -121,6 +121,10 @@ unsafe impl<K: Kind> Send for Request<K> {}
 unsafe impl<K: Kind> Sync for Request<K> {}
 
 /// What a request asks for. Sealed.
+///
+/// C counterpart: [`WDF_REQUEST_TYPE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/ne-wdfrequest-_wdf_request_type
 pub trait Kind: sealed::Sealed + Sized + 'static {
     /// What the kind's requests say.
     type Parameters: Copy + fmt::Debug + Send + Sync;
@@ -149,6 +153,10 @@ pub trait Kind: sealed::Sealed + Sized + 'static {
 }
 
 /// A kind with an input buffer.
+///
+/// C counterpart: what [`WdfRequestRetrieveInputBuffer`][ms] succeeds for.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestretrieveinputbuffer
 pub trait HasInput: Kind {
     /// How long the input buffer is.
     #[doc(hidden)]
@@ -162,9 +170,17 @@ pub trait HasInput: Kind {
 }
 
 /// A kind with an output buffer.
+///
+/// C counterpart: what [`WdfRequestRetrieveOutputBuffer`][ms] succeeds for.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestretrieveoutputbuffer
 pub trait HasOutput: Kind {}
 
 /// A kind with an I/O control code: [`Ioctl`] and [`InternalIoctl`].
+///
+/// C counterpart: the two types of device control of [`WDF_REQUEST_TYPE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/ne-wdfrequest-_wdf_request_type
 pub trait ControlKind: HasInput + HasOutput<Parameters = Control> {}
 
 mod sealed {
@@ -172,19 +188,39 @@ mod sealed {
 }
 
 /// Bytes from the device to the caller.
+///
+/// C counterpart: `WdfRequestTypeRead` of [`WDF_REQUEST_TYPE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/ne-wdfrequest-_wdf_request_type
 #[derive(Debug)]
 pub enum Read {}
 /// Bytes from the caller to the device.
+///
+/// C counterpart: `WdfRequestTypeWrite` of [`WDF_REQUEST_TYPE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/ne-wdfrequest-_wdf_request_type
 #[derive(Debug)]
 pub enum Write {}
 /// An I/O control code with input and output.
+///
+/// C counterpart: `WdfRequestTypeDeviceControl` of [`WDF_REQUEST_TYPE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/ne-wdfrequest-_wdf_request_type
 #[derive(Debug)]
 pub enum Ioctl {}
 /// An I/O control code from another driver.
+///
+/// C counterpart: `WdfRequestTypeDeviceControlInternal` of [`WDF_REQUEST_TYPE`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/ne-wdfrequest-_wdf_request_type
 #[derive(Debug)]
 pub enum InternalIoctl {}
 
 /// What a read or a write says.
+///
+/// C counterpart: `Parameters.Read` and `.Write` of [`WDF_REQUEST_PARAMETERS`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/ns-wdfrequest-_wdf_request_parameters
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer {
     length: usize,
@@ -213,6 +249,10 @@ impl Transfer {
 }
 
 /// What an IOCTL says.
+///
+/// C counterpart: `Parameters.DeviceIoControl` of [`WDF_REQUEST_PARAMETERS`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/ns-wdfrequest-_wdf_request_parameters
 #[derive(Clone, Copy, Debug)]
 pub struct Control {
     code: u32,
@@ -917,6 +957,10 @@ fn finish(request: sys::WDFREQUEST, status: NtStatus, information: usize) {
 }
 
 /// Which request: equal only for one and the same, as long as it is not completed.
+///
+/// C counterpart: the value of a [`WDFREQUEST`][ms], to compare.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-request-objects
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(usize);
 
@@ -928,6 +972,8 @@ impl RequestId {
 
 /// A request that a call did not take, and why. Dropping it completes the
 /// request with that status; so does turning it into an [`NtStatus`] by `?`.
+///
+/// No C counterpart: there a request whose forwarding failed is easily forgotten.
 #[must_use = "dropping it completes the request with the status"]
 pub struct Refused<K: Kind> {
     request: Option<Request<K>>,
@@ -981,7 +1027,9 @@ impl<K: Kind> fmt::Debug for Refused<K> {
 /// There is no way to say "handled" and leave the request with the framework,
 /// nor to decline it and keep it.
 ///
-/// C counterpart: the `BOOLEAN` of DMF's `ModuleQueueIoRead` and its like.
+/// C counterpart: the `BOOLEAN` of [`ModuleQueueIoRead`][dmf] and its like.
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[must_use = "a request that is declined goes to the next module or the device"]
 #[derive(Debug)]
 pub enum Offer<K: Kind> {
@@ -1078,6 +1126,8 @@ impl<K: ControlKind> Offer<K> {
 
 /// An IOCTL whose answer is an `Out`.
 ///
+/// No C counterpart: there the output buffer's pointer is cast.
+///
 /// # Invariants
 /// The output buffer is at least `Out::SIZE` long.
 #[derive(Debug)]
@@ -1108,6 +1158,10 @@ impl<Out: IoctlData, K: ControlKind> TypedRequest<Out, K> {
 }
 
 /// An IOCTL with a direct buffer in the direction `D`.
+///
+/// C counterpart: a request for which [`WdfRequestRetrieveOutputWdmMdl`][ms] succeeds.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestretrieveoutputwdmmdl
 #[derive(Debug)]
 #[must_use = "dropping a request completes it with STATUS_CANCELLED"]
 pub struct DirectRequest<D: Direction, K: ControlKind = Ioctl>(Request<K>, PhantomData<fn(D)>);
@@ -1141,7 +1195,9 @@ impl<D: Direction, K: ControlKind> DirectRequest<D, K> {
 
 /// Who made a request.
 ///
-/// C counterpart: `KPROCESSOR_MODE`.
+/// C counterpart: the `KPROCESSOR_MODE` of [`WdfRequestGetRequestorMode`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestgetrequestormode
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requestor {
     /// A program.
@@ -1218,6 +1274,10 @@ unsafe impl<K: Kind> Send for Cancelable<K> {}
 unsafe impl<K: Kind> Sync for Cancelable<K> {}
 
 /// What [`Cancelable::take`] finds.
+///
+/// C counterpart: the statuses of [`WdfRequestUnmarkCancelable`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestunmarkcancelable
 #[derive(Debug)]
 #[must_use]
 pub enum Taken<K: Kind> {

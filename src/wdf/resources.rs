@@ -54,6 +54,10 @@ pub struct Resources<'a> {
 }
 
 /// One resource as the bus and as the processor see it.
+///
+/// C counterpart: two [`CM_PARTIAL_RESOURCE_DESCRIPTOR`][ms] of one index.
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/ns-wdm-_cm_partial_resource_descriptor
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assigned {
     /// As the bus sees it.

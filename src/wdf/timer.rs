@@ -41,6 +41,11 @@ bound_handle!(Timer, WDFTIMER);
 pub type TimerFired<'a, L = Passive> = Called<'a, L>;
 
 /// How exactly a timer fires.
+///
+/// C counterpart: `TolerableDelay` and `UseHighResolutionTimer` of
+/// [`WDF_TIMER_CONFIG`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/ns-wdftimer-_wdf_timer_config
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// On the first clock tick at or after the due time.

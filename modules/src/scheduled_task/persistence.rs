@@ -92,6 +92,8 @@ impl Persistence {
 }
 
 /// What could not be done with the persistent value.
+///
+/// No C counterpart: there a failure is not reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PersistenceOperation {
     /// It could not be read before the task.
@@ -111,6 +113,8 @@ impl fmt::Display for PersistenceOperation {
 }
 
 /// What a driver is told when the persistent value cannot be read or written.
+///
+/// No C counterpart: there a failure is not reported.
 #[derive(Debug)]
 pub struct PersistenceFailure<'a> {
     irql: &'a Irql<'a, Passive>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Counted strings: <https://learn.microsoft.com/windows-hardware/drivers/kernel/using-strings>
+//! Counted strings: <https://learn.microsoft.com/windows-hardware/drivers/ddi/wudfwdm/ns-wudfwdm-_unicode_string>
 //!
 //! The ANSI code page is 1252, as on a Western machine.
 
