@@ -231,7 +231,11 @@ pub enum StopReason {
 }
 
 /// KMDF's wish that a request which the driver has be stopped, and the answers
-/// to it. Without an answer KMDF waits until the request is completed.
+/// to it. Without an answer KMDF waits until the request is completed,
+/// forwarded or requeued, which may be much later.
+///
+/// It may come while the handler that was given the request still runs: a
+/// driver that keeps requests must remember that it was told to stop.
 ///
 /// An answer needs the [`Request`], because only its owner can know that it is
 /// not being completed elsewhere at the same time:

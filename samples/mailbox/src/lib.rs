@@ -9,12 +9,17 @@
 //! - *IOCTLs* with typed input and output ask for statistics, clear the box,
 //!   limit it, and wait until it is empty.
 //! - A *work item* brings messages and waiting reads together.
+//! - When nobody has asked for anything for a while the mailbox *sleeps*, also
+//!   while reads wait; the next request wakes it.
 //!
 //! ```text
-//!   write ──► box ──┐
-//!                   ├──► deliver (work item) ──► the read is completed
-//!   read ──► queue ─┘
+//!   write ──► sequential queue ──► box ──┐
+//!                                        ├──► deliver (work item) ──► the read is completed
+//!   read ──► default queue ──► waiting ──┘
 //! ```
+//!
+//! The queues that requests come to are power-managed: what is in them brings
+//! the device to D0 and keeps it there. Those in which requests wait are not.
 //!
 //! Messages survive D3; the counters do not. On removal what waits is cancelled:
 //! by KMDF, and by the driver if the mailbox was pulled out.
@@ -26,15 +31,20 @@ mod hardware;
 pub mod interface;
 
 use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
 
 use dmf::prelude::*;
 use dmf::wdf::{
-    DefaultQueue, File, FileAnswer, FileClose, FileCreate, Ioctl, ManualQueue, Offer,
-    QueueCallback, Read, Request, WorkItem, WorkItemRun, Write,
+    DefaultQueue, File, FileAnswer, FileClose, FileCreate, IdleSettings, Ioctl, ManualQueue, Offer,
+    PowerPolicy, QueueCallback, QueueConfig, Read, Request, RequestType, WorkItem, WorkItemRun,
+    Write,
 };
 use hardware::{Hardware, Message};
 
 dmf::driver!(Mailbox);
+
+/// How long nobody must have asked for anything until the mailbox sleeps.
+const IDLE_AFTER: Duration = Duration::from_secs(10);
 
 /// One mailbox.
 #[derive(Debug)]
@@ -45,6 +55,7 @@ pub struct Mailbox {
     /// Flushes that wait for the box to be empty.
     flushes: ManualQueue<Ioctl>,
     deliver: WorkItem,
+    power: PowerPolicy,
 }
 
 /// What the driver knows of each opening of the device.
@@ -57,17 +68,33 @@ struct Opening {
 impl Device for Mailbox {
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
         add.default_queue(DefaultQueue::parallel())?;
+        add.queue(
+            QueueConfig::sequential()
+                .for_requests(RequestType::Write)
+                .on_write(Mailbox::write),
+        )?;
         add.device_interface(interface::MAILBOX)?;
         Ok(Mailbox {
             hardware: SpinLock::new(Hardware::new()),
-            waiting: add.manual_queue(ManualQueue::config().not_power_managed())?,
+            waiting: add.manual_queue(
+                ManualQueue::config()
+                    .not_power_managed()
+                    .on_ready(Mailbox::enqueue_deliver),
+            )?,
             flushes: add.manual_queue(
                 ManualQueue::config()
                     .not_power_managed()
+                    .on_ready(Mailbox::enqueue_deliver)
                     .on_canceled(Mailbox::flush_canceled),
             )?,
             deliver: add.work_item(Mailbox::deliver)?,
+            power: PowerPolicy::new(add),
         })
+    }
+
+    fn self_managed_io_init(&self, cx: &mut SelfManagedIoInit<'_>) -> Result {
+        let idle = IdleSettings::cannot_wake().timeout(IDLE_AFTER);
+        self.power.assign_idle(cx.irql(), &idle)
     }
 
     fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result {
@@ -110,16 +137,7 @@ impl Device for Mailbox {
 
     fn io_read(&self, _cx: &mut QueueCallback<'_>, request: Request<Read>) -> Offer<Read> {
         // A queue that takes no more completes it with its reason.
-        let _ = request
-            .forward(&self.waiting)
-            .map_err(NtStatus::from)
-            .and_then(|()| self.deliver.enqueue());
-        Offer::Handled
-    }
-
-    fn io_write(&self, _cx: &mut QueueCallback<'_>, request: Request<Write>) -> Offer<Write> {
-        let result = self.post(&request);
-        request.complete(result);
+        let _ = request.forward(&self.waiting);
         Offer::Handled
     }
 
@@ -137,16 +155,22 @@ impl Device for Mailbox {
                 Ok(count)
             })
             .on_request(interface::FLUSH, |(), request| {
-                let _ = request
-                    .into_untyped()
-                    .forward(&self.flushes)
-                    .map_err(NtStatus::from)
-                    .and_then(|()| self.deliver.enqueue());
+                let _ = request.into_untyped().forward(&self.flushes);
             })
     }
 }
 
 impl Mailbox {
+    fn write(&self, _cx: &mut QueueCallback<'_>, request: Request<Write>) {
+        let result = self.post(&request);
+        request.complete(result);
+    }
+
+    /// Something has come to wait where nothing did.
+    fn enqueue_deliver(&self) {
+        let _ = self.deliver.enqueue();
+    }
+
     /// Posts what a write brings.
     fn post(&self, request: &Request<Write>) -> Result<usize> {
         let message = Message::new(request.input()?).ok_or(NtStatus::INVALID_PARAMETER)?;

@@ -196,6 +196,40 @@ fn a_read_waits_through_a_power_cycle() {
     });
 }
 
+/// <https://learn.microsoft.com/windows-hardware/drivers/wdf/supporting-idle-power-down>
+#[test]
+fn a_silent_mailbox_sleeps_even_while_a_read_waits_and_a_request_wakes_it() {
+    each(|mailbox| {
+        let file = mailbox.open();
+        let read = mailbox.begin_read(file, MESSAGE_SIZE);
+        assert!(mailbox.is_awake());
+        mailbox.be_silent();
+        assert!(!mailbox.is_awake());
+        assert_eq!(mailbox.write(file, b"good morning"), SUCCESS);
+        assert!(mailbox.is_awake());
+        assert_eq!(mailbox.end_of(read).data, b"good morning");
+
+        mailbox.be_silent();
+        assert!(!mailbox.is_awake());
+        assert_eq!(mailbox.statistics(file).posted, 0, "the counters slept");
+        assert!(mailbox.is_awake());
+    });
+}
+
+#[test]
+fn a_read_that_waits_can_be_cancelled_while_the_mailbox_sleeps() {
+    each(|mailbox| {
+        let file = mailbox.open();
+        let read = mailbox.begin_read(file, MESSAGE_SIZE);
+        mailbox.be_silent();
+        mailbox.cancel(read);
+        assert_eq!(mailbox.end_of(read).status, CANCELLED);
+        assert!(!mailbox.is_awake());
+        mailbox.surprise_remove();
+        mailbox.close(file);
+    });
+}
+
 #[test]
 fn a_flush_ends_when_the_box_is_empty() {
     each(|mailbox| {

@@ -145,6 +145,20 @@ impl Box {
         self.done(result);
     }
 
+    /// Nobody asks for anything for a minute.
+    pub fn be_silent(&mut self) {
+        let result = self.machine.run_for(Duration::from_secs(60));
+        self.done(result);
+    }
+
+    pub fn is_awake(&mut self) -> bool {
+        // A request is delivered before the last steps of powering up.
+        let result = self.machine.run_for(Duration::from_secs(1));
+        self.done(result);
+        let result = self.machine.is_in_d0(&self.device);
+        self.done(result)
+    }
+
     pub fn surprise_remove(&mut self) {
         let result = self.machine.surprise_remove(&self.device);
         self.done(result);
@@ -181,7 +195,7 @@ fn install(machine: &mut Machine, front_end: &FrontEnd) -> Result<(), Error> {
 }
 
 /// A bit of everything: messages, reads that wait, a read that is cancelled,
-/// IOCTLs, a power cycle, surprise removal with a read that waits. The trace.
+/// IOCTLs, a power cycle, idle sleep, surprise removal with a read that waits. The trace.
 #[allow(dead_code, reason = "each test program uses some of it")]
 pub fn whole_life(front_end: &FrontEnd, seed: u64) -> Vec<Line> {
     let mut mailbox = Box::started(front_end, seed);
@@ -200,6 +214,12 @@ pub fn whole_life(front_end: &FrontEnd, seed: u64) -> Vec<Line> {
     assert_eq!(mailbox.statistics(file).held, 1, "seed {seed}");
     assert_eq!(mailbox.read(file), b"kept", "seed {seed}");
     assert_eq!(mailbox.end_of(flush).status, SUCCESS, "seed {seed}");
+
+    let read = mailbox.begin_read(file, 64);
+    mailbox.be_silent();
+    assert!(!mailbox.is_awake(), "seed {seed}");
+    assert_eq!(mailbox.write(file, b"wake up"), SUCCESS);
+    assert_eq!(mailbox.end_of(read).data, b"wake up", "seed {seed}");
 
     let read = mailbox.begin_read(file, 64);
     mailbox.surprise_remove();
