@@ -240,6 +240,18 @@ impl SpecialFile {
             other => Self::Other(other),
         }
     }
+
+    /// KMDF's number, of one that this crate knows.
+    pub(crate) const fn to_raw(self) -> Option<sys::WDF_SPECIAL_FILE_TYPE> {
+        use sys::_WDF_SPECIAL_FILE_TYPE as Raw;
+        Some(match self {
+            Self::Paging => Raw::WdfSpecialFilePaging,
+            Self::Hibernation => Raw::WdfSpecialFileHibernation,
+            Self::Dump => Raw::WdfSpecialFileDump,
+            Self::Boot => Raw::WdfSpecialFileBoot,
+            Self::Other(_) => return None,
+        })
+    }
 }
 
 /// Whether the device is on the path to a special file from now on.

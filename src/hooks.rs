@@ -177,9 +177,10 @@ macro_rules! hooks {
             let _ = cx;
         }
 
-        /// Called when the device has vanished without warning. The down
-        /// callbacks follow; it is the place to stop what would otherwise wait
-        /// for the hardware.
+        /// Called when the device has vanished without warning, or has failed. The
+        /// down callbacks follow; it is the place to stop what would otherwise wait
+        /// for the hardware. Not synchronized with the power callbacks: it may run
+        /// beside one.
         ///
         /// # IRQL
         /// `PASSIVE_LEVEL`
@@ -275,14 +276,16 @@ macro_rules! hooks {
         }
 
         /// Called when the device becomes, or ceases to be, part of the path to a
-        /// special file. Not synchronized with the other callbacks.
+        /// special file that it supports
+        /// ([`support_special_file`](crate::Modules::support_special_file)). Not
+        /// synchronized with the other callbacks.
         ///
         /// # IRQL
         /// `PASSIVE_LEVEL`
         ///
         /// # Errors
         /// Any: the device cannot be on such a path; those that had agreed are told
-        /// that it is not.
+        /// that it is not. That it has left a path cannot be refused.
         ///
         /// C counterpart: [`EvtDeviceUsageNotificationEx`][ms].
         ///

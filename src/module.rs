@@ -465,6 +465,23 @@ impl<'a, O: Send + Sync + 'static> Modules<'a, O> {
         // SAFETY: the node is a `Node<O>` of this device, and this is device-add.
         unsafe { WorkItem::new::<O>(self.node, self.device, function) }
     }
+
+    /// Lets the system put this file onto the device, which hears of it in
+    /// [`usage_notification`](crate::Device::usage_notification). By default it
+    /// carries none.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_PARAMETER` for [`SpecialFile::Other`](crate::device::SpecialFile::Other).
+    ///
+    /// C counterpart: [`WdfDeviceSetSpecialFileSupport`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicesetspecialfilesupport
+    pub fn support_special_file(&mut self, file: crate::device::SpecialFile) -> Result {
+        let file = file.to_raw().ok_or(NtStatus::INVALID_PARAMETER)?;
+        // SAFETY: the device is being made, so it exists, and the file is one.
+        unsafe { sys::kmdf::WdfDeviceSetSpecialFileSupport(self.device, file, 1) };
+        Ok(())
+    }
 }
 
 type InstanceOf<C, O> = <<C as ModuleConfig<O>>::Module as Module>::Instance;

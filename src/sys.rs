@@ -108,6 +108,12 @@ pub(crate) mod kmdf {
             callbacks: PWDF_PNPPOWER_EVENT_CALLBACKS,
         ) = WdfDeviceInitSetPnpPowerEventCallbacksTableIndex,
             PFN_WDFDEVICEINITSETPNPPOWEREVENTCALLBACKS;
+        /// Says whether a device may carry a special file.
+        fn WdfDeviceSetSpecialFileSupport(
+            device: WDFDEVICE,
+            file: WDF_SPECIAL_FILE_TYPE,
+            supported: BOOLEAN,
+        ) = WdfDeviceSetSpecialFileSupportTableIndex, PFN_WDFDEVICESETSPECIALFILESUPPORT;
         /// Creates a device.
         fn WdfDeviceCreate(
             init: *mut PWDFDEVICE_INIT,
