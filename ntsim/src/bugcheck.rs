@@ -31,6 +31,8 @@ pub enum StopKind {
     Leak,
     /// What was waited for can never happen: nothing is left to run.
     Deadlock,
+    /// The test cut the power.
+    PowerCut,
 }
 
 /// The report of a simulation that was ended.
@@ -284,6 +286,11 @@ impl Stop {
     pub(crate) fn deadlock(k: &Kernel, what: &str) -> Self {
         let message = format!("{what} never finished: nothing can run and no timer is left");
         Self::here(k, StopKind::Deadlock, "DEADLOCK", message)
+    }
+
+    pub(crate) fn power_cut(k: &Kernel) -> Self {
+        let message = format!("the power was cut before step {}", k.steps);
+        Self::here(k, StopKind::PowerCut, "POWER_CUT", message)
     }
 
     pub(crate) fn leak(k: &Kernel, message: String) -> Self {

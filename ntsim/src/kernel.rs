@@ -199,6 +199,10 @@ pub(crate) struct Kernel {
     stopped: Option<Box<Stop>>,
     /// Calls since time last moved.
     calls_at_this_time: u64,
+    /// How often a context has been let run.
+    pub(crate) steps: u64,
+    /// The step before which the power is cut.
+    pub(crate) power_cut: Option<u64>,
     /// Counts the instructions of images, if the settings say so.
     pub(crate) counter: Option<Box<Counter>>,
     pub(crate) inject: crate::inject::State,
@@ -243,6 +247,8 @@ impl Kernel {
             trace: Vec::new(),
             stopped: None,
             calls_at_this_time: 0,
+            steps: 0,
+            power_cut: None,
             inject: crate::inject::State::default(),
             ke: crate::ke::State::default(),
             ex: crate::ex::State::default(),
@@ -548,6 +554,13 @@ impl Kernel {
 
     /// Lets one context run to its next preemption point, block or end.
     fn step(&mut self, id: ContextId) -> Result<(), Box<Stop>> {
+        self.steps += 1;
+        if self.power_cut == Some(self.steps) {
+            self.guarded(|k| {
+                let stop = Stop::power_cut(k);
+                k.stop(stop)
+            })?;
+        }
         let mut co = self
             .context_mut(id)
             .co

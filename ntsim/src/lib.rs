@@ -49,6 +49,6 @@ mod zw;
 pub use bugcheck::{Stop, StopKind};
 pub use kernel::{CLOCK_TICK, MILLISECOND, SECOND, Settings};
 pub use machine::user::{Answer, Completion, File, LowerRequest, Pending, Thread};
-pub use machine::{Machine, run, run_driver};
+pub use machine::{Machine, Written, run, run_driver};
 pub use strategy::Strategy;
 pub use trap::inside_simulation;

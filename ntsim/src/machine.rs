@@ -128,6 +128,15 @@ pub struct Machine {
     restarts: BTreeMap<String, u32>,
 }
 
+/// What of the registry has reached the disk when the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// All of it.
+    Everything,
+    /// What was there at the last [`Machine::commit`], installation or boot.
+    AsOfTheLastCommit,
+}
+
 /// How much pool is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolUse {
@@ -357,6 +366,34 @@ impl Machine {
             blocks: driver.live_count() + framework.live_count(),
             bytes: driver.live_bytes() + framework.live_bytes(),
         }
+    }
+
+    /// Cuts the power before the n-th step from now, counted from 1; with `None`
+    /// not at all. A *step* is what a thread or DPC does between two calls of the
+    /// kernel, so between any two calls of a driver there is a point to cut at.
+    ///
+    /// What runs then ends with a [`StopKind::PowerCut`](crate::StopKind); go on
+    /// with [`boot_after_power_cut`](Self::boot_after_power_cut).
+    pub fn cut_power_at(&mut self, step: Option<u64>) {
+        self.k.power_cut = step.map(|step| self.k.steps + step);
+    }
+
+    /// Boots the machine after it has stopped. Nothing was shut down: no driver
+    /// was told.
+    ///
+    /// Windows writes changes of the registry to disk some seconds later, so
+    /// what a driver has written just before may be there or not: `registry`.
+    /// See [`ZwFlushKey`][ms].
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-zwflushkey
+    pub fn boot_after_power_cut(&mut self, registry: Written) -> Result<()> {
+        if registry == Written::AsOfTheLastCommit {
+            self.k.zw.registry = self.dir.registry().clone();
+        }
+        self.boot_again()
     }
 
     /// The machine's folder.
@@ -912,6 +949,11 @@ impl Machine {
             // A driver cannot hold up a shutdown: its status does not matter.
             let _ = self.pnp(move || pnp::power_down(id, PowerAction::Shutdown))?;
         }
+        self.boot_again()
+    }
+
+    /// A new kernel, with the registry of the old one.
+    fn boot_again(&mut self) -> Result<()> {
         self.running.clear();
         self.ghosts.clear();
         self.lingering.clear();

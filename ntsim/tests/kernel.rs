@@ -6,7 +6,9 @@ use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::rc::Rc;
 
-use ntsim::{CLOCK_TICK, MILLISECOND, Machine, SECOND, Settings, Stop, StopKind, Strategy};
+use ntsim::{
+    CLOCK_TICK, MILLISECOND, Machine, SECOND, Settings, Stop, StopKind, Strategy, Written,
+};
 
 /// The part of `ntoskrnl` that these tests call.
 #[allow(non_snake_case, reason = "the kernel's names")]
@@ -812,4 +814,32 @@ fn a_machine_that_has_stopped_stays_stopped() {
         .run_thread("later", || ())
         .expect_err("nor does anything new run");
     assert_eq!(later.kind, first.kind);
+}
+
+#[test]
+fn a_power_cut_ends_a_run_between_two_calls_and_the_machine_boots_again() {
+    let calls = Rc::new(Cell::new(0));
+    let mut reached = Vec::new();
+    for step in 1..=4 {
+        let mut machine = Machine::with_seed(0);
+        calls.set(0);
+        machine.cut_power_at(Some(step));
+        let counted = calls.clone();
+        let stop = machine
+            .run_thread("main", move || {
+                let event = Object::boxed();
+                KeInitializeEvent(event, NOTIFICATION, 0);
+                for _ in 0..10 {
+                    let _ = KeResetEvent(event);
+                    counted.set(counted.get() + 1);
+                }
+            })
+            .unwrap_err();
+        assert_eq!(stop.kind, StopKind::PowerCut);
+        assert!(machine.run_thread("main", || ()).is_err(), "it is off");
+        reached.push(calls.get());
+        machine.boot_after_power_cut(Written::Everything).unwrap();
+        assert!(machine.run_thread("main", || ()).is_ok());
+    }
+    assert_eq!(reached, [0, 0, 0, 1]);
 }
