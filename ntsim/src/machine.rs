@@ -46,6 +46,8 @@ use crate::kernel::{Kernel, SECOND, Settings};
 use crate::memory::tag_name;
 use crate::store::{Installed, MachineDir, PackageSource, StoreError};
 use crate::trace::{Event, Line};
+use crate::wdf::io_target::remote;
+use crate::wdf::object::Handle;
 use crate::wdf::pnp::{self, Afterwards, PowerAction};
 use crate::wdf::{control, interrupt, power_policy};
 
@@ -863,7 +865,10 @@ impl Machine {
     /// [`Error::State`], [`Error::Driver`] if the driver refuses the query, [`Error::Stop`].
     pub fn remove_device(&mut self, device: &str) -> Result<()> {
         let running = self.expect_any(device, "remove")?;
-        if self.k.io.irps.open_files(running.device.0) > 0 {
+        let id = running.device;
+        let told = self.tell_targets(id, remote::query_remove, Ok(()))?;
+        if told.is_ok() && self.k.io.irps.open_files(id.0) > 0 {
+            self.tell_targets(id, remote::remove_canceled, ())?;
             return Err(Error::State {
                 device: device.to_owned(),
                 state: "open",
@@ -871,9 +876,15 @@ impl Machine {
             });
         }
         self.note(format!("device {device} is removed"));
-        let id = running.device;
-        let asked = self.pnp(move || pnp::query_remove(id))?;
+        let asked = match told {
+            Ok(()) => self.pnp(move || pnp::query_remove(id))?,
+            refused => refused,
+        };
+        if asked.is_err() {
+            self.tell_targets(id, remote::remove_canceled, ())?;
+        }
         check_status(asked, || format!("asking to remove {device}"))?;
+        self.tell_targets(id, remote::remove_complete, ())?;
         self.pnp(move || pnp::remove(id))?;
         self.running.remove(device);
         self.unload_after_removal(running.driver)
@@ -890,6 +901,7 @@ impl Machine {
         self.note(format!("device {device} is gone: surprise removal"));
         let id = running.device;
         self.pnp(move || pnp::surprise_remove(id))?;
+        self.tell_targets(id, remote::remove_complete, ())?;
         self.running.remove(device);
         self.ghosts.push(running);
         self.remove_ghosts()
@@ -915,9 +927,24 @@ impl Machine {
         let pnp = self.spawn_thread("PnP", move || pnp::surprise_remove(id));
         let _ = self.join(power)?;
         self.join(pnp)?;
+        self.tell_targets(id, remote::remove_complete, ())?;
         self.running.remove(device);
         self.ghosts.push(running);
         self.remove_ghosts()
+    }
+
+    /// Lets the I/O targets of other drivers know what happens to a device.
+    fn tell_targets<R: 'static>(
+        &mut self,
+        device: pnp::DeviceId,
+        what: impl FnOnce(Handle) -> R + 'static,
+        nobody: R,
+    ) -> Result<R> {
+        if remote::is_target(&mut self.k, device.0) {
+            self.pnp(move || what(device.0))
+        } else {
+            Ok(nobody)
+        }
     }
 
     /// Ends the devices that are gone and whose files are closed.

@@ -59,9 +59,10 @@ use device::{DeviceInit, InitHandle};
 use driver::Driver;
 use object::{Handle, Object};
 use raw::{
-    CallbackConfig, ContextTypeInfo, DeviceState, DriverConfig, FileObjectConfig, MemoryDescriptor,
-    MemoryOffset, ObjectAttributes, PnpPowerCallbacks, PowerPolicyCallbacks, QueueConfig,
-    RequestParameters, SendOptions, TimerConfig, VersionAvailableParams,
+    CallbackConfig, CompletionParams, ContextTypeInfo, DeviceState, DriverConfig, FileObjectConfig,
+    MemoryDescriptor, MemoryOffset, ObjectAttributes, OpenParams, PnpPowerCallbacks,
+    PowerPolicyCallbacks, QueueConfig, RequestParameters, ReuseParams, SendOptions, TimerConfig,
+    VersionAvailableParams,
 };
 
 pub(crate) const STATUS_SUCCESS: i32 = 0;
@@ -78,6 +79,10 @@ pub(crate) const STATUS_NOT_SUPPORTED: i32 = status(0xC000_00BB);
 pub(crate) const STATUS_DRIVER_INTERNAL_ERROR: i32 = status(0xC000_0183);
 pub(crate) const STATUS_INVALID_DEVICE_STATE: i32 = status(0xC000_0184);
 pub(crate) const STATUS_BUFFER_OVERFLOW: i32 = status(0x8000_0005);
+pub(crate) const STATUS_IO_TIMEOUT: i32 = status(0xC000_00B5);
+pub(crate) const STATUS_INTEGER_OVERFLOW: i32 = status(0xC000_0095);
+pub(crate) const STATUS_REQUEST_NOT_ACCEPTED: i32 = status(0xC000_00D0);
+pub(crate) const STATUS_WDF_DEVICE_REMOVED_NOT_SENT: i32 = status(0xC020_0206);
 pub(crate) const STATUS_TIMEOUT: i32 = 0x102;
 pub(crate) const STATUS_WDF_OBJECT_ATTRIBUTES_INVALID: i32 = status(0xC020_0209);
 pub(crate) const STATUS_WDF_INCOMPATIBLE_EXECUTION_LEVEL: i32 = status(0xC020_020C);
@@ -131,6 +136,8 @@ pub(crate) struct State {
     deferred_deletions: usize,
     /// The drivers below devices, by instance id in lower case.
     pub(crate) lower: BTreeMap<String, io_target::Lower>,
+    /// Requests that are sent to I/O targets.
+    pub(crate) flights: io_target::flight::Flights,
     /// What devices are made of, by instance id in lower case.
     pub(crate) hardware: BTreeMap<String, hardware::Hardware>,
 }
@@ -461,6 +468,15 @@ wdf_functions! {
     WdfRequestMarkCancelableEx(Request: Handle, EvtRequestCancel: Evt) -> i32 = request::mark_cancelable_ex;
     WdfRequestUnmarkCancelable(Request: Handle) -> i32 = request::unmark_cancelable;
     WdfRequestIsCanceled(Request: Handle) -> u8 = request::is_canceled;
+    WdfRequestCreate(RequestAttributes: Attributes, IoTarget: Handle, Request: *mut Handle) -> i32 = request::create_by_driver;
+    WdfRequestReuse(Request: Handle, ReuseParams: *const ReuseParams) -> i32 = request::reuse;
+    WdfRequestChangeTarget(Request: Handle, IoTarget: Handle) -> i32 = request::change_target;
+    WdfRequestSetCompletionRoutine(Request: Handle, CompletionRoutine: Evt, CompletionContext: Addr) = request::set_completion_routine;
+    WdfRequestGetCompletionParams(Request: Handle, Params: *mut CompletionParams) = request::get_completion_params;
+    WdfRequestAllocateTimer(Request: Handle) -> i32 = request::allocate_timer;
+    WdfRequestFormatRequestUsingCurrentType(Request: Handle) = io_target::format::using_current_type;
+    WdfRequestSend(Request: Handle, Target: Handle, Options: *const SendOptions) -> u8 = request::send;
+    WdfRequestCancelSentRequest(Request: Handle) -> u8 = request::cancel_sent;
     WdfRequestForwardToIoQueue(Request: Handle, DestinationQueue: Handle) -> i32 = queue::forward;
     WdfRequestRequeue(Request: Handle) -> i32 = queue::requeue;
     WdfRequestStopAcknowledge(Request: Handle, Requeue: u8) = queue::stop_acknowledge;
@@ -475,6 +491,26 @@ wdf_functions! {
         = io_target::send_ioctl;
     WdfIoTargetSendInternalIoctlSynchronously(IoTarget: Handle, Request: Handle, IoctlCode: u32, InputBuffer: *const MemoryDescriptor, OutputBuffer: *const MemoryDescriptor, RequestOptions: *const SendOptions, BytesReturned: *mut usize) -> i32
         = io_target::send_internal_ioctl;
+    WdfIoTargetSendInternalIoctlOthersSynchronously(IoTarget: Handle, Request: Handle, IoctlCode: u32, OtherArg1: *const MemoryDescriptor, OtherArg2: *const MemoryDescriptor, OtherArg4: *const MemoryDescriptor, RequestOptions: *const SendOptions, BytesReturned: *mut usize) -> i32
+        = io_target::send_internal_ioctl_others;
+    WdfIoTargetFormatRequestForRead(IoTarget: Handle, Request: Handle, OutputBuffer: Handle, OutputBufferOffset: *const MemoryOffset, DeviceOffset: *const i64) -> i32
+        = io_target::format::for_read;
+    WdfIoTargetFormatRequestForWrite(IoTarget: Handle, Request: Handle, InputBuffer: Handle, InputBufferOffset: *const MemoryOffset, DeviceOffset: *const i64) -> i32
+        = io_target::format::for_write;
+    WdfIoTargetFormatRequestForIoctl(IoTarget: Handle, Request: Handle, IoctlCode: u32, InputBuffer: Handle, InputBufferOffset: *const MemoryOffset, OutputBuffer: Handle, OutputBufferOffset: *const MemoryOffset) -> i32
+        = io_target::format::for_ioctl;
+    WdfIoTargetFormatRequestForInternalIoctl(IoTarget: Handle, Request: Handle, IoctlCode: u32, InputBuffer: Handle, InputBufferOffset: *const MemoryOffset, OutputBuffer: Handle, OutputBufferOffset: *const MemoryOffset) -> i32
+        = io_target::format::for_internal_ioctl;
+    WdfIoTargetFormatRequestForInternalIoctlOthers(IoTarget: Handle, Request: Handle, IoctlCode: u32, OtherArg1: Handle, OtherArg1Offset: *const MemoryOffset, OtherArg2: Handle, OtherArg2Offset: *const MemoryOffset, OtherArg4: Handle, OtherArg4Offset: *const MemoryOffset) -> i32
+        = io_target::format::for_internal_ioctl_others;
+    WdfIoTargetCreate(Device: Handle, IoTargetAttributes: Attributes, IoTarget: *mut Handle) -> i32 = io_target::create;
+    WdfIoTargetOpen(IoTarget: Handle, OpenParams: *const OpenParams) -> i32 = io_target::remote::open;
+    WdfIoTargetClose(IoTarget: Handle) = io_target::remote::close;
+    WdfIoTargetCloseForQueryRemove(IoTarget: Handle) = io_target::remote::close_for_query_remove;
+    WdfIoTargetStart(IoTarget: Handle) -> i32 = io_target::start;
+    WdfIoTargetStop(IoTarget: Handle, Action: u32) = io_target::stop;
+    WdfIoTargetPurge(IoTarget: Handle, Action: u32) = io_target::purge;
+    WdfIoTargetGetState(IoTarget: Handle) -> u32 = io_target::get_state;
 
     WdfFileObjectGetDevice(FileObject: Handle) -> Handle = file::get_device;
     WdfFileObjectGetFileName(FileObject: Handle) -> *const UnicodeString = file::get_file_name;

@@ -22,11 +22,17 @@ use std::collections::BTreeMap;
 use crate::access::{peek_bytes, poke_bytes};
 use crate::kernel::Kernel;
 use crate::memory::Fill;
+use crate::wdf::io_target::flight::FlightId;
 use crate::wdf::object::{FRAMEWORK_TAG, Handle};
 
 /// Names a request for as long as the machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct IrpId(u32);
+
+impl IrpId {
+    /// Of no request.
+    pub(crate) const NONE: Self = Self(0);
+}
 
 /// Names an open file for as long as the machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +87,8 @@ pub(crate) struct Irp {
     pub(crate) request: Option<Handle>,
     pub(crate) cancelled: bool,
     pub(crate) completion: Option<Completion>,
+    /// Which sending of another driver's brought it; none for a user's.
+    pub(crate) flight: Option<FlightId>,
 }
 
 /// A file that a user opened.
@@ -244,6 +252,7 @@ pub(crate) fn begin(k: &mut Kernel, file: FileId, ask: &Ask, direct: bool) -> Ir
         request: None,
         cancelled: false,
         completion: None,
+        flight: None,
     };
     k.io.irps.live.insert(id, irp);
     k.io.irps.file_mut(file).outstanding += 1;
@@ -283,6 +292,14 @@ impl Irps {
                 closed: false,
             },
         );
+        id
+    }
+
+    /// Opens a file that does not hold its device, as a driver's pointer to a
+    /// device object does not.
+    pub(crate) fn add_hidden_file(&mut self, device: Handle) -> FileId {
+        let id = self.add_file(device);
+        self.file_mut(id).closed = true;
         id
     }
 

@@ -761,6 +761,33 @@ pub(crate) fn retrieve_device_name(_: Globals, handle: Handle, string: Handle) -
     memory::assign_string(string, &String::from_utf16_lossy(&name), function)
 }
 
+/// Which of a device's two device objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layer {
+    /// Its driver's own.
+    Own,
+    /// The bus driver's, below.
+    Below,
+}
+
+/// The device of a `DEVICE_OBJECT`.
+pub(crate) fn by_address(k: &Kernel, address: usize) -> Option<(Handle, Layer)> {
+    k.wdf.objects.values().find_map(|object| {
+        let Data::Device(device) = &object.data else {
+            return None;
+        };
+        if object.is_deleted() {
+            None
+        } else if device.object == address {
+            Some((object.handle, Layer::Own))
+        } else if device.physical == address {
+            Some((object.handle, Layer::Below))
+        } else {
+            None
+        }
+    })
+}
+
 /// `WdfDeviceGetDriver`.
 pub(crate) fn get_driver(_: Globals, handle: Handle) -> Handle {
     kernel(|k| {

@@ -19,7 +19,8 @@ use crate::trap::kernel;
 use super::object::{self, Data, Handle};
 use super::{
     Globals, STATUS_ACCESS_DENIED, STATUS_INVALID_DEVICE_REQUEST, STATUS_NO_SUCH_DEVICE,
-    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS, control, interface, pnp, queue, request,
+    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS, control, interface, io_target, pnp, queue,
+    request,
 };
 
 /// `WdfDeviceIoDirect`.
@@ -162,7 +163,7 @@ fn make_request(irp: IrpId, device: Handle, what: &str) -> Option<Handle> {
 }
 
 /// Hands a request to its queue; it may be completed when this returns.
-fn submit(irp: IrpId, what: &str) {
+pub(crate) fn submit(irp: IrpId, what: &str) {
     let (device, kind, empty) = kernel(|k| {
         let irp = k.io.irps.get(irp);
         let empty = match irp.kind {
@@ -190,7 +191,16 @@ fn submit(irp: IrpId, what: &str) {
     }
     let queue = kernel(|k| queue::queue_for(k, device, kind));
     let Some(queue) = queue else {
-        kernel(|k| irp::complete(k, irp, STATUS_INVALID_DEVICE_REQUEST, 0));
+        let is_filter = kernel(|k| {
+            object::device(k, device, "the framework")
+                .settings
+                .is_filter()
+        });
+        if !is_filter {
+            kernel(|k| irp::complete(k, irp, STATUS_INVALID_DEVICE_REQUEST, 0));
+        } else if let Some(request) = make_request(irp, device, what) {
+            io_target::pass_down(request);
+        }
         return;
     };
     // https://learn.microsoft.com/windows-hardware/drivers/wdf/managing-i-o-queues
@@ -211,6 +221,17 @@ fn submit(irp: IrpId, what: &str) {
 /// # Panics
 /// If the file was closed.
 pub(crate) fn begin(file: FileId, ask: &Ask) -> IrpId {
+    let (irp, what) = prepare(file, ask);
+    submit(irp, &what);
+    close_if_last(file);
+    irp
+}
+
+/// Makes a request that is to be [submitted](submit), and says what it does.
+///
+/// # Panics
+/// If the file was closed.
+pub(crate) fn prepare(file: FileId, ask: &Ask) -> (IrpId, String) {
     let irp = kernel(|k| {
         let open = k.io.irps.file(file).filter(|file| !file.cleaned_up);
         let device = open
@@ -238,9 +259,7 @@ pub(crate) fn begin(file: FileId, ask: &Ask) -> IrpId {
             )
         }
     };
-    submit(irp, &what);
-    close_if_last(file);
-    irp
+    (irp, what)
 }
 
 /// Waits for a request, for at most so many 100 ns units. Gives its completion once.

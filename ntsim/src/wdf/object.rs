@@ -87,9 +87,9 @@ pub(crate) enum Data {
     Collection(Vec<Handle>),
     ResourceList(hardware::ResourceList),
     Queue(Box<queue::Queue>),
-    Request(request::Request),
+    Request(Box<request::Request>),
     File(file::File),
-    IoTarget(io_target::Target),
+    IoTarget(Box<io_target::Target>),
     Interrupt(interrupt::Interrupt),
     Lookaside(lookaside::Lookaside),
 }
@@ -148,12 +148,10 @@ impl Data {
     /// Whether only the framework may delete it.
     fn is_frameworks(&self) -> bool {
         match self {
-            Self::Driver(_)
-            | Self::ResourceList(_)
-            | Self::Request(_)
-            | Self::File(_)
-            | Self::IoTarget(_) => true,
+            Self::Driver(_) | Self::ResourceList(_) | Self::File(_) => true,
             Self::Device(device) => device.io.control.is_none(),
+            Self::Request(request) => !request.is_makers(),
+            Self::IoTarget(target) => target.is_local(),
             Self::Queue(queue) => queue.assigned,
             _ => false,
         }
@@ -496,9 +494,9 @@ typed! {
     string: String => memory::Text = "WDFSTRING";
     collection: Collection => Vec<Handle> = "WDFCOLLECTION";
     queue: Queue => Box<queue::Queue> = "WDFQUEUE";
-    request: Request => request::Request = "WDFREQUEST";
+    request: Request => Box<request::Request> = "WDFREQUEST";
     file: File => file::File = "WDFFILEOBJECT";
-    io_target: IoTarget => io_target::Target = "WDFIOTARGET";
+    io_target: IoTarget => Box<io_target::Target> = "WDFIOTARGET";
     interrupt: Interrupt => interrupt::Interrupt = "WDFINTERRUPT";
     lookaside: Lookaside => lookaside::Lookaside = "WDFLOOKASIDE";
 }
@@ -650,6 +648,8 @@ fn dispose(handle: Handle) {
         Data::Dpc(_) => dpc::dispose,
         Data::Queue(_) => queue::dispose,
         Data::Interrupt(_) => interrupt::dispose,
+        Data::IoTarget(_) => io_target::dispose,
+        Data::Request(_) => request::dispose,
         _ => drop,
     });
     stop(handle);
@@ -658,7 +658,7 @@ fn dispose(handle: Handle) {
 }
 
 /// Calls the cleanup callbacks that were not called yet.
-fn clean_up(handle: Handle) {
+pub(crate) fn clean_up(handle: Handle) {
     let mut index = 0;
     // A cleanup callback may add a context.
     while let Some(evt) = kernel(|k| {

@@ -5,6 +5,8 @@
 //! Only what the simulator reads is named; a test compares sizes and offsets
 //! with `openwdk/abi/kmdf-1.33.json`.
 
+use crate::access::UnicodeString;
+
 use super::object::Handle;
 
 /// `WDF_OBJECT_ATTRIBUTES`.
@@ -204,6 +206,62 @@ pub(crate) struct MemoryOffset {
     pub(crate) buffer_length: usize,
 }
 
+/// `WDF_REQUEST_COMPLETION_PARAMS`, with its union as six words.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CompletionParams {
+    pub(crate) size: u32,
+    pub(crate) kind: u32,
+    pub(crate) status: i32,
+    pub(crate) information: usize,
+    pub(crate) parameters: [u64; 6],
+}
+
+impl CompletionParams {
+    /// Of a request that was not completed yet.
+    pub(crate) const NOTHING: Self = Self {
+        size: size_of::<Self>() as u32,
+        kind: 0xFF,
+        status: 0,
+        information: 0,
+        parameters: [0; 6],
+    };
+}
+
+/// `WDF_REQUEST_REUSE_PARAMS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ReuseParams {
+    pub(crate) size: u32,
+    pub(crate) flags: u32,
+    pub(crate) status: i32,
+    pub(crate) new_irp: usize,
+}
+
+/// `WDF_IO_TARGET_OPEN_PARAMS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct OpenParams {
+    pub(crate) size: u32,
+    pub(crate) kind: u32,
+    pub(crate) evt_query_remove: usize,
+    pub(crate) evt_remove_canceled: usize,
+    pub(crate) evt_remove_complete: usize,
+    pub(crate) target_device_object: usize,
+    pub(crate) target_file_object: usize,
+    pub(crate) name: UnicodeString,
+    pub(crate) desired_access: u32,
+    pub(crate) share_access: u32,
+    pub(crate) file_attributes: u32,
+    pub(crate) create_disposition: u32,
+    pub(crate) create_options: u32,
+    pub(crate) ea_buffer: usize,
+    pub(crate) ea_buffer_length: u32,
+    pub(crate) allocation_size: usize,
+    pub(crate) file_information: u32,
+    pub(crate) file_name: UnicodeString,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +296,12 @@ mod tests {
             ("_WDF_TIMER_CONFIG", size_of::<TimerConfig>()),
             ("_WDF_WORKITEM_CONFIG", size_of::<CallbackConfig>()),
             ("_WDF_DPC_CONFIG", size_of::<CallbackConfig>()),
+            (
+                "_WDF_REQUEST_COMPLETION_PARAMS",
+                size_of::<CompletionParams>(),
+            ),
+            ("_WDF_REQUEST_REUSE_PARAMS", size_of::<ReuseParams>()),
+            ("_WDF_IO_TARGET_OPEN_PARAMS", size_of::<OpenParams>()),
             ("_WDFMEMORY_OFFSET", size_of::<MemoryOffset>()),
             ("_WDF_IO_QUEUE_CONFIG", size_of::<QueueConfig>()),
             ("_WDF_REQUEST_PARAMETERS", size_of::<RequestParameters>()),

@@ -23,6 +23,8 @@
 //! the request to its `EvtRequestCancel`. See
 //! <https://learn.microsoft.com/windows-hardware/drivers/wdf/synchronizing-cancel-and-completion-code>.
 
+mod sent;
+
 use crate::abi::{callback, param};
 use crate::access::{Addr, peek, poke};
 use crate::bugcheck::BugCheck;
@@ -32,11 +34,18 @@ use crate::memory::Fill;
 use crate::trace::Event;
 use crate::trap::kernel;
 
+use super::io_target::flight::{self, FlightId};
+use super::io_target::format::Format;
 use super::object::{self, Attributes, Data, Handle};
-use super::raw::RequestParameters;
+use super::raw::{CompletionParams, RequestParameters};
 use super::{
     Globals, STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_INVALID_DEVICE_REQUEST,
     STATUS_SUCCESS, memory, power_policy, queue, required,
+};
+
+pub(crate) use sent::{
+    allocate_timer, cancel_sent, change_target, create as create_by_driver, dispose,
+    get_completion_params, reuse, send, sendable, set_completion_routine,
 };
 
 /// Who has the request.
@@ -45,6 +54,10 @@ pub(crate) enum Holder {
     /// It waits in its queue.
     Queue,
     Driver,
+    /// The driver, which made it itself: it is never completed.
+    Maker,
+    /// An I/O target.
+    Target,
     /// Nobody any more.
     Completed,
 }
@@ -87,6 +100,47 @@ pub(crate) struct Request {
     output_memory: Option<Handle>,
     /// The addresses of the MDLs of input and output; 0 until asked for.
     mdls: [usize; 2],
+    /// What its target is asked.
+    pub(crate) format: Option<Format>,
+    /// It was formatted since it was made, reused or completed.
+    pub(crate) is_formatted: bool,
+    /// The driver's completion routine and its context.
+    pub(crate) routine: (usize, usize),
+    /// `WdfRequestCancelSentRequest` was called since it was made or reused.
+    pub(crate) canceled: bool,
+    /// While it is sent.
+    pub(crate) flight: Option<FlightId>,
+    /// Whose it is again when it comes back.
+    pub(crate) was: Holder,
+    /// How its last sending ended.
+    pub(crate) completion: Option<CompletionParams>,
+}
+
+impl Request {
+    fn new(irp: IrpId, kind: Kind, holder: Holder) -> Self {
+        Self {
+            irp,
+            kind,
+            queue: None,
+            holder,
+            cancelability: Cancelability::No,
+            stopping: Stopping::No,
+            presented: false,
+            powers: false,
+            information: 0,
+            status: STATUS_SUCCESS,
+            input_memory: None,
+            output_memory: None,
+            mdls: [0; 2],
+            format: None,
+            is_formatted: false,
+            routine: (0, 0),
+            canceled: false,
+            flight: None,
+            was: holder,
+            completion: None,
+        }
+    }
 }
 
 /// Memory for a request's data: guarded, and gone when the request is completed.
@@ -108,22 +162,8 @@ pub(crate) fn create(k: &mut Kernel, irp: IrpId, attributes: &Attributes) -> Res
         (irp.device, irp.kind)
     };
     let slot = object::get(k, device).driver;
-    let request = Request {
-        irp,
-        kind,
-        queue: None,
-        holder: Holder::Driver,
-        cancelability: Cancelability::No,
-        stopping: Stopping::No,
-        presented: false,
-        powers: false,
-        information: 0,
-        status: STATUS_SUCCESS,
-        input_memory: None,
-        output_memory: None,
-        mdls: [0; 2],
-    };
-    let handle = object::create(k, slot, Some(device), attributes, Data::Request(request))?;
+    let request = Data::Request(Box::new(Request::new(irp, kind, Holder::Driver)));
+    let handle = object::create(k, slot, Some(device), attributes, request)?;
     k.io.irps.get(irp).request = Some(handle);
     Ok(handle)
 }
@@ -151,6 +191,14 @@ pub(crate) fn owned<'k>(k: &'k mut Kernel, handle: Handle, function: &str) -> &'
             );
             super::verifier_break(k, message)
         }
+        Holder::Maker => {
+            let message = format!(
+                "{function} was called on {}, which the driver made itself: it came from nobody and is never completed",
+                name(k, handle)
+            );
+            super::verifier_break(k, message)
+        }
+        Holder::Target => flight::already_sent(k, handle, function),
         Holder::Completed => {
             let message = format!(
                 "{function} was called on {}, which is completed",
@@ -217,6 +265,7 @@ pub(crate) fn finish(handle: Handle, status: i32, information: usize) {
         queue::dispatch(queue);
         object::release(queue);
     }
+    flight::device_completed(irp);
     super::file::close_if_last(file);
 }
 
@@ -339,7 +388,10 @@ pub(crate) fn get_parameters(_: Globals, handle: Handle, out: *mut RequestParame
     let parameters = kernel(|k| {
         let (irp, kind) = {
             let request = object::request(k, handle, function);
-            if request.holder == Holder::Completed {
+            if matches!(
+                request.holder,
+                Holder::Completed | Holder::Maker | Holder::Target
+            ) {
                 owned(k, handle, function);
             }
             let request = get(k, handle);
@@ -636,16 +688,20 @@ pub(crate) fn get_io_queue(_: Globals, handle: Handle) -> Handle {
     })
 }
 
-/// `WdfRequestGetRequestorMode`: `KernelMode` for what a driver above sends.
+/// `WdfRequestGetRequestorMode`: users' requests are `UserMode`'s, drivers' are
+/// `KernelMode`'s.
 pub(crate) fn get_requestor_mode(_: Globals, handle: Handle) -> i8 {
     const KERNEL_MODE: i8 = 0;
     const USER_MODE: i8 = 1;
-    kernel(
-        |k| match object::request(k, handle, "WdfRequestGetRequestorMode").kind {
-            Kind::InternalDeviceControl => KERNEL_MODE,
-            _ => USER_MODE,
-        },
-    )
+    kernel(|k| {
+        let irp = object::request(k, handle, "WdfRequestGetRequestorMode").irp;
+        match k.io.irps.find(irp) {
+            Some(irp) if irp.flight.is_none() && irp.kind != Kind::InternalDeviceControl => {
+                USER_MODE
+            }
+            _ => KERNEL_MODE,
+        }
+    })
 }
 
 /// `WdfRequestIsFrom32BitProcess`: no.
@@ -761,6 +817,8 @@ enum Cancel {
     CanceledOnQueue(Handle, Handle, usize),
     /// `EvtRequestCancel`.
     Call(Handle, usize),
+    /// It is sent: the target's driver is asked.
+    Sent(FlightId),
 }
 
 /// Cancels a request, as `IoCancelIrp` does: whoever has it is asked. Tells
@@ -824,6 +882,7 @@ fn plan_cancel(k: &mut Kernel, handle: Handle) -> Cancel {
             request.cancelability = Cancelability::Begun;
             Cancel::Call(handle, evt)
         }
+        (Holder::Target, _) => request.flight.map_or(Cancel::Nothing, Cancel::Sent),
         _ => Cancel::Nothing,
     }
 }
@@ -833,6 +892,9 @@ fn carry_out(plan: Cancel) {
     match plan {
         Cancel::Nothing => {}
         Cancel::Complete(request) => finish(request, STATUS_CANCELLED, 0),
+        Cancel::Sent(id) => {
+            flight::cancel(id);
+        }
         Cancel::CanceledOnQueue(queue, request, evt) => {
             queue::serialized(queue, || {
                 callback::<()>(
