@@ -20,7 +20,7 @@
 //!      └───────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The doors in are the calls of the driver's callbacks ([`crate::abi`]) and the
+//! The doors in are the calls of the driver's callbacks (the private module `abi`) and the
 //! returns from the functions that it calls.
 //!
 //! A string instruction that repeats itself (`rep stosb`) stops after each

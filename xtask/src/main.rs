@@ -56,6 +56,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Pack the published crates and build the packages, without publishing them
+    Package,
     /// List what the documentation of dmf and dmf-modules lacks
     Docs,
     /// Set up what building a driver image needs, and nothing else
@@ -116,6 +118,7 @@ impl Command {
                 println!("{}", built.directory.display());
             }
             Self::Codegen { check } => codegen::run(check).map_err(|message| anyhow!(message))?,
+            Self::Package => test::packages(&workspace)?,
             Self::Docs => docs::check(&workspace)?,
             Self::Setup { toolchain } => {
                 let tools = setup::ensure_image_toolchain(&workspace, toolchain.toolchain)?;

@@ -10,6 +10,7 @@ use clap::Args;
 
 use crate::ToolchainOption;
 use crate::codegen;
+use crate::docs;
 use crate::image::{self, Profile};
 use crate::run::{Step, ask, run};
 use crate::setup;
@@ -61,6 +62,7 @@ impl Test {
             ]),
         )?;
         no_unsafe(workspace)?;
+        documentation(workspace)?;
         shown(&mut cargo(&["test", "--workspace"]))?;
 
         for sample in SAMPLES {
@@ -88,6 +90,7 @@ impl Test {
                 .current_dir(workspace)
                 .arg(FUZZ_RUNS),
         )?;
+        packages(workspace)?;
         eprintln!("everything passed");
         Ok(())
     }
@@ -126,6 +129,38 @@ fn ensure_component(workspace: &Path, name: &str) -> Result<()> {
             .args(["component", "add", name]),
     )
     .map(drop)
+}
+
+/// The crates that are published, each after those that it depends on.
+const PUBLISHED: [&str; 4] = ["ntsim-sys", "dmf", "dmf-modules", "ntsim"];
+
+/// The documentation builds without a warning, and has what it must have.
+fn documentation(workspace: &Path) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(workspace)
+        .env("RUSTDOCFLAGS", "--deny warnings")
+        .args(["doc", "--quiet", "--no-deps"]);
+    for package in PUBLISHED {
+        command.args(["--package", package]);
+    }
+    run("documenting", &mut command)?;
+    let step = Step::begin("checking the documentation");
+    docs::check(workspace)?;
+    step.finish();
+    Ok(())
+}
+
+/// The published crates build from what would be uploaded, on one another.
+pub fn packages(workspace: &Path) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(workspace)
+        .args(["publish", "--dry-run", "--allow-dirty"]);
+    for package in PUBLISHED {
+        command.args(["--package", package]);
+    }
+    run("packing the crates and building the packages", &mut command).map(drop)
 }
 
 /// Drivers and modules on dmf are written without `unsafe`.
