@@ -576,6 +576,21 @@ pub(crate) mod kmdf {
         /// Queues the interrupt's DPC.
         fn WdfInterruptQueueDpcForIsr(interrupt: WDFINTERRUPT) -> BOOLEAN
             = WdfInterruptQueueDpcForIsrTableIndex, PFN_WDFINTERRUPTQUEUEDPCFORISR;
+        /// Queues the interrupt's work item.
+        fn WdfInterruptQueueWorkItemForIsr(interrupt: WDFINTERRUPT) -> BOOLEAN
+            = WdfInterruptQueueWorkItemForIsrTableIndex, PFN_WDFINTERRUPTQUEUEWORKITEMFORISR;
+        /// What was assigned to an interrupt.
+        fn WdfInterruptGetInfo(interrupt: WDFINTERRUPT, info: PWDF_INTERRUPT_INFO)
+            = WdfInterruptGetInfoTableIndex, PFN_WDFINTERRUPTGETINFO;
+        /// To which processors an interrupt goes.
+        fn WdfInterruptSetPolicy(interrupt: WDFINTERRUPT, policy: WDF_INTERRUPT_POLICY, priority: WDF_INTERRUPT_PRIORITY, target_processor_set: KAFFINITY)
+            = WdfInterruptSetPolicyTableIndex, PFN_WDFINTERRUPTSETPOLICY;
+        /// The device may raise the interrupt.
+        fn WdfInterruptReportActive(interrupt: WDFINTERRUPT)
+            = WdfInterruptReportActiveTableIndex, PFN_WDFINTERRUPTREPORTACTIVE;
+        /// The device does not raise the interrupt.
+        fn WdfInterruptReportInactive(interrupt: WDFINTERRUPT)
+            = WdfInterruptReportInactiveTableIndex, PFN_WDFINTERRUPTREPORTINACTIVE;
         /// Counts the descriptors of a resource list.
         fn WdfCmResourceListGetCount(list: WDFCMRESLIST) -> ULONG
             = WdfCmResourceListGetCountTableIndex, PFN_WDFCMRESOURCELISTGETCOUNT;

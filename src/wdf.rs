@@ -58,7 +58,10 @@ pub use dpc::{Cancelled, Dpc, DpcRun, Queued};
 pub use driver::Driver;
 pub use file::{File, FileAnswer, FileCleanup, FileClose, FileCreate};
 pub use interface::{DeviceInterface, Guid, InterfaceState};
-pub use interrupt::{Claim, Interrupt, InterruptConfig, InterruptDpc, Isr};
+pub use interrupt::{
+    Affinity, Claim, Dirql, Interrupt, InterruptConfig, InterruptDpc, InterruptInfo, InterruptWork,
+    Isr, IsrState, Priority, Sharing, Trigger,
+};
 pub use io_target::{IoTarget, Sender, Sent};
 pub use lock::{SpinLock, WaitLock};
 pub use memory::{Lookaside, Memory};

@@ -20,6 +20,7 @@
 
 pub(crate) mod bind;
 pub(crate) mod control;
+pub(crate) mod deferred;
 pub(crate) mod device;
 pub(crate) mod dpc;
 pub(crate) mod driver;
@@ -414,6 +415,9 @@ wdf_functions! {
     WdfInterruptEnable(Interrupt: Handle) = interrupt::enable;
     WdfInterruptDisable(Interrupt: Handle) = interrupt::disable;
     WdfInterruptGetInfo(Interrupt: Handle, Info: *mut interrupt::Info) = interrupt::get_info;
+    WdfInterruptSetPolicy(Interrupt: Handle, Policy: u32, Priority: u32, TargetProcessorSet: u64) = interrupt::set_policy;
+    WdfInterruptReportActive(Interrupt: Handle) = interrupt::report_active;
+    WdfInterruptReportInactive(Interrupt: Handle) = interrupt::report_inactive;
     WdfInterruptGetDevice(Interrupt: Handle) -> Handle = interrupt::get_device;
 
     WdfDeviceAssignS0IdleSettings(Device: Handle, Settings: *const power_policy::IdleSettings) -> i32

@@ -162,6 +162,22 @@ impl<'a> Resources<'a> {
         Some(Assigned { raw, translated })
     }
 
+    /// KMDF's two descriptors of the resource at `index`; null beyond the end.
+    pub(super) fn descriptors(
+        &self,
+        index: u32,
+    ) -> (
+        sys::PCM_PARTIAL_RESOURCE_DESCRIPTOR,
+        sys::PCM_PARTIAL_RESOURCE_DESCRIPTOR,
+    ) {
+        // SAFETY: the invariant.
+        let raw = unsafe { sys::kmdf::WdfCmResourceListGetDescriptor(self.raw, index) };
+        // SAFETY: the invariant.
+        let translated =
+            unsafe { sys::kmdf::WdfCmResourceListGetDescriptor(self.translated, index) };
+        (raw, translated)
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = Assigned> + use<'_, 'a> {
         (0..self.len()).map_while(|index| self.get(index))

@@ -87,4 +87,22 @@ impl Probe {
 pub fn passive() -> Irql<'static, Passive> {
     // SAFETY: the callers are device-add callbacks.
     unsafe { Irql::assume() }
+
+    /// The framework's callbacks in the order of their calls.
+    pub fn callbacks(&self) -> Vec<&'static str> {
+        let of_interest = |name: &&'static str| {
+            ["Interrupt", "D0", "Wake", "SelfManagedIo"]
+                .iter()
+                .any(|part| name.contains(part))
+        };
+        let names = self
+            .machine
+            .trace()
+            .iter()
+            .filter_map(|line| match line.what {
+                ntsim::trace::Event::Callback { name, .. } => Some(name),
+                _ => None,
+            });
+        names.filter(of_interest).collect()
+    }
 }

@@ -3,17 +3,14 @@
 //! `WDFDPC`: <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdpc/>
 
 use crate::abi::{callback, param};
-use crate::access::{peek, poke};
 use crate::kernel::{self, Kernel};
 use crate::trap::kernel;
 
+use super::Globals;
+use super::deferred::{self, Creation};
 use super::lock::{self, Serial};
-use super::object::{self, Allow, Data, Handle};
+use super::object::{self, Data, Handle};
 use super::raw::{CallbackConfig, ObjectAttributes};
-use super::{
-    Globals, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
-    required,
-};
 
 /// What the framework keeps of a DPC.
 pub(crate) struct Dpc {
@@ -31,50 +28,30 @@ impl Dpc {
     }
 }
 
-/// `WdfDpcCreate`. Callable at `<= DISPATCH_LEVEL`.
-///
-/// # Errors
-/// As [`super::work_item::create`].
+/// `WdfDpcCreate`: see [`deferred::create`].
 pub(crate) fn create(
-    g: Globals,
+    globals: Globals,
     config: *const CallbackConfig,
-    from: *const ObjectAttributes,
+    attributes: *const ObjectAttributes,
     out: *mut Handle,
 ) -> i32 {
-    let function = "WdfDpcCreate";
-    kernel(|k| crate::ke::irql::at_most_dispatch(k, function));
-    required(out, function, "Dpc");
-    required(config, function, "Config");
-    poke(out, std::ptr::null_mut());
-    let config = peek(config);
-    if config.size as usize != size_of::<CallbackConfig>() {
-        return STATUS_INFO_LENGTH_MISMATCH;
-    }
-    let created = object::attributes(from, Allow::ParentRequired, false).and_then(|attributes| {
-        if config.evt == 0 {
-            return Err(STATUS_INVALID_PARAMETER);
-        }
-        kernel(|k| {
-            let (slot, parent) = object::parent_or_driver(k, g, &attributes, function);
-            if object::device_of(k, parent).is_none() {
-                return Err(STATUS_INVALID_DEVICE_REQUEST);
-            }
-            let serial = lock::effective(k, parent, config.automatic_serialization != 0, false)?;
-            object::create(
-                k,
-                slot,
-                Some(parent),
-                &attributes,
-                Data::Dpc(Dpc {
-                    evt: config.evt,
-                    serial,
-                    queued: false,
-                    running: 0,
-                }),
-            )
+    let by = Creation {
+        globals,
+        config,
+        attributes,
+        out,
+        function: "WdfDpcCreate",
+        parameter: "Dpc",
+        passive: false,
+    };
+    deferred::create(&by, |evt, serial| {
+        Data::Dpc(Dpc {
+            evt,
+            serial,
+            queued: false,
+            running: 0,
         })
-    });
-    object::give(out, created)
+    })
 }
 
 fn take_back(k: &mut Kernel, handle: Handle) -> bool {
@@ -151,8 +128,6 @@ pub(crate) fn dispose(handle: Handle) {
 pub(crate) fn get_parent_object(_: Globals, handle: Handle) -> Handle {
     kernel(|k| {
         object::dpc(k, handle, "WdfDpcGetParentObject");
-        object::get(k, handle)
-            .parent
-            .unwrap_or(std::ptr::null_mut())
+        deferred::parent(k, handle)
     })
 }

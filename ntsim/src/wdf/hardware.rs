@@ -36,8 +36,12 @@ enum Resource {
         start: u64,
         length: u32,
     },
-    /// The line's number among those of the device.
-    Interrupt(u32),
+    Interrupt {
+        /// The line's number among those of the device.
+        line: u32,
+        /// The number among the device's messages, for a message-signaled one.
+        message: Option<u32>,
+    },
 }
 
 impl Hardware {
@@ -63,10 +67,39 @@ impl Hardware {
 
     /// Adds a level-triggered interrupt line. The first one is number 0.
     #[must_use]
-    pub fn interrupt(mut self) -> Self {
+    pub fn interrupt(self) -> Self {
+        self.add_interrupt(None)
+    }
+
+    /// Adds a message-signaled interrupt, as MSI-X has them: each message is a
+    /// line of its own. The first message is number 0.
+    #[must_use]
+    pub fn message_interrupt(self) -> Self {
+        let messages = self.0.iter().filter(|resource| {
+            matches!(
+                resource,
+                Resource::Interrupt {
+                    message: Some(_),
+                    ..
+                }
+            )
+        });
+        let message = u32::try_from(messages.count()).unwrap_or(u32::MAX);
+        self.add_interrupt(Some(message))
+    }
+
+    fn add_interrupt(mut self, message: Option<u32>) -> Self {
         let line = u32::try_from(self.interrupt_count()).unwrap_or(u32::MAX);
-        self.0.push(Resource::Interrupt(line));
+        self.0.push(Resource::Interrupt { line, message });
         self
+    }
+
+    /// The number of the message that comes in on a line, if it is no wire.
+    pub(crate) fn message_of(&self, wanted: u32) -> Option<u32> {
+        self.0.iter().find_map(|resource| match resource {
+            Resource::Interrupt { line, message } if *line == wanted => *message,
+            _ => None,
+        })
     }
 
     /// How many interrupt lines there are.
@@ -74,7 +107,7 @@ impl Hardware {
     pub fn interrupt_count(&self) -> usize {
         self.0
             .iter()
-            .filter(|resource| matches!(resource, Resource::Interrupt(_)))
+            .filter(|resource| matches!(resource, Resource::Interrupt { .. }))
             .count()
     }
 }
@@ -111,7 +144,7 @@ fn descriptor(resource: Resource, translated: bool) -> Descriptor {
         Resource::Memory { start, length } => range(TYPE_MEMORY, 0, start, length),
         // CM_RESOURCE_PORT_IO
         Resource::Port { start, length } => range(TYPE_PORT, 1, start, length),
-        Resource::Interrupt(line) => {
+        Resource::Interrupt { line, message } => {
             let (level, vector) = if translated {
                 (u16::from(irql_of_line(line)), vector_of_line(line))
             } else {
@@ -121,7 +154,16 @@ fn descriptor(resource: Resource, translated: bool) -> Descriptor {
             let mut bytes = [0; 20];
             bytes[0] = TYPE_INTERRUPT;
             bytes[1] = 3; // CmResourceShareShared
-            bytes[4..6].copy_from_slice(&level.to_le_bytes());
+            if message.is_some() {
+                bytes[1] = 1; // CmResourceShareDeviceExclusive
+                bytes[2] = 3; // CM_RESOURCE_INTERRUPT_LATCHED | CM_RESOURCE_INTERRUPT_MESSAGE
+            }
+            if message.is_some() && !translated {
+                // MessageInterrupt.Raw: a group, and how many messages.
+                bytes[6..8].copy_from_slice(&1_u16.to_le_bytes());
+            } else {
+                bytes[4..6].copy_from_slice(&level.to_le_bytes());
+            }
             bytes[8..12].copy_from_slice(&vector.to_le_bytes());
             bytes[12..20].copy_from_slice(&1_u64.to_le_bytes());
             bytes

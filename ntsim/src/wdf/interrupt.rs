@@ -23,7 +23,7 @@
 //! other processors' code, and in the midst of its own processor's: while it is
 //! ready, contexts at a lower IRQL run only on processors that are left.
 //!
-//! A line that is raised while disconnected stays raised, as a level-triggered
+//! A line that is raised while disconnected, or reported as inactive, stays raised, as a level-triggered
 //! one does, and its ISR runs once it is connected.
 //!
 //! Orders: <https://learn.microsoft.com/windows-hardware/drivers/wdf/enabling-and-disabling-interrupts>;
@@ -110,11 +110,20 @@ pub(crate) struct Interrupt {
     running: u32,
     /// The IRQL at which the holder of the lock took it.
     old_irql: u8,
+    /// The driver's own lock: a `WDFSPINLOCK`, or a `WDFWAITLOCK` of a passive interrupt.
+    lock: Option<Handle>,
+    /// Not reported as inactive.
+    active: bool,
 }
 
 impl Interrupt {
     fn irql(&self) -> u8 {
         hardware::irql_of_line(self.line.unwrap_or(0))
+    }
+
+    /// Whether the kernel calls the ISR.
+    fn is_heard(&self) -> bool {
+        self.connected && self.active
     }
 }
 
@@ -153,15 +162,18 @@ pub(crate) fn create(
     if wrong {
         return STATUS_INVALID_PARAMETER;
     }
-    if !config.spin_lock.is_null() || !config.wait_lock.is_null() {
-        kernel(|k| {
-            let stop = crate::bugcheck::Stop::not_simulated(
-                k,
-                "WdfInterruptCreate with a lock of the driver's",
-            );
-            k.stop(stop)
-        });
-    }
+    let lock = [config.spin_lock, config.wait_lock]
+        .into_iter()
+        .find(|lock| !lock.is_null());
+    kernel(|k| match lock {
+        Some(lock) if config.passive != 0 => {
+            object::wait_lock(k, lock, function);
+        }
+        Some(lock) => {
+            object::spin_lock(k, lock, function);
+        }
+        None => {}
+    });
     let line = if config.translated.is_null() {
         None
     } else {
@@ -191,6 +203,8 @@ pub(crate) fn create(
                 queued: false,
                 running: 0,
                 old_irql: 0,
+                lock,
+                active: true,
             };
             object::create(
                 k,
@@ -267,6 +281,7 @@ fn connect(handle: Handle) -> Result<(), i32> {
             return (interrupt.device, None);
         }
         interrupt.connected = true;
+        interrupt.active = true;
         (interrupt.device, Some(interrupt.evt_enable))
     });
     let Some(evt) = evt else { return Ok(()) };
@@ -288,11 +303,7 @@ fn connect(handle: Handle) -> Result<(), i32> {
         kernel(|k| interrupt(k, handle).connected = false);
         return Err(status);
     }
-    kernel(|k| {
-        if std::mem::take(&mut interrupt(k, handle).pending) {
-            deliver(k, handle);
-        }
-    });
+    kernel(|k| deliver_pending(k, handle));
     Ok(())
 }
 
@@ -352,18 +363,42 @@ fn locked<R>(handle: Handle, body: impl FnOnce() -> R) -> R {
         (interrupt.passive, interrupt.irql())
     });
     if passive {
-        let mut result = None;
-        lock::with(lock::Serial::Passive(handle), || result = Some(body()));
-        return result.expect("`with` runs its body");
+        take_passive(handle);
+        let result = body();
+        give_passive(handle);
+        return result;
     }
     let old = raise_irql(irql);
-    crate::ke::spin_lock::acquire(handle as usize);
+    let lock = kernel(|k| spin_lock_of(k, handle));
+    crate::ke::spin_lock::acquire(lock);
     let result = body();
     kernel(|k| {
-        crate::ke::spin_lock::release(k, handle as usize, "the framework");
+        crate::ke::spin_lock::release(k, lock, "the framework");
         k.set_irql(old);
     });
     result
+}
+
+/// The identity of the spin lock that the ISR runs under: several interrupts
+/// can have the same one of the driver's.
+fn spin_lock_of(k: &mut Kernel, handle: Handle) -> usize {
+    interrupt(k, handle).lock.unwrap_or(handle) as usize
+}
+
+/// Takes the lock of a passive interrupt, the driver's own if it gave one.
+fn take_passive(handle: Handle) {
+    match kernel(|k| interrupt(k, handle).lock) {
+        // Without a time-out it always succeeds.
+        Some(own) => drop(lock::wait_acquire(Globals(0), own, std::ptr::null())),
+        None => lock::acquire_passive(handle),
+    }
+}
+
+fn give_passive(handle: Handle) {
+    match kernel(|k| interrupt(k, handle).lock) {
+        Some(own) => lock::wait_release(Globals(0), own),
+        None => kernel(|k| lock::release_passive(k, handle)),
+    }
 }
 
 fn raise_irql(irql: u8) -> u8 {
@@ -397,28 +432,28 @@ fn of_lock(handle: Handle, function: &'static str) -> (bool, u8) {
 pub(crate) fn acquire_lock(_: Globals, handle: Handle) {
     let (passive, irql) = of_lock(handle, "WdfInterruptAcquireLock");
     if passive {
-        lock::acquire_passive(handle);
+        take_passive(handle);
         return;
     }
     let old = raise_irql(irql);
-    crate::ke::spin_lock::acquire(handle as usize);
+    let lock = kernel(|k| spin_lock_of(k, handle));
+    crate::ke::spin_lock::acquire(lock);
     kernel(|k| interrupt(k, handle).old_irql = old);
 }
 
 /// `WdfInterruptReleaseLock`.
 pub(crate) fn release_lock(_: Globals, handle: Handle) {
     let function = "WdfInterruptReleaseLock";
+    let passive = kernel(|k| object::interrupt(k, handle, function).passive);
+    if passive {
+        give_passive(handle);
+        return;
+    }
     kernel(|k| {
-        let (passive, old) = {
-            let interrupt = object::interrupt(k, handle, function);
-            (interrupt.passive, interrupt.old_irql)
-        };
-        if passive {
-            lock::release_passive(k, handle);
-        } else {
-            crate::ke::spin_lock::release(k, handle as usize, function);
-            k.set_irql(old);
-        }
+        let old = interrupt(k, handle).old_irql;
+        let lock = spin_lock_of(k, handle);
+        crate::ke::spin_lock::release(k, lock, function);
+        k.set_irql(old);
     });
 }
 
@@ -433,6 +468,13 @@ pub(crate) fn try_to_acquire_lock(_: Globals, handle: Handle) -> u8 {
             super::verifier_break(k, message);
         }
         crate::ke::irql::passive(k, function);
+    });
+    if let Some(own) = kernel(|k| interrupt(k, handle).lock) {
+        let at_once = 0_i64;
+        let status = lock::wait_acquire(Globals(0), own, &raw const at_once);
+        return u8::from(status == super::STATUS_SUCCESS);
+    }
+    kernel(|k| {
         let me = k.running();
         let free = !k.wdf.object_locks.contains_key(&handle);
         if free {
@@ -475,12 +517,32 @@ pub(crate) fn raise(k: &mut Kernel, device: Handle, line: u32) -> Raised {
     let Some(handle) = found else {
         return Raised::Unconnected;
     };
-    if !interrupt(k, handle).connected {
+    if !interrupt(k, handle).is_heard() {
         interrupt(k, handle).pending = true;
         return Raised::Pending;
     }
     deliver(k, handle);
     Raised::Delivered
+}
+
+/// Starts the ISR for what was raised while nobody listened.
+fn deliver_pending(k: &mut Kernel, handle: Handle) {
+    let interrupt = interrupt(k, handle);
+    if interrupt.is_heard() && std::mem::take(&mut interrupt.pending) {
+        deliver(k, handle);
+    }
+}
+
+/// The number of the interrupt's message, if it is message-signaled.
+fn message_of(k: &mut Kernel, handle: Handle) -> Option<u32> {
+    let (device, line) = {
+        let interrupt = interrupt(k, handle);
+        (interrupt.device, interrupt.line?)
+    };
+    let instance = object::device(k, device, "the PnP manager")
+        .instance
+        .to_lowercase();
+    k.wdf.hardware.get(&instance)?.message_of(line)
 }
 
 /// Starts the ISR.
@@ -510,16 +572,17 @@ fn deliver(k: &mut Kernel, handle: Handle) {
 
 fn serve(handle: Handle) {
     locked(handle, || {
-        let (evt, connected) = kernel(|k| {
+        let (evt, heard, message) = kernel(|k| {
+            let message = message_of(k, handle).unwrap_or(0);
             let interrupt = interrupt(k, handle);
-            (interrupt.evt_isr, interrupt.connected)
+            (interrupt.evt_isr, interrupt.is_heard(), message)
         });
         // It was disconnected while this context waited for the lock or a processor.
-        if connected {
+        if heard {
             callback::<u8>(
                 "EvtInterruptIsr",
                 evt,
-                &[param("Interrupt", &handle), param("MessageID", &0_u32)],
+                &[param("Interrupt", &handle), param("MessageID", &message)],
             );
         } else {
             kernel(|k| interrupt(k, handle).pending = true);
@@ -633,10 +696,11 @@ pub(crate) fn get_device(_: Globals, handle: Handle) -> Handle {
 pub(crate) fn get_info(_: Globals, handle: Handle, out: *mut Info) {
     let function = "WdfInterruptGetInfo";
     required(out, function, "Info");
-    let (line, irql) = kernel(|k| {
+    let (line, irql, message) = kernel(|k| {
         crate::ke::irql::at_most_dispatch(k, function);
         let interrupt = object::interrupt(k, handle, function);
-        (interrupt.line, interrupt.irql())
+        let (line, irql) = (interrupt.line, interrupt.irql());
+        (line, irql, message_of(k, handle))
     });
     let info = peek(out);
     if info.size as usize != size_of::<Info>() {
@@ -654,14 +718,56 @@ pub(crate) fn get_info(_: Globals, handle: Handle, out: *mut Info) {
             reserved1: 0,
             target_processor_set: 1,
             reserved2: 0,
-            message_number: 0,
+            message_number: message.unwrap_or(0),
             vector: line.map_or(0, hardware::vector_of_line),
             irql: line.map_or(0, |_| irql),
-            mode: 0,
+            // LevelSensitive, or Latched.
+            mode: u32::from(message.is_some()),
             polarity: 0,
-            message_signaled: 0,
-            share_disposition: 3,
+            message_signaled: u8::from(message.is_some()),
+            share_disposition: if message.is_some() { 1 } else { 3 },
             group: 0,
         },
     );
+}
+
+/// `WdfInterruptSetPolicy`. What the driver asks for shows in the trace; this
+/// machine's PnP manager gives interrupts to processor 0 whatever it is.
+pub(crate) fn set_policy(_: Globals, handle: Handle, policy: u32, priority: u32, _set: u64) {
+    let function = "WdfInterruptSetPolicy";
+    kernel(|k| {
+        object::interrupt(k, handle, function);
+        // Beyond WdfIrqPolicySpreadMessagesAcrossAllProcessors and WdfIrqPriorityHigh.
+        if policy > 5 || priority > 3 {
+            super::verifier_break(
+                k,
+                format!("{function} was given policy {policy} and priority {priority}"),
+            );
+        }
+    });
+}
+
+/// `WdfInterruptReportActive`. Callable at `<= DISPATCH_LEVEL`, as
+/// [`IoReportInterruptActive`](https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-ioreportinterruptactive),
+/// which it calls, and which an interrupt needs a connection for; without one
+/// the framework does nothing.
+pub(crate) fn report_active(_: Globals, handle: Handle) {
+    report(handle, true, "WdfInterruptReportActive");
+}
+
+/// `WdfInterruptReportInactive`, likewise. The ISR is not called until the
+/// interrupt is reported as active again.
+pub(crate) fn report_inactive(_: Globals, handle: Handle) {
+    report(handle, false, "WdfInterruptReportInactive");
+}
+
+fn report(handle: Handle, active: bool, function: &'static str) {
+    kernel(|k| {
+        crate::ke::irql::at_most_dispatch(k, function);
+        let interrupt = object::interrupt(k, handle, function);
+        if interrupt.connected {
+            interrupt.active = active;
+            deliver_pending(k, handle);
+        }
+    });
 }

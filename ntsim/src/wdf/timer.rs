@@ -311,8 +311,6 @@ pub(crate) fn dispose(handle: Handle) {
 pub(crate) fn get_parent_object(_: Globals, handle: Handle) -> Handle {
     kernel(|k| {
         object::timer(k, handle, "WdfTimerGetParentObject");
-        object::get(k, handle)
-            .parent
-            .unwrap_or(std::ptr::null_mut())
+        super::deferred::parent(k, handle)
     })
 }

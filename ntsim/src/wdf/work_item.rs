@@ -8,17 +8,14 @@
 //! none is queued or runs.
 
 use crate::abi::{callback, param};
-use crate::access::{peek, poke};
 use crate::kernel::{ContextId, Kernel};
 use crate::trap::kernel;
 
+use super::Globals;
+use super::deferred::{self, Creation};
 use super::lock::{self, Serial};
-use super::object::{self, Allow, Data, Handle};
+use super::object::{self, Data, Handle};
 use super::raw::{CallbackConfig, ObjectAttributes};
-use super::{
-    Globals, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
-    required,
-};
 
 /// What the framework keeps of a work item.
 pub(crate) struct WorkItem {
@@ -35,48 +32,31 @@ impl WorkItem {
     }
 }
 
-/// `WdfWorkItemCreate`. Callable at `<= DISPATCH_LEVEL`.
-///
-/// # Errors
-/// `STATUS_INFO_LENGTH_MISMATCH`, `STATUS_INVALID_PARAMETER` (no callback),
-/// `STATUS_WDF_PARENT_NOT_SPECIFIED`, `STATUS_INVALID_DEVICE_REQUEST` (no device
-/// above it), `STATUS_WDF_INCOMPATIBLE_EXECUTION_LEVEL`.
+/// `WdfWorkItemCreate`: see [`deferred::create`].
 pub(crate) fn create(
-    g: Globals,
+    globals: Globals,
     config: *const CallbackConfig,
-    from: *const ObjectAttributes,
+    attributes: *const ObjectAttributes,
     out: *mut Handle,
 ) -> i32 {
-    let function = "WdfWorkItemCreate";
-    kernel(|k| crate::ke::irql::at_most_dispatch(k, function));
-    required(out, function, "WorkItem");
-    required(config, function, "Config");
-    poke(out, std::ptr::null_mut());
-    let config = peek(config);
-    if config.size as usize != size_of::<CallbackConfig>() {
-        return STATUS_INFO_LENGTH_MISMATCH;
-    }
-    let created = object::attributes(from, Allow::ParentRequired, false).and_then(|attributes| {
-        if config.evt == 0 {
-            return Err(STATUS_INVALID_PARAMETER);
-        }
-        kernel(|k| {
-            let (slot, parent) = object::parent_or_driver(k, g, &attributes, function);
-            if object::device_of(k, parent).is_none() {
-                return Err(STATUS_INVALID_DEVICE_REQUEST);
-            }
-            let serial = lock::effective(k, parent, config.automatic_serialization != 0, true)?;
-            let item = WorkItem {
-                evt: config.evt,
-                serial,
-                enqueued: false,
-                running: Vec::new(),
-                running_down: false,
-            };
-            object::create(k, slot, Some(parent), &attributes, Data::WorkItem(item))
+    let by = Creation {
+        globals,
+        config,
+        attributes,
+        out,
+        function: "WdfWorkItemCreate",
+        parameter: "WorkItem",
+        passive: true,
+    };
+    deferred::create(&by, |evt, serial| {
+        Data::WorkItem(WorkItem {
+            evt,
+            serial,
+            enqueued: false,
+            running: Vec::new(),
+            running_down: false,
         })
-    });
-    object::give(out, created)
+    })
 }
 
 fn item(k: &mut Kernel, handle: Handle) -> &mut WorkItem {
@@ -167,8 +147,6 @@ pub(crate) fn dispose(handle: Handle) {
 pub(crate) fn get_parent_object(_: Globals, handle: Handle) -> Handle {
     kernel(|k| {
         object::work_item(k, handle, "WdfWorkItemGetParentObject");
-        object::get(k, handle)
-            .parent
-            .unwrap_or(std::ptr::null_mut())
+        deferred::parent(k, handle)
     })
 }
