@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The framework's objects in a driver: locks, memory, collections, timers, DPCs, interrupts, power policy.
+//! The framework's objects in a driver: values in them, memory, collections,
+//! timers, work items, DPCs.
 
 #[path = "support/probe.rs"]
 mod probe;
@@ -11,12 +12,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dmf::prelude::*;
 use dmf::unicode_string;
 use dmf::wdf::{
-    Claim, Collection, Context, DeviceInit, Dpc, DpcRun, Driver, IdleSettings, InD0, Interrupt,
-    InterruptConfig, InterruptDpc, Isr, Lookaside, Memory, Object, PowerPolicy, Precision, Queued,
-    Resource, Timer, TimerConfig, TimerFired, WaitForD0, WaitLock,
+    Cancelled, Collection, Context, DeviceInit, Dpc, DpcRun, Driver, KmdfObject, Lookaside, Memory,
+    Object, Precision, Queued, Timer, TimerConfig, TimerFired, WaitLock, WdfString, WorkItem,
+    WorkItemRun,
 };
-use ntsim::machine::{Hardware, Raised};
-use ntsim::trace::Event as Traced;
+use ntsim::StopKind;
 use probe::Probe;
 
 type Body = Box<dyn FnOnce(&mut Irql<'_, Passive>)>;
@@ -269,4 +269,287 @@ fn a_periodic_timer_fires_until_it_is_stopped() {
     probe.run_for(Duration::from_secs(1));
     assert_eq!(TICKS.load(Ordering::Relaxed), ticks);
     probe.remove();
+}
+
+// ---- values on any object --------------------------------------------------
+
+/// Counts what becomes of it.
+struct Tracked {
+    number: u32,
+    told: std::rc::Rc<std::cell::Cell<(u32, u32)>>,
+}
+
+// SAFETY: the simulation is one thread.
+unsafe impl Send for Tracked {}
+// SAFETY: as above.
+unsafe impl Sync for Tracked {}
+
+impl Context for Tracked {
+    fn cleanup(&self) {
+        let (cleaned, dropped) = self.told.get();
+        assert_eq!(dropped, 0, "cleanup comes before drop");
+        self.told.set((cleaned + 1, dropped));
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        let (cleaned, dropped) = self.told.get();
+        self.told.set((cleaned, dropped + 1));
+    }
+}
+
+/// Attaches to `object`, deletes it, and looks.
+fn carries<O: KmdfObject>(object: O) {
+    let told = std::rc::Rc::new(std::cell::Cell::new((0, 0)));
+    assert!(object.attached::<Tracked>().is_none());
+    let theirs = told.clone();
+    let tracked = object
+        .attach(move || {
+            Ok(Tracked {
+                number: 7,
+                told: theirs,
+            })
+        })
+        .unwrap();
+    assert_eq!(tracked.number, 7);
+    object.attach(|| Ok(Number(8))).unwrap();
+    assert_eq!(object.attached::<Tracked>().unwrap().number, 7);
+    assert_eq!(object.attached::<Number>().unwrap().0, 8);
+    assert_eq!(
+        object.attach(|| Ok(Number(9))).err(),
+        Some(NtStatus::OBJECT_NAME_COLLISION)
+    );
+    let failed: Result<&Other> = object.attach(|| Err(NtStatus::CANCELLED));
+    assert_eq!(failed.err(), Some(NtStatus::CANCELLED));
+    assert!(object.attached::<Other>().is_none());
+    assert_eq!(told.get(), (0, 0));
+    drop(object);
+    assert_eq!(told.get(), (1, 1));
+}
+
+struct Other;
+impl Context for Other {}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfobject/nf-wdfobject-wdfobjectallocatecontext>
+#[test]
+fn any_object_carries_values_until_it_is_destroyed() {
+    in_driver(|irql| {
+        carries(Object::new(|| Ok(Number(1))).unwrap());
+        carries(Memory::new(8).unwrap());
+        carries(Lookaside::new(8).unwrap());
+        carries(Collection::<Number>::new().unwrap());
+        carries(WdfString::new(irql, unicode_string!("x")).unwrap());
+        carries(dmf::wdf::SpinLock::new(0).unwrap());
+        carries(WaitLock::new(0).unwrap());
+    });
+}
+
+#[test]
+fn a_value_on_the_driver_goes_with_the_driver() {
+    let told = std::rc::Rc::new(std::cell::Cell::new((0, 0)));
+    let theirs = told.clone();
+    BODY.set(Some(Box::new(move |_| {
+        let attach = || {
+            Ok(Tracked {
+                number: 1,
+                told: theirs,
+            })
+        };
+        Driver::get().attach(attach).unwrap();
+        assert_eq!(Driver::get().attached::<Tracked>().unwrap().number, 1);
+    })));
+    let mut probe = Probe::started(Bench::DRIVER_ENTRY, 1);
+    probe.remove();
+    assert_eq!(told.get(), (1, 1));
+}
+
+#[test]
+fn handles_go_out_and_come_back() {
+    in_driver(|irql| {
+        let list = Lookaside::new(16).unwrap();
+        // SAFETY: just given up, of the same size.
+        let list = unsafe { Lookaside::from_raw(list.into_raw(), 16) };
+        assert_eq!(list.take().unwrap().len(), 16);
+
+        let mut numbers = Collection::new().unwrap();
+        numbers
+            .push(Object::new(|| Ok(Number(4))).unwrap())
+            .unwrap();
+        // SAFETY: just given up.
+        let numbers = unsafe { Collection::<Number>::from_raw(numbers.into_raw()) };
+        assert_eq!(numbers.get(0).unwrap().0, 4);
+
+        let text = WdfString::new(irql, unicode_string!("abc")).unwrap();
+        // SAFETY: just given up.
+        let text = unsafe { WdfString::from_raw(text.into_raw()) };
+        assert_eq!(text.text(irql).units(), dmf::utf16!("abc"));
+
+        // SAFETY: this driver's own.
+        let driver = unsafe { Driver::from_raw(Driver::get().as_raw()) };
+        assert!(driver.is_version_available(irql, 1, 33));
+    });
+}
+
+// ---- what calls its owner ----------------------------------------------------
+
+dmf::driver!(Caller);
+
+struct Caller {
+    timer: Timer,
+    work: WorkItem,
+    dpc: Dpc,
+    log: SpinLock<Vec<&'static str>>,
+    stop_inside: std::sync::atomic::AtomicBool,
+}
+
+thread_local! {
+    static CALLER: RefCell<Option<dmf::module::Owner<Caller>>> = RefCell::default();
+}
+
+impl Device for Caller {
+    fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+        CALLER.set(Some(add.owner()));
+        let too_long = TimerConfig::dispatch().periodic(Duration::from_secs(u64::from(u32::MAX)));
+        assert_eq!(
+            Timer::with_config(
+                add,
+                too_long,
+                |_: &Self, _: &mut TimerFired<'_, Dispatch>| {}
+            )
+            .err(),
+            Some(NtStatus::INVALID_PARAMETER)
+        );
+        let timer = add.timer(Caller::fired)?;
+        assert_eq!(
+            timer.start(Duration::ZERO),
+            Err(NtStatus::INVALID_DEVICE_STATE)
+        );
+        // SAFETY: just given up.
+        let timer = unsafe { Timer::from_raw(timer.into_raw()) };
+        let work = add.work_item(Caller::work)?;
+        // SAFETY: just given up.
+        let work = unsafe { WorkItem::from_raw(work.into_raw()) };
+        let dpc = Dpc::new(add, Caller::deferred)?;
+        // SAFETY: just given up.
+        let dpc = unsafe { Dpc::from_raw(dpc.into_raw()) };
+        Ok(Caller {
+            timer,
+            work,
+            dpc,
+            log: SpinLock::new(Vec::new()),
+            stop_inside: false.into(),
+        })
+    }
+}
+
+impl Caller {
+    fn note(&self, what: &'static str) {
+        self.log.with(|log| log.push(what));
+    }
+
+    fn fired(&self, cx: &mut TimerFired<'_>) {
+        if self.stop_inside.load(Ordering::Relaxed) {
+            let _ = self.timer.stop_and_wait(cx.irql());
+        }
+        self.note("timer");
+    }
+
+    fn work(&self, cx: &mut WorkItemRun<'_>) {
+        if self.stop_inside.load(Ordering::Relaxed) {
+            let _ = self.work.flush(cx.irql());
+        }
+        dmf::sync::delay(cx.irql(), Duration::from_millis(50));
+        self.note("work");
+    }
+
+    fn deferred(&self, _cx: &mut DpcRun<'_>) {
+        self.note("dpc");
+    }
+}
+
+#[test]
+fn what_is_queued_runs_once_and_is_waited_for() {
+    for seed in 0..32 {
+        let mut probe = Probe::started(Caller::DRIVER_ENTRY, seed);
+        let caller = CALLER.take().unwrap();
+        probe.thread(move |irql| {
+            let this = caller.enter().unwrap();
+            let take = || this.log.with(std::mem::take);
+            this.work.enqueue().unwrap();
+            this.work.enqueue().unwrap();
+            this.work.flush(irql).unwrap();
+            // Twice if a worker took it up in between.
+            let ran = take();
+            assert!(matches!(ran[..], ["work"] | ["work", "work"]), "{ran:?}");
+
+            this.timer.start(Duration::from_millis(100)).unwrap();
+            this.timer.stop().unwrap();
+            dmf::sync::delay(irql, Duration::from_millis(200));
+            assert_eq!(take(), [""; 0]);
+            // A second start moves the due time.
+            this.timer.start(Duration::from_secs(10)).unwrap();
+            this.timer.start(Duration::from_millis(10)).unwrap();
+            dmf::sync::delay(irql, Duration::from_millis(200));
+            this.timer.stop_and_wait(irql).unwrap();
+            assert_eq!(take(), ["timer"]);
+
+            assert_eq!(this.dpc.cancel(), Ok(Cancelled::NotQueued));
+            let queued = this.dpc.enqueue().unwrap();
+            assert_eq!(queued, Queued::Now);
+            let cancelled = this.dpc.cancel().unwrap();
+            this.dpc.cancel_and_wait(irql).unwrap();
+            let ran = take();
+            match cancelled {
+                Cancelled::BeforeItRan => assert_eq!(ran, [""; 0]),
+                Cancelled::NotQueued => assert_eq!(ran, ["dpc"]),
+            }
+
+            // A timer carries values, too: its object cannot be kept.
+            this.timer
+                .with_object(|timer| {
+                    timer.attach(|| Ok(Number(3))).unwrap();
+                    assert_eq!(timer.attached::<Number>().unwrap().0, 3);
+                })
+                .unwrap();
+        });
+        probe.remove();
+    }
+}
+
+/// What a test's driver does that the framework's verifier stops at.
+fn stopped_by(misuse: impl FnOnce(&Caller) + 'static) -> StopKind {
+    let mut probe = Probe::started(Caller::DRIVER_ENTRY, 1);
+    let caller = CALLER.take().unwrap();
+    let result = probe.machine.run_thread("test", move || {
+        let this = caller.enter().unwrap();
+        this.stop_inside.store(true, Ordering::Relaxed);
+        misuse(&this);
+        drop(this);
+        std::mem::forget(caller);
+    });
+    match result {
+        Err(stop) => stop.kind,
+        Ok(()) => {
+            probe
+                .machine
+                .run_for(Duration::from_secs(1))
+                .expect_err("the callback waits for itself")
+                .kind
+        }
+    }
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimerstop>
+#[test]
+fn a_timer_that_its_own_callback_waits_for_is_stopped_by_the_verifier() {
+    let stop = stopped_by(|this| this.timer.start(Duration::ZERO).unwrap());
+    assert!(matches!(stop, StopKind::BugCheck { .. }));
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfworkitem/nf-wdfworkitem-wdfworkitemflush>
+#[test]
+fn a_work_item_that_its_own_callback_flushes_is_stopped_by_the_verifier() {
+    let stop = stopped_by(|this| this.work.enqueue().unwrap());
+    assert!(matches!(stop, StopKind::BugCheck { .. }));
 }

@@ -80,13 +80,6 @@ impl Probe {
             })
             .unwrap_or_else(|stop| panic!("{stop}"))
     }
-}
-
-/// A token for code that the framework calls at PASSIVE_LEVEL without one.
-#[allow(dead_code, reason = "each test program uses some of it")]
-pub fn passive() -> Irql<'static, Passive> {
-    // SAFETY: the callers are device-add callbacks.
-    unsafe { Irql::assume() }
 
     /// The framework's callbacks in the order of their calls.
     pub fn callbacks(&self) -> Vec<&'static str> {
@@ -105,4 +98,11 @@ pub fn passive() -> Irql<'static, Passive> {
             });
         names.filter(of_interest).collect()
     }
+}
+
+/// A token for code that the framework calls at PASSIVE_LEVEL without one.
+#[allow(dead_code, reason = "each test program uses some of it")]
+pub fn passive() -> Irql<'static, Passive> {
+    // SAFETY: the callers are device-add callbacks.
+    unsafe { Irql::assume() }
 }

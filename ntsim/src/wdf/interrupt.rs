@@ -81,6 +81,8 @@ pub(crate) struct Info {
     polarity: u32,
     message_signaled: u8,
     share_disposition: u8,
+    // The group is aligned to 8 bytes.
+    reserved3: [u8; 6],
     group: u16,
 }
 
@@ -726,6 +728,7 @@ pub(crate) fn get_info(_: Globals, handle: Handle, out: *mut Info) {
             polarity: 0,
             message_signaled: u8::from(message.is_some()),
             share_disposition: if message.is_some() { 1 } else { 3 },
+            reserved3: [0; 6],
             group: 0,
         },
     );

@@ -294,6 +294,14 @@ mod tests {
             ("_WDF_FILEOBJECT_CONFIG", size_of::<FileObjectConfig>()),
             ("_WDF_DEVICE_STATE", size_of::<DeviceState>()),
             ("_WDF_TIMER_CONFIG", size_of::<TimerConfig>()),
+            (
+                "_WDF_INTERRUPT_CONFIG",
+                size_of::<super::super::interrupt::Config>(),
+            ),
+            (
+                "_WDF_INTERRUPT_INFO",
+                size_of::<super::super::interrupt::Info>(),
+            ),
             ("_WDF_WORKITEM_CONFIG", size_of::<CallbackConfig>()),
             ("_WDF_DPC_CONFIG", size_of::<CallbackConfig>()),
             (
