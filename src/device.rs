@@ -33,6 +33,33 @@
 //! once, in reverse order, and KMDF is told the status. This differs from KMDF,
 //! which calls ReleaseHardware after a PrepareHardware that failed.
 //!
+//! ```
+//! use dmf::prelude::*;
+//!
+//! dmf::driver!(Lamp);
+//! struct Lamp { is_lit: SpinLock<bool> }
+//!
+//! impl Device for Lamp {
+//!     fn modules(_add: &mut Modules<'_, Self>) -> Result<Self> {
+//!         Ok(Lamp { is_lit: SpinLock::new(false) })
+//!     }
+//!     fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result {
+//!         dmf::println!("from {}", cx.previous_state());
+//!         self.is_lit.lock(cx.irql(), |is_lit, _| *is_lit = true);
+//!         Ok(())
+//!     }
+//!     fn d0_exit(&self, cx: &mut D0Exit<'_>) {
+//!         assert!(self.is_lit.lock(cx.irql(), |is_lit, _| core::mem::replace(is_lit, false)));
+//!     }
+//! }
+//! # ntsim::run_driver(Lamp::DRIVER_ENTRY, |machine, device| {
+//! #     machine.sleep(ntsim::machine::Sleep::S3).unwrap();
+//! #     machine.wake().unwrap();
+//! #     machine.stop_device(device).unwrap();
+//! #     machine.restart_device(device).unwrap();
+//! # });
+//! ```
+//!
 //! See [PnP and power management callback functions][ms].
 //!
 //! [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/supporting-pnp-and-power-management-in-your-driver

@@ -54,6 +54,7 @@ pub type DriverEntry =
 /// }
 ///
 /// let entry: dmf::driver::DriverEntry = Hello::DRIVER_ENTRY;
+/// # ntsim::run_driver(entry, |_, _| {});
 /// ```
 ///
 /// A type that is not a device is refused:

@@ -80,28 +80,43 @@
 //!     }
 //! }
 //!
-//! // And a driver with one:
-//! dmf::driver!(Meter);
+//! // A driver that uses it.
+//! dmf::driver!(Turnstile);
+//! pub struct Turnstile { visitors: Handle<Counter> }
 //!
-//! pub struct Meter { samples: Handle<Counter> }
-//!
-//! impl Device for Meter {
+//! impl Device for Turnstile {
 //!     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
-//!         Ok(Meter { samples: add.module(Counter::config(40))? })
+//!         let visitors = add.module(Counter::config(41))?;
+//!         // The framework has not opened it yet.
+//!         assert_eq!(visitors.next(), Err(NtStatus::INVALID_DEVICE_STATE));
+//!         Ok(Turnstile { visitors })
 //!     }
-//!
 //!     fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
-//!         self.samples.next()?;
-//!         assert_eq!(self.samples.next(), Ok(42));
+//!         assert_eq!(self.visitors.next()?, 42);
 //!         Ok(())
 //!     }
 //! }
-//! # ntsim::run_driver(Meter::DRIVER_ENTRY, |_, _| {});
+//! # ntsim::run_driver(Turnstile::DRIVER_ENTRY, |_, _| {});
 //! ```
+//!
+//! # Where to look
+//!
+//! | DMF | here |
+//! |---|---|
+//! | `DECLARE_DMF_MODULE`, the module's context and config | [`Module`], [`Instance`], [`ModuleConfig`] |
+//! | `DMF_DmfModuleAdd` | [`Modules::module`] |
+//! | `ClientModuleInstanceName`, `ClientCallbacks` | [`ModuleConfigExt`] |
+//! | dynamic modules | [`Owner::create`], [`DynamicInstance`] |
+//! | `DMF_ModuleReference` | [`Link::enter`], in each method |
+//! | `DMF_ModuleLock`, `PassiveLevel` | [`Locked`] |
+//! | `DMF_MODULE_OPEN_OPTION_NOTIFY_…` | [`OpenPolicy`], [`Opener`] |
+//! | `DMF_Module_ResourcesAssign` | [`Instance::assign_resources`] |
+//! | callbacks to the client | [`Callback`], [`Create::bind`] |
 
 mod attributes;
 mod callback;
 mod dynamic;
+mod lock;
 pub(crate) mod node;
 mod notify;
 pub(crate) mod order;
@@ -109,6 +124,7 @@ pub(crate) mod order;
 pub use attributes::{Attributes, Client, ModuleConfigExt};
 pub use callback::{Callback, Function, Signature};
 pub use dynamic::{Dynamic, DynamicInstance};
+pub use lock::{LockKind, Locked, Spin, SpinLocked, TakenAt, Wait, WaitLocked};
 pub use node::InFlight;
 pub use notify::{Opener, Register, Unregister};
 

@@ -49,6 +49,7 @@ type ClientFunction<O, M> = for<'o, 'b, 'a> fn(&'o O, &'b mut Client<'a, M>);
 /// use dmf::prelude::*;
 /// use dmf_modules::AlertableSleep;
 ///
+/// dmf::driver!(Sensor);
 /// struct Sensor { pause: Handle<AlertableSleep> }
 ///
 /// impl Device for Sensor {
@@ -65,9 +66,14 @@ type ClientFunction<O, M> = for<'o, 'b, 'a> fn(&'o O, &'b mut Client<'a, M>);
 ///
 /// impl Sensor {
 ///     fn opened(&self, _cx: &mut Client<'_, AlertableSleep>) {
+///         assert_eq!(self.pause.name(), "pause between polls");
 ///         dmf::println!("{}: open", self.pause.name());
 ///     }
 /// }
+/// # ntsim::run_driver(Sensor::DRIVER_ENTRY, |machine, _| {
+/// #     let said = |line: &ntsim::trace::Line| line.to_string().contains("pause between polls: open");
+/// #     assert!(machine.trace().iter().any(said));
+/// # });
 /// ```
 ///
 /// C counterpart: [`DMF_MODULE_ATTRIBUTES`][dmf].

@@ -12,8 +12,12 @@ use crate::status::Result;
 
 /// The arguments and the result of a kind of callback.
 ///
+/// A module that calls its owner, whatever that is, names one, takes a
+/// [`Function`] in its config, and [binds](super::Create::bind) it when it is made:
+///
 /// ```
-/// use dmf::module::Signature;
+/// use dmf::module::{Callback, Create, Function, Instance, Link, ModuleConfig, Signature};
+/// use dmf::prelude::*;
 ///
 /// /// "The temperature changed."
 /// #[derive(Debug)]
@@ -24,11 +28,51 @@ use crate::status::Result;
 ///
 /// impl Signature for OnChanged {
 ///     type Arguments<'a> = Changed<'a>;
-///     type Output = ();
+///     type Output = bool;
 /// }
-/// ```
 ///
-/// No C counterpart: there each callback has a function type of its own.
+/// #[derive(Clone)]
+/// pub struct Thermometer(Link<Reading>);
+/// pub struct Reading { on_changed: Callback<OnChanged> }
+/// pub struct Config<O: 'static>(Function<O, OnChanged>);
+///
+/// impl<O: Send + Sync + 'static> ModuleConfig<O> for Config<O> {
+///     type Module = Thermometer;
+///     fn create(self, cx: &mut Create<'_, O, Reading>) -> Result<Reading> {
+///         Ok(Reading { on_changed: cx.bind::<OnChanged>(self.0) })
+///     }
+/// }
+/// # impl Module for Thermometer {
+/// #     type Instance = Reading;
+/// #     fn over(instance: Link<Reading>) -> Self { Thermometer(instance) }
+/// # }
+/// # impl Instance for Reading {}
+///
+/// impl Thermometer {
+///     pub fn measure(&self, reading: i32) -> Result<bool> {
+///         self.0.enter()?.on_changed.call(&mut Changed { reading: &reading })
+///     }
+/// }
+///
+/// dmf::driver!(Oven);
+/// struct Oven { thermometer: Handle<Thermometer>, limit: i32 }
+///
+/// impl Oven {
+///     fn is_hot(&self, changed: &mut Changed<'_>) -> bool { *changed.reading > self.limit }
+/// }
+///
+/// impl Device for Oven {
+///     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+///         Ok(Oven { thermometer: add.module(Config(Oven::is_hot))?, limit: 250 })
+///     }
+///     fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
+///         assert_eq!(self.thermometer.measure(20), Ok(false));
+///         assert_eq!(self.thermometer.measure(300), Ok(true));
+///         Ok(())
+///     }
+/// }
+/// # ntsim::run_driver(Oven::DRIVER_ENTRY, |_, _| {});
+/// ```
 pub trait Signature: 'static {
     /// What the function is given, besides its owner.
     type Arguments<'a>;

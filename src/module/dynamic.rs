@@ -88,6 +88,30 @@ impl<T: DynamicInstance> Instance for T {
 impl<O: Send + Sync + 'static> Owner<O> {
     /// Makes and opens a module now. What is returned owns it.
     ///
+    /// ```
+    /// use dmf::prelude::*;
+    /// use dmf_modules::AlertableSleep;
+    ///
+    /// dmf::driver!(Sensor);
+    /// struct Sensor { me: Owner<Sensor> }
+    ///
+    /// impl Device for Sensor {
+    ///     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+    ///         Ok(Sensor { me: add.owner() })
+    ///     }
+    ///     fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result {
+    ///         let pause = self.me.create(cx.irql(), AlertableSleep::config())?;
+    ///         pause.abort(0)?;
+    ///         let kept = pause.handle().clone();
+    ///         pause.close(cx.irql());
+    ///         // The module is gone; a handle to it does no harm.
+    ///         assert!(kept.abort(0).is_err());
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # ntsim::run_driver(Sensor::DRIVER_ENTRY, |_, _| {});
+    /// ```
+    ///
     /// # IRQL
     /// `PASSIVE_LEVEL`
     ///

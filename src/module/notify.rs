@@ -10,6 +10,76 @@
 //!      └─────────────────────┘
 //!     unregister(): closed by the framework, if need be
 //! ```
+//!
+//! A module that is open while there is something else to talk to. Here a timer
+//! stands for whatever notifies of that:
+//!
+//! ```
+//! use dmf::module::{
+//!     Create, Instance, Link, ModuleConfig, OpenPolicy, Opener, Register, Unregister,
+//! };
+//! use dmf::prelude::*;
+//! use dmf::wdf::{Timer, TimerFired};
+//!
+//! #[derive(Clone)]
+//! pub struct Peer(Link<Talk>);
+//! pub struct Talk { arrival: Timer, opener: SpinLock<Option<Opener>> }
+//! pub struct Config;
+//!
+//! impl Peer {
+//!     pub fn is_there(&self) -> bool { self.0.enter().is_ok() }
+//! }
+//!
+//! impl Instance for Talk {
+//!     const OPEN: OpenPolicy = OpenPolicy::NotifyPrepareHardware;
+//!
+//!     fn register(&self, cx: &mut Register<'_>) -> Result {
+//!         let opener = cx.opener();
+//!         self.opener.with(|kept| kept.replace(opener));
+//!         self.arrival.start(Duration::from_millis(100))?;
+//!         Ok(())
+//!     }
+//!     fn unregister(&self, cx: &mut Unregister<'_>) {
+//!         let _ = self.arrival.stop_and_wait(cx.irql());
+//!         drop(self.opener.with(Option::take));
+//!     }
+//! }
+//!
+//! impl Talk {
+//!     fn arrived(&self, fired: &mut TimerFired<'_>) {
+//!         if let Some(opener) = self.opener.with(|kept| kept.clone()) {
+//!             let _ = opener.open(fired.irql());
+//!         }
+//!     }
+//! }
+//! # impl Module for Peer {
+//! #     type Instance = Talk;
+//! #     fn over(instance: Link<Talk>) -> Self { Peer(instance) }
+//! # }
+//! # impl<O> ModuleConfig<O> for Config {
+//! #     type Module = Peer;
+//! #     fn create(self, cx: &mut Create<'_, O, Talk>) -> Result<Talk> {
+//! #         Ok(Talk { arrival: cx.timer(Talk::arrived)?, opener: SpinLock::new(None) })
+//! #     }
+//! # }
+//! # dmf::driver!(Pair);
+//! # struct Pair { peer: Handle<Peer> }
+//! # impl Device for Pair {
+//! #     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+//! #         Ok(Pair { peer: add.module(Config)? })
+//! #     }
+//! #     fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
+//! #         assert!(!self.peer.is_there());
+//! #         Ok(())
+//! #     }
+//! #     fn d0_exit(&self, _cx: &mut D0Exit<'_>) {
+//! #         assert!(self.peer.is_there());
+//! #     }
+//! # }
+//! # ntsim::run_driver(Pair::DRIVER_ENTRY, |machine, _| {
+//! #     machine.run_for(std::time::Duration::from_secs(1)).unwrap();
+//! # });
+//! ```
 
 use core::fmt;
 use core::ptr::NonNull;
