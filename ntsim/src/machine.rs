@@ -45,6 +45,7 @@ use crate::ke::dispatcher::ThreadId;
 use crate::kernel::{Kernel, SECOND, Settings};
 use crate::memory::tag_name;
 use crate::store::{Installed, MachineDir, PackageSource, StoreError};
+use crate::strategy::{Scheduler, Strategy};
 use crate::trace::{Event, Line};
 use crate::wdf::io_target::remote;
 use crate::wdf::object::Handle;
@@ -368,6 +369,16 @@ impl Machine {
             blocks: driver.live_count() + framework.live_count(),
             bytes: driver.live_bytes() + framework.live_bytes(),
         }
+    }
+
+    /// Begins a new schedule: from now on `strategy` chooses, and `seed` decides
+    /// what it draws.
+    ///
+    /// So a test can play many schedules on one machine, and replay each alone.
+    pub fn reschedule(&mut self, strategy: Strategy, seed: u64) {
+        self.k.settings.strategy = strategy;
+        self.k.settings.seed = seed;
+        self.k.scheduler = Scheduler::new(strategy, seed);
     }
 
     /// Cuts the power before the n-th step from now, counted from 1; with `None`
