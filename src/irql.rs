@@ -25,6 +25,20 @@
 //! A function without a token parameter may be called at any level up to
 //! `DISPATCH_LEVEL`.
 //!
+//! # Dropping
+//!
+//! Dropping takes no token. So that nothing is dropped where it must not be,
+//! each type is one of these:
+//!
+//! | | Types | Why |
+//! |---|---|---|
+//! | dropped up to `DISPATCH_LEVEL` | all that this table does not name: non-paged memory, dispatcher objects, framework objects, handles of modules, requests, the references and guards of run-down protection | the kernel allows it |
+//! | cannot get above its level | [`Key`](crate::registry::Key), and whatever else borrows a token of `PASSIVE_LEVEL` | a call that raises the level borrows that token mutably, and `with` takes nothing that is not `Send` |
+//! | looks at the level | [`Thread`](crate::thread::Thread), [`Dynamic`](crate::module::Dynamic), [`PagedBox`](crate::pool::PagedBox), [`PagedVec`](crate::pool::PagedVec) | they are kept in devices and contexts, where no borrow lasts; above their level dropping is a panic that names the mistake, in a driver the bug check of `wdk-panic` |
+//!
+//! Locks are in no row: they are held for the length of a closure, and what ends
+//! them is not a value (see [`sync`](crate::sync)).
+//!
 //! # Examples
 //!
 //! A wait under a spin lock does not compile, neither with the token that the
@@ -204,6 +218,20 @@ levels! {
     Passive = 0, "PASSIVE_LEVEL";
     Apc = 1, "APC_LEVEL";
     Dispatch = 2, "DISPATCH_LEVEL";
+}
+
+/// Stops, naming the mistake and the way out, if the level is above `highest`.
+///
+/// For the `Drop` of what must not be dropped there, takes no token, and is kept
+/// in places that the types do not follow: a panic, in a driver a bug check,
+/// comes before anything that is undefined.
+pub(crate) fn assert_at_most(highest: u8, mistake: &str, way_out: &str) {
+    // SAFETY: callable at any level.
+    let level = unsafe { crate::sys::ntddk::KeGetCurrentIrql() };
+    assert!(
+        level <= highest,
+        "{mistake} at IRQL {level}, and the highest for that is {highest}: {way_out}"
+    );
 }
 
 mod sealed {

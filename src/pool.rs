@@ -51,7 +51,7 @@ use core::pin::Pin;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
-use crate::irql::{AtMostApc, Irql};
+use crate::irql::{Apc, AtMostApc, Irql, Level, assert_at_most};
 use crate::status::{NtStatus, Result};
 use crate::sys;
 
@@ -679,12 +679,13 @@ impl<T: fmt::Debug, G: Tag> fmt::Debug for Vec<T, G> {
 ///
 /// Use it for what is large or seldom used, and never above `APC_LEVEL`: the
 /// memory manager may have it on disk. So a token is needed to get at the value,
-/// and a token that is borrowed for it cannot take a spin lock meanwhile. Nothing
-/// that the kernel links into lists may lie there.
+/// and a token that is borrowed for it cannot take a spin lock meanwhile. What is
+/// itself used at `DISPATCH_LEVEL`, such as a [`SpinLock`](crate::sync::SpinLock),
+/// does not belong there.
 ///
 /// What the types do not show is a bug check, not damaged memory: a reference that
-/// is taken into [`SpinLock::with`](crate::sync::SpinLock::with), and a drop at
-/// `DISPATCH_LEVEL`.
+/// is taken into [`SpinLock::with`](crate::sync::SpinLock::with), and a drop above
+/// `APC_LEVEL`, which is looked for: it panics before the memory is touched.
 ///
 /// ```
 /// use dmf::pool::PagedBox;
@@ -777,9 +778,11 @@ impl<T, G: Tag> PagedBox<T, G> {
 
 impl<T, G: Tag> Drop for PagedBox<T, G> {
     fn drop(&mut self) {
-        // SAFETY: the invariant; the value is not used any more.
+        assert_paged("a PagedBox was dropped");
+        // SAFETY: the invariant; the value is not used any more, and at this
+        // level its memory can be read.
         unsafe { self.0.drop_in_place() };
-        // SAFETY: the invariant; above APC_LEVEL the kernel stops.
+        // SAFETY: the invariant; the level was checked.
         unsafe { free::<T, G>(self.0, 1) };
     }
 }
@@ -788,6 +791,12 @@ impl<T, G: Tag> fmt::Debug for PagedBox<T, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PagedBox").finish_non_exhaustive()
     }
+}
+
+/// Checks the level at which paged memory is given back.
+fn assert_paged(mistake: &str) {
+    let way_out = "move it out of the spin lock before dropping it";
+    assert_at_most(Apc::VALUE, mistake, way_out);
 }
 
 /// An array in the paged pool, of a length that is known when it is made.
@@ -884,7 +893,8 @@ impl<T: Copy, G: Tag> PagedVec<T, G> {
 
 impl<T: Copy, G: Tag> Drop for PagedVec<T, G> {
     fn drop(&mut self) {
-        // SAFETY: the invariant; above APC_LEVEL the kernel stops.
+        assert_paged("a PagedVec was dropped");
+        // SAFETY: the invariant; the level was checked.
         unsafe { free::<T, G>(self.memory, self.length) };
     }
 }

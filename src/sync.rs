@@ -193,8 +193,3 @@ pub(crate) fn finally<R>(action: impl FnOnce() -> R, last: impl Fn()) -> R {
     let _last = Last(last);
     action()
 }
-
-/// The kernel's union of 64 bits.
-pub(crate) fn large_integer(value: i64) -> sys::LARGE_INTEGER {
-    sys::LARGE_INTEGER { QuadPart: value }
-}

@@ -21,17 +21,27 @@
 //! panics, in a driver the bug check of `wdk-panic`: a stop that names the
 //! mistake and the way out, instead of a wait that is undefined. `join` has a
 //! token and never panics.
+//!
+//! # Leaking
+//!
+//! A `Thread` that is leaked, as by `mem::forget`, is not waited for. It is then
+//! the program's to see that the thread ends before the driver is unloaded: else
+//! Windows stops with bug check 0xCE
+//! ([`DRIVER_UNLOADED_WITHOUT_CANCELLING_PENDING_OPERATIONS`][ce]), and so does
+//! `ntsim`.
+//!
+//! [ce]: https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xce--driver-unloaded-without-cancelling-pending-operations
 
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
 use core::time::Duration;
 
-use crate::irql::{Apc, Irql, Level, Passive};
+use crate::irql::{Apc, Irql, Level, Passive, assert_at_most};
 use crate::pool::Box;
 use crate::status::{NtStatus, Result};
-use crate::sync::wait::sealed;
-use crate::sync::{KERNEL_MODE, Wait, large_integer};
+use crate::sync::wait::{DueTime, sealed};
+use crate::sync::{KERNEL_MODE, Wait};
 use crate::sys;
 use crate::time::Timeout;
 
@@ -228,10 +238,12 @@ impl Thread {
             // SAFETY: the invariant, and the caller's promise.
             Waitable::Object(object) => unsafe { Wait::ADVISED.raw(object, timeout) },
             Waitable::Handle(handle) => {
-                let mut due = timeout.to_due_time().map(large_integer);
-                let due = due.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
-                // SAFETY: the invariant, and the caller's promise.
-                NtStatus::from_raw(unsafe { sys::ntddk::ZwWaitForSingleObject(handle, 0, due) })
+                let mut due = DueTime::from(timeout);
+                // SAFETY: the invariant, and the caller's promise; the due time
+                // outlives the call.
+                NtStatus::from_raw(unsafe {
+                    sys::ntddk::ZwWaitForSingleObject(handle, 0, due.pointer())
+                })
             }
         }
     }
@@ -243,12 +255,10 @@ impl Drop for Thread {
             Waitable::Object(_) => Apc::VALUE,
             Waitable::Handle(_) => Passive::VALUE,
         };
-        // SAFETY: callable at any level.
-        let level = unsafe { sys::ntddk::KeGetCurrentIrql() };
-        assert!(
-            level <= highest,
-            "a Thread was dropped at IRQL {level}, where it cannot be waited for: \
-             join it at PASSIVE_LEVEL, or move it out of the spin lock before dropping it"
+        assert_at_most(
+            highest,
+            "a Thread was dropped",
+            "join it at PASSIVE_LEVEL, or move it out of the spin lock before dropping it",
         );
         // SAFETY: just checked.
         let _ = unsafe { self.wait(Timeout::Never) };

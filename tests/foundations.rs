@@ -17,7 +17,7 @@ use dmf::sync::{EventKind, FastMutex, Mutex, Semaphore, Wait, Waitable, delay};
 use dmf::time::{PerformanceCounter, SystemTime, tick};
 use dmf::trace::Level;
 use dmf::unicode_string;
-use kernel::{bug_check, machine, passive, run};
+use kernel::{machine, passive, run, stop};
 use ntsim::Settings;
 use ntsim::trace::Event as Traced;
 
@@ -239,11 +239,18 @@ fn calls(machine: &ntsim::Machine, function: &str) -> Vec<(String, String)> {
 
 #[test]
 fn paged_memory_that_is_dropped_at_dispatch_level_stops_the_machine() {
-    // Driver Verifier: paged pool is freed above APC_LEVEL.
-    bug_check(0xC4, Some(0x11), |irql| {
+    let report = stop(|irql| {
         let report = PagedBox::new(irql, 1).unwrap();
         SpinLock::new(()).with(|()| drop(report));
     });
+    let message = "a PagedBox was dropped at IRQL 2";
+    assert!(report.message.contains(message), "{report}");
+    let report = stop(|irql| {
+        let log = PagedVec::new(irql, 2, 1).unwrap();
+        SpinLock::new(()).with(|()| drop(log));
+    });
+    let message = "a PagedVec was dropped at IRQL 2";
+    assert!(report.message.contains(message), "{report}");
 }
 
 #[test]

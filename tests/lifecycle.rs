@@ -247,6 +247,22 @@ fn a_dynamic_module_lives_until_dropped_or_until_its_owner_goes() {
     probe.machine.remove_device(&device).unwrap();
 }
 
+#[test]
+fn a_dynamic_module_that_is_dropped_under_a_spin_lock_stops_the_machine() {
+    keep();
+    let mut probe = Probe::started(Tree::DRIVER_ENTRY, 0);
+    let stop = probe.machine.run_thread("main", || {
+        let guest = kept()
+            .device
+            .create(&probe::passive(), GuestConfig)
+            .unwrap();
+        SpinLock::new(()).with(|()| drop(guest));
+    });
+    let stop = stop.expect_err("the simulation should have been stopped");
+    let message = "a Dynamic module was dropped at IRQL 2";
+    assert!(stop.message.contains(message), "{stop}");
+}
+
 /// Fails every fallible call of `life`, one after the other, each on a new
 /// machine; then the same machine has to succeed.
 fn walk_every_point(

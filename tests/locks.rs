@@ -334,6 +334,34 @@ fn a_push_lock_that_a_writer_takes_twice_is_reported() {
     );
 }
 
+#[test]
+fn a_reader_that_wants_to_write_is_reported() {
+    let report = stop(|irql| {
+        let lock = PushLock::new(());
+        lock.read(irql, |()| lock.write(irql, |()| ()));
+    });
+    assert!(
+        matches!(report.kind, StopKind::Deadlock | StopKind::BugCheck { .. }),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_raised_level_ends_with_the_closure_that_raised_it() {
+    run(|irql| {
+        let (shared, spin) = (PushLock::new(1), SpinLock::new(2));
+        let sum = shared.read(irql, |one| spin.with(|two| *one + *two));
+        assert_eq!((sum, level()), (3, Passive::VALUE));
+        let fast = FastMutex::new(3).unwrap();
+        let sum = fast.lock(irql, |three, irql| {
+            let sum = spin.lock(irql, |two, _| *two + *three);
+            assert_eq!(level(), Apc::VALUE);
+            sum
+        });
+        assert_eq!((sum, level()), (5, Passive::VALUE));
+    });
+}
+
 // ---- run-down protection ---------------------------------------------------
 
 #[test]

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dmf::pool::Arc;
 use dmf::prelude::*;
 use dmf::sync::{
-    Alertability, AnyOutcome, DelayOutcome, EventKind, MAXIMUM_WAIT_OBJECTS, Mutex, MutexOutcome,
-    ObjectOutcome, Outcome, Semaphore, Wait, WaitMode, WaitOutcome, Waitable, delay, stall,
-    try_wait, wait, wait_all, wait_any,
+    Alertability, AlertableOutcome, AnyOutcome, DelayOutcome, EventKind, MAXIMUM_WAIT_OBJECTS,
+    Mutex, MutexOutcome, ObjectOutcome, Outcome, Semaphore, Wait, WaitMode, WaitOutcome, Waitable,
+    delay, stall, try_wait, wait, wait_all, wait_any,
 };
 use kernel::{LONG, SHORT, bug_check, every_schedule, machine, passive, run};
 
@@ -507,6 +507,111 @@ fn a_user_apc_ends_an_alertable_wait_for_a_user_and_no_other() {
     assert_eq!(disturbed(Wait::ADVISED, user_apc), unmoved);
     assert_eq!(disturbed(ALERTABLE, user_apc), unmoved);
     assert_eq!(disturbed(FOR_A_USER, user_apc), delivered);
+}
+
+thread_local! {
+    static SEVERAL: Cell<Option<[Outcome; 2]>> = const { Cell::new(None) };
+}
+
+#[test]
+fn an_alert_ends_a_wait_for_several_and_nothing_is_acquired() {
+    let mut machine = machine(1);
+    let spawned = machine.run_thread("main", || {
+        let thread = Thread::spawn(&passive(), |irql| {
+            // More than the thread has wait blocks of its own for; one is there.
+            let (semaphore, events) = (Semaphore::new(1, 1).unwrap(), events(4));
+            let mut objects = as_objects(&events);
+            let any = FOR_A_USER.any(irql, &objects, LONG).unwrap();
+            objects.push(&semaphore);
+            let all = ALERTABLE.all(irql, &objects, LONG).unwrap();
+            assert_eq!(semaphore.count(), 1);
+            SEVERAL.set(Some([any, all]));
+        });
+        std::mem::forget(thread.unwrap());
+    });
+    spawned.unwrap_or_else(|stop| panic!("{stop}"));
+    machine.run_for(SHORT).unwrap();
+    user_apc(&mut machine);
+    machine.run_for(SHORT).unwrap();
+    alert(&mut machine);
+    machine.run_for(SHORT).unwrap();
+    assert_eq!(SEVERAL.take(), Some([Outcome::UserApc, Outcome::Alerted]));
+}
+
+#[test]
+fn an_event_that_is_signaled_is_had_in_spite_of_an_alert() {
+    // The kernel looks at the object first.
+    let mut machine = machine(1);
+    let spawned = machine.run_thread("main", || {
+        let thread = Thread::spawn(&passive(), |irql| {
+            let event = Event::new(EventKind::Synchronization).unwrap();
+            delay(irql, SHORT);
+            event.set();
+            let first = event.wait_alertable(irql, LONG);
+            assert_eq!(first, AlertableOutcome::Signaled);
+            let second = event.wait_alertable(irql, LONG);
+            assert_eq!(second, AlertableOutcome::Alerted);
+            let third = event.wait_alertable(irql, SHORT);
+            assert_eq!(third, AlertableOutcome::TimedOut);
+        });
+        std::mem::forget(thread.unwrap());
+    });
+    spawned.unwrap_or_else(|stop| panic!("{stop}"));
+    machine.run_for(SHORT / 2).unwrap();
+    alert(&mut machine);
+    machine.run_for(LONG).unwrap();
+}
+
+#[test]
+fn a_mutex_among_several_that_the_thread_owns_stays_owned_once() {
+    run(|irql| {
+        let mutex = Mutex::new(()).unwrap();
+        let event = event(EventKind::Notification);
+        event.set();
+        let outcome = mutex.lock(irql, LONG, |()| {
+            mutex.claim(irql, |claim| {
+                let all = wait_all(irql, [&event, claim], LONG);
+                assert_eq!(all, Ok(ObjectOutcome::Signaled));
+                assert_eq!(claim.lock(|()| ()), None);
+                let any = wait_any(irql, [claim as &dyn Waitable, &event], LONG);
+                assert_eq!(any, AnyOutcome::Signaled(0));
+                assert_eq!(claim.lock(|()| ()), None);
+            });
+        });
+        assert_eq!(outcome, MutexOutcome::Locked(()));
+        assert!(!mutex.is_owned());
+    });
+}
+
+#[test]
+fn a_claim_that_timed_out_has_acquired_nothing() {
+    run(|irql| {
+        let mutex = Mutex::new(()).unwrap();
+        let event = event(EventKind::Notification);
+        mutex.claim(irql, |claim| {
+            let all = wait_all(irql, [&event, claim], SHORT);
+            assert_eq!(all, Ok(ObjectOutcome::TimedOut));
+            assert_eq!(claim.lock(|()| ()), None);
+            assert!(!mutex.is_owned());
+        });
+    });
+}
+
+#[test]
+fn a_thread_that_ends_in_a_claim_stops_the_machine() {
+    // THREAD_TERMINATE_HELD_MUTEX: a KMUTEX is never abandoned.
+    // https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0x4000008a--thread-terminate-held-mutex
+    bug_check(0x4000_008A, None, |irql| {
+        let mutex = Arc::new(Mutex::new(()).unwrap()).unwrap();
+        let thread = Thread::spawn(irql, move |irql| {
+            mutex.claim(irql, |claim| {
+                let _ = wait(irql, claim, Timeout::Never);
+                // SAFETY: the thread is the driver's.
+                let _ = unsafe { dmf::sys::ntddk::PsTerminateSystemThread(0) };
+            });
+        });
+        thread.unwrap().join(irql);
+    });
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::order::Step;
 use super::{
     Close, Handle, Instance, InstanceOf, Module, ModuleConfig, Open, OpenPolicy, Owner, make,
 };
-use crate::irql::{Irql, Passive};
+use crate::irql::{Irql, Level, Passive, assert_at_most};
 use crate::status::Result;
 
 /// The state of a module without hooks, which can therefore be made at run time
@@ -153,8 +153,9 @@ impl<O: Send + Sync + 'static> Owner<O> {
 /// The owner of a module that was made at run time.
 ///
 /// It dereferences to the module's handle, of which there may be clones; their
-/// methods are refused once this is dropped. Dropping it waits for the methods in flight, so it is
-/// to be dropped at `PASSIVE_LEVEL`, and not in a method of the module itself.
+/// methods are refused once this is dropped. Dropping it waits for the methods in
+/// flight, so it is to be dropped at `PASSIVE_LEVEL`, and not in a method of the
+/// module itself. Above that level dropping it panics, in a driver a bug check.
 /// If the owner goes first, the framework takes the module down, and this
 /// becomes an empty shell.
 ///
@@ -199,7 +200,12 @@ impl<M: Module> Drop for Dynamic<M> {
             // The owner is being destroyed, and takes the module down itself.
             return;
         };
-        // SAFETY: the owner is valid; PASSIVE_LEVEL, as the docs demand.
+        assert_at_most(
+            Passive::VALUE,
+            "a Dynamic module was dropped",
+            "close it at PASSIVE_LEVEL, or move it out of the spin lock before dropping it",
+        );
+        // SAFETY: the owner is valid; the level was just checked.
         let child = unsafe { node::pop_dynamic(owner, Some(self.handle.node.node())) };
         if let Some(child) = child {
             // SAFETY: it has a value and is in no list any more; the owner is

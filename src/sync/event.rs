@@ -7,10 +7,12 @@ use core::fmt;
 use core::marker::PhantomPinned;
 use core::pin::Pin;
 
-use super::wait::{Alertability, AlertableOutcome, Wait, WaitOutcome, sealed};
+use super::wait::{
+    Alertability, AlertableOutcome, Outcome, Wait, WaitOutcome, sealed, try_wait, wait,
+};
 use crate::irql::{AtMostApc, Irql};
 use crate::pool::Box;
-use crate::status::{NtStatus, Result};
+use crate::status::Result;
 use crate::sys;
 use crate::time::Timeout;
 
@@ -111,18 +113,11 @@ impl RawEvent {
         // SAFETY: the invariant.
         unsafe { sys::ntddk::KeClearEvent(self.get()) };
     }
+}
 
-    /// Waits and returns the kernel's status.
-    ///
-    /// # Safety
-    /// The level is `<= APC_LEVEL`, or the timeout is zero and it is `<= DISPATCH_LEVEL`.
-    pub(crate) unsafe fn wait(&self, timeout: Timeout, alertability: Alertability) -> NtStatus {
-        let wait = Wait {
-            alertability,
-            ..Wait::ADVISED
-        };
-        // SAFETY: the invariant, and the caller's promise about the level.
-        unsafe { wait.raw(self.get().cast(), timeout) }
+impl sealed::Object for RawEvent {
+    fn object(&self) -> sys::PVOID {
+        self.get().cast()
     }
 }
 
@@ -208,15 +203,10 @@ impl Event {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
     pub fn wait(
         &self,
-        _irql: &Irql<'_, impl AtMostApc>,
+        irql: &Irql<'_, impl AtMostApc>,
         timeout: impl Into<Timeout>,
     ) -> WaitOutcome {
-        // SAFETY: the token proves the level.
-        match unsafe { self.0.wait(timeout.into(), Alertability::NotAlertable) } {
-            NtStatus::TIMEOUT => WaitOutcome::TimedOut,
-            // Not alertable and in kernel mode: there is no other outcome.
-            _ => WaitOutcome::Signaled,
-        }
+        wait(irql, self, timeout).without_owner()
     }
 
     /// Waits until the event is signaled, the time is over, or the thread is alerted.
@@ -231,15 +221,18 @@ impl Event {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
     pub fn wait_alertable(
         &self,
-        _irql: &Irql<'_, impl AtMostApc>,
+        irql: &Irql<'_, impl AtMostApc>,
         timeout: impl Into<Timeout>,
     ) -> AlertableOutcome {
-        // SAFETY: the token proves the level.
-        match unsafe { self.0.wait(timeout.into(), Alertability::Alertable) } {
-            NtStatus::TIMEOUT => AlertableOutcome::TimedOut,
-            NtStatus::ALERTED => AlertableOutcome::Alerted,
-            NtStatus::USER_APC => AlertableOutcome::UserApc,
-            _ => AlertableOutcome::Signaled,
+        let wait = Wait {
+            alertability: Alertability::Alertable,
+            ..Wait::ADVISED
+        };
+        match wait.one(irql, self, timeout) {
+            Outcome::Signaled(_) | Outcome::Abandoned(_) => AlertableOutcome::Signaled,
+            Outcome::TimedOut => AlertableOutcome::TimedOut,
+            Outcome::Alerted => AlertableOutcome::Alerted,
+            Outcome::UserApc => AlertableOutcome::UserApc,
         }
     }
 
@@ -252,17 +245,13 @@ impl Event {
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
     pub fn try_wait(&self) -> WaitOutcome {
-        // SAFETY: the timeout is zero.
-        match unsafe { self.0.wait(Timeout::Poll, Alertability::NotAlertable) } {
-            NtStatus::TIMEOUT => WaitOutcome::TimedOut,
-            _ => WaitOutcome::Signaled,
-        }
+        try_wait(self).without_owner()
     }
 }
 
 impl sealed::Object for Event {
     fn object(&self) -> sys::PVOID {
-        self.0.get().cast()
+        self.0.object()
     }
 }
 

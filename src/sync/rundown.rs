@@ -26,7 +26,7 @@ use core::pin::Pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::event::{EventKind, RawEvent};
-use super::wait::Alertability;
+use super::wait::Wait;
 use crate::status::{NtStatus, Result};
 use crate::time::Timeout;
 
@@ -121,7 +121,7 @@ impl Rundown {
             Inside::Nobody => {}
             Inside::Somebody => {
                 // SAFETY: the caller's promise.
-                let _ = unsafe { self.empty.wait(Timeout::Never, Alertability::NotAlertable) };
+                let _ = unsafe { Wait::ADVISED.single(&self.empty, Timeout::Never) };
             }
         }
     }

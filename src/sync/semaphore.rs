@@ -8,7 +8,7 @@ use core::marker::PhantomPinned;
 use core::pin::Pin;
 
 use super::SpinLock;
-use super::wait::{ObjectOutcome, WaitOutcome, sealed, try_wait, wait};
+use super::wait::{WaitOutcome, sealed, try_wait, wait};
 use crate::irql::{AtMostApc, Irql};
 use crate::pool::Box;
 use crate::status::{NtStatus, Result};
@@ -113,7 +113,7 @@ impl Semaphore {
         irql: &Irql<'_, impl AtMostApc>,
         timeout: impl Into<Timeout>,
     ) -> WaitOutcome {
-        of_semaphore(wait(irql, self, timeout))
+        wait(irql, self, timeout).without_owner()
     }
 
     /// Takes one if there is one, without waiting.
@@ -125,7 +125,7 @@ impl Semaphore {
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject
     pub fn try_acquire(&self) -> WaitOutcome {
-        of_semaphore(try_wait(self))
+        try_wait(self).without_owner()
     }
 
     /// Adds `count` things to be had and returns how many there were.
@@ -178,14 +178,6 @@ impl Semaphore {
     fn raw_count(&self) -> i32 {
         // SAFETY: the invariant.
         unsafe { sys::ntddk::KeReadStateSemaphore(self.raw.raw.get()) }
-    }
-}
-
-/// A semaphore has no owner who could abandon it.
-fn of_semaphore(outcome: ObjectOutcome) -> WaitOutcome {
-    match outcome {
-        ObjectOutcome::TimedOut => WaitOutcome::TimedOut,
-        ObjectOutcome::Signaled | ObjectOutcome::Abandoned => WaitOutcome::Signaled,
     }
 }
 

@@ -7,7 +7,7 @@ use core::mem::MaybeUninit;
 use core::ptr;
 use core::time::Duration;
 
-use super::{KERNEL_MODE, large_integer};
+use super::KERNEL_MODE;
 use crate::irql::{AtMostApc, Irql};
 use crate::pool::Vec;
 use crate::status::{NtStatus, Result};
@@ -315,12 +315,11 @@ impl Wait {
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kedelayexecutionthread
     pub fn delay(self, _irql: &Irql<'_, impl AtMostApc>, duration: Duration) -> DelayOutcome {
-        // A relative time is never without limit.
-        let units = Timeout::After(duration).to_due_time().unwrap_or(-i64::MAX);
-        let mut interval = large_integer(units);
-        // SAFETY: the token proves the level, and `interval` outlives the call.
+        let mut interval = DueTime::from(Timeout::After(duration));
+        // SAFETY: the token proves the level, and `interval` outlives the call. A
+        // relative time is never null.
         let status = unsafe {
-            sys::ntddk::KeDelayExecutionThread(self.mode(), self.alertable(), &raw mut interval)
+            sys::ntddk::KeDelayExecutionThread(self.mode(), self.alertable(), interval.pointer())
         };
         match NtStatus::from_raw(status) {
             NtStatus::ALERTED => DelayOutcome::Alerted,
@@ -337,6 +336,13 @@ impl Wait {
         match self.mode {
             WaitMode::Kernel => KERNEL_MODE,
             WaitMode::User => sys::_MODE::UserMode as sys::KPROCESSOR_MODE,
+        }
+    }
+
+    const fn reason(self) -> sys::KWAIT_REASON {
+        match self.mode {
+            WaitMode::Kernel => sys::_KWAIT_REASON::Executive,
+            WaitMode::User => sys::_KWAIT_REASON::UserRequest,
         }
     }
 
@@ -365,15 +371,16 @@ impl Wait {
     /// The object is initialized and stays where it is, and the level is as for
     /// [`single`](Self::single).
     pub(crate) unsafe fn raw(self, object: sys::PVOID, timeout: Timeout) -> NtStatus {
-        let mut due = timeout.to_due_time().map(large_integer);
-        let due = due.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
-        let reason = match self.mode {
-            WaitMode::Kernel => sys::_KWAIT_REASON::Executive,
-            WaitMode::User => sys::_KWAIT_REASON::UserRequest,
-        };
-        // SAFETY: the caller's promise.
+        let mut due = DueTime::from(timeout);
+        // SAFETY: the caller's promise; the due time outlives the call.
         NtStatus::from_raw(unsafe {
-            sys::ntddk::KeWaitForSingleObject(object, reason, self.mode(), self.alertable(), due)
+            sys::ntddk::KeWaitForSingleObject(
+                object,
+                self.reason(),
+                self.mode(),
+                self.alertable(),
+                due.pointer(),
+            )
         })
     }
 
@@ -416,15 +423,10 @@ impl Wait {
         for (pointer, object) in pointers.iter_mut().zip(objects) {
             *pointer = object.object();
         }
-        let mut due = timeout.to_due_time().map(large_integer);
-        let due = due.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
+        let mut due = DueTime::from(timeout);
         let blocks = match blocks {
             [] => ptr::null_mut(),
             blocks => blocks.as_mut_ptr().cast(),
-        };
-        let reason = match self.mode {
-            WaitMode::Kernel => sys::_KWAIT_REASON::Executive,
-            WaitMode::User => sys::_KWAIT_REASON::UserRequest,
         };
         #[allow(clippy::cast_possible_truncation, reason = "at most 64")]
         let count = objects.len() as u32;
@@ -435,10 +437,10 @@ impl Wait {
                 count,
                 pointers.as_mut_ptr(),
                 kind,
-                reason,
+                self.reason(),
                 self.mode(),
                 self.alertable(),
-                due,
+                due.pointer(),
                 blocks,
             )
         });
@@ -464,6 +466,23 @@ impl Wait {
             Outcome::Abandoned(_) if all => Outcome::Abandoned(0),
             outcome => outcome,
         }
+    }
+}
+
+/// A timeout as the kernel takes it: where the due time is, or nowhere.
+pub(crate) struct DueTime(Option<sys::LARGE_INTEGER>);
+
+impl From<Timeout> for DueTime {
+    fn from(timeout: Timeout) -> Self {
+        let due = timeout.to_due_time();
+        Self(due.map(|due| sys::LARGE_INTEGER { QuadPart: due }))
+    }
+}
+
+impl DueTime {
+    /// Null for "without limit"; else valid as long as this is borrowed.
+    pub(crate) fn pointer(&mut self) -> sys::PLARGE_INTEGER {
+        self.0.as_mut().map_or(ptr::null_mut(), ptr::from_mut)
     }
 }
 
@@ -680,6 +699,16 @@ unsafe fn on_stack<const N: usize>(
     // SAFETY: the caller's promise; there is a block for each object, and in
     // kernel mode the stack is not paged out.
     unsafe { Wait::ADVISED.multiple(objects, &mut blocks, kind, timeout) }
+}
+
+impl ObjectOutcome {
+    /// The same, of an object that has no owner who could abandon it.
+    pub(super) const fn without_owner(self) -> WaitOutcome {
+        match self {
+            Self::TimedOut => WaitOutcome::TimedOut,
+            Self::Signaled | Self::Abandoned => WaitOutcome::Signaled,
+        }
+    }
 }
 
 impl Outcome {
