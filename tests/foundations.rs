@@ -237,6 +237,22 @@ fn calls(machine: &ntsim::Machine, function: &str) -> Vec<(String, String)> {
     lines.collect()
 }
 
+/// <https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xd1--driver-irql-not-less-or-equal>
+#[test]
+fn paged_memory_that_is_used_at_dispatch_level_stops_the_machine() {
+    bug_check(0xD1, None, |irql| {
+        let mut report = PagedBox::new(irql, [1_u32; 8]).unwrap();
+        let lock = SpinLock::new(0);
+        lock.with(|value| *value += 1);
+        // At PASSIVE_LEVEL it is as it was.
+        report.get_mut(irql)[7] = 2;
+        assert_eq!(report.get(irql)[7], 2);
+        // The types let a reference in, and the machine does not.
+        let hidden = report.get(irql);
+        lock.with(|value| *value += hidden[0]);
+    });
+}
+
 #[test]
 fn paged_memory_that_is_dropped_at_dispatch_level_stops_the_machine() {
     let report = stop(|irql| {

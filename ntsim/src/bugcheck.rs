@@ -135,6 +135,9 @@ impl BugCheck {
                     .and_then(|address| k.ex.pool.blocks.describe(address));
                 if let Some(block) = &block {
                     message = format!("the driver {access} {block}");
+                    if crate::ex::pool::is_paged(k, block.address) {
+                        message.push_str(", which is paged and not to be used at this IRQL");
+                    }
                 }
                 if irql >= DISPATCH_LEVEL {
                     (0xD1, [address, u64::from(irql), operation, rip])

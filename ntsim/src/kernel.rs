@@ -568,6 +568,8 @@ impl Kernel {
             .expect("a ready context is not running");
         self.current = Some(id);
         let outcome = loop {
+            let irql = self.context(id).irql;
+            crate::ex::pool::page(self, irql);
             let resumed =
                 crate::count::with(self.counter.as_deref(), || fault::resume(&mut co, ()));
             trap::set_yielder(std::ptr::null());

@@ -494,6 +494,26 @@ impl GuardedPool {
         }
     }
 
+    /// Sets the protection of a live block's pages; its contents stay.
+    ///
+    /// # Errors
+    /// `NotFound` if no live block starts at `address`, or the system's own.
+    pub fn protect(&mut self, address: usize, protection: Protection) -> io::Result<()> {
+        let index = self
+            .by_address
+            .get(&address)
+            .copied()
+            .filter(|&index| self.blocks[index].live)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let Extent {
+            arena,
+            offset,
+            pages,
+        } = self.blocks[index].extent;
+        let range = offset..offset + pages * PAGE_SIZE;
+        self.arenas[arena].mapping.protect(range, protection)
+    }
+
     /// Says what `address` is to this pool: inside a block, freed, or how far outside.
     #[must_use]
     pub fn describe(&self, address: usize) -> Option<BlockInfo> {

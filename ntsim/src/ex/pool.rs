@@ -3,22 +3,26 @@
 //! Pool: <https://learn.microsoft.com/windows-hardware/drivers/kernel/memory-allocation-for-system-wide-use>
 //!
 //! Every block has a guard page behind it and is unmapped when freed, like
-//! Driver Verifier's special pool.
+//! Driver Verifier's special pool. While code at `DISPATCH_LEVEL` or above runs,
+//! paged blocks are inaccessible, as when Driver Verifier trims the working set
+//! (<https://learn.microsoft.com/windows-hardware/drivers/devtest/force-irql-checking>).
 
 use std::ptr::NonNull;
 
 use crate::access::Addr;
 use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, DISPATCH_LEVEL, Kernel};
-use crate::memory::{Fill, FreeError, GuardedPool, tag_name};
+use crate::memory::{Fill, FreeError, GuardedPool, Protection, tag_name};
 use crate::trap::kernel;
 
 /// The pool, and what the simulation is told to make of it.
 #[derive(Default)]
 pub(crate) struct Pool {
     pub(crate) blocks: GuardedPool,
-    /// Paged blocks by address, for the IRQL at which they are freed.
-    paged: std::collections::HashSet<usize>,
+    /// Paged blocks by address, for the IRQL at which they are used and freed.
+    paged: std::collections::BTreeSet<usize>,
+    /// They are inaccessible now.
+    paged_out: bool,
     /// Allocations so far, failed ones included.
     pub(crate) attempts: u64,
     /// Which attempt fails (`VerifierAllocateFailCount`).
@@ -118,6 +122,34 @@ pub(crate) fn allocate(
     }
     k.name(address, "pool");
     address
+}
+
+/// Makes paged blocks inaccessible to code that runs at this IRQL if it must not
+/// use them, else accessible. Called before each context gets to run.
+pub(crate) fn page(k: &mut Kernel, irql: u8) {
+    let pool = &mut k.ex.pool;
+    let out = irql >= DISPATCH_LEVEL;
+    if out == pool.paged_out || (out && pool.paged.is_empty()) {
+        return;
+    }
+    pool.paged_out = out;
+    let protection = if out {
+        Protection::None
+    } else {
+        Protection::ReadWrite
+    };
+    for address in &pool.paged {
+        // A system that refuses leaves the blocks as they are: a rule less is checked.
+        let _ = pool.blocks.protect(*address, protection);
+    }
+}
+
+/// Whether `address` lies in a paged block.
+pub(crate) fn is_paged(k: &Kernel, address: usize) -> bool {
+    let pool = &k.ex.pool;
+    pool.blocks
+        .describe(address)
+        .is_some_and(|block| pool.paged.contains(&block.address))
 }
 
 /// `ExFreePool`.
