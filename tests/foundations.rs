@@ -240,7 +240,7 @@ fn calls(machine: &ntsim::Machine, function: &str) -> Vec<(String, String)> {
 /// <https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xd1--driver-irql-not-less-or-equal>
 #[test]
 fn paged_memory_that_is_used_at_dispatch_level_stops_the_machine() {
-    bug_check(0xD1, None, |irql| {
+    kernel::bug_check(0xD1, None, |irql| {
         let mut report = PagedBox::new(irql, [1_u32; 8]).unwrap();
         let lock = SpinLock::new(0);
         lock.with(|value| *value += 1);
