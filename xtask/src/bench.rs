@@ -8,6 +8,7 @@
 //! bytes of pool for each instance, bytes of the image. `benches/README.md` says
 //! what the drivers do.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -105,7 +106,8 @@ struct Operation {
     name: &'static str,
     limited: bool,
     count: u64,
-    functions: Vec<(String, u64)>,
+    /// By function, the most expensive first; negative where the request alone costs more.
+    functions: Vec<(String, i64)>,
 }
 
 /// One line of the comparison.
@@ -351,7 +353,7 @@ impl Machinery {
             name,
             limited,
             count: counted.total(),
-            functions: self.machine.by_function(&counted),
+            functions: self.by_function(&counted),
         });
         Ok(())
     }
@@ -367,7 +369,25 @@ impl Machinery {
         self.measure(operations, name, true, operation)?;
         if let Some(operation) = operations.last_mut() {
             operation.count = operation.count.saturating_sub(request.total());
+            let mut functions: BTreeMap<_, _> = operation.functions.drain(..).collect();
+            for (function, count) in self.by_function(request) {
+                *functions.entry(function).or_default() -= count;
+            }
+            operation.functions = functions
+                .into_iter()
+                .filter(|(_, count)| *count != 0)
+                .collect();
+            operation
+                .functions
+                .sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         }
         Ok(())
+    }
+
+    fn by_function(&self, counted: &Instructions) -> Vec<(String, i64)> {
+        let functions = self.machine.by_function(counted).into_iter();
+        functions
+            .map(|(function, count)| (function, count.cast_signed()))
+            .collect()
     }
 }

@@ -174,6 +174,6 @@ impl Bench {
 fn count(irql: &Irql<'_, Passive>, name: UnicodeStr<'_>) -> u32 {
     Key::parameters(irql, registry::Access::Read)
         .ok()
-        .and_then(|key| key.query_u32(irql, name).ok())
+        .and_then(|key| key.query_u32(name).ok())
         .unwrap_or(1)
 }
