@@ -150,6 +150,7 @@ impl AlertableSleep {
     /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     ///
     /// C counterpart: `DMF_AlertableSleep_Sleep`.
+    #[inline]
     pub fn sleep(
         &self,
         irql: &Irql<'_, Passive>,
@@ -158,10 +159,7 @@ impl AlertableSleep {
     ) -> Result<SleepOutcome> {
         let slots = self.0.enter()?;
         let slot = slots.slot(slot)?;
-        let generation = slot.occupy(Sleepers::Anonymous)?;
-        let outcome = slot.sleep(irql, duration.into(), slots.alertability, generation);
-        slot.leave(generation);
-        outcome
+        slot.sleep(irql, duration.into(), slots.alertability, By::Anybody)
     }
 
     /// Tells how a sleep of no time would end.
@@ -177,13 +175,10 @@ impl AlertableSleep {
         let slots = self.0.enter()?;
         let slot = slots.slot(slot)?;
         slot.state.with(|state| {
-            if state.sleepers == Sleepers::None {
-                Ok(state
-                    .interruption(slot.identity)
-                    .unwrap_or(SleepOutcome::Elapsed))
-            } else {
-                Err(NtStatus::DEVICE_BUSY)
-            }
+            state.check(By::Anybody)?;
+            Ok(state
+                .interruption(slot.identity)
+                .unwrap_or(SleepOutcome::Elapsed))
         })
     }
 
@@ -200,6 +195,7 @@ impl AlertableSleep {
     /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open: nobody sleeps.
     ///
     /// C counterpart: `DMF_AlertableSleep_Abort`.
+    #[inline]
     pub fn abort(&self, slot: usize) -> Result<Woken> {
         let slots = self.0.enter()?;
         Ok(slots.slot(slot)?.abort())
@@ -232,6 +228,7 @@ impl AlertableSleep {
     /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     ///
     /// C counterpart: `DMF_AlertableSleep_ResetForReuse`.
+    #[inline]
     pub fn reset_for_reuse(&self, slot: usize, seen: Abort) -> Result<Reset> {
         let slots = self.0.enter()?;
         slots.slot(slot)?.reset(seen)
@@ -252,7 +249,7 @@ impl AlertableSleep {
         Ok(slot.state.with(|state| SlotStatus {
             is_aborted: state.aborted,
             is_sleeping: state.wait == Wait::Waiting,
-            is_taken: state.sleepers == Sleepers::Owned,
+            is_taken: state.is_taken,
         }))
     }
 
@@ -278,7 +275,7 @@ impl AlertableSleep {
     /// - `STATUS_DEVICE_BUSY` if the slot has a sleeper, or is taken.
     /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     pub fn take_sleeper(&self, slot: usize) -> Result<Sleeper> {
-        let generation = self.0.enter()?.slot(slot)?.occupy(Sleepers::Owned)?;
+        let generation = self.0.enter()?.slot(slot)?.take()?;
         Ok(Sleeper {
             module: self.clone(),
             slot,
@@ -504,7 +501,8 @@ impl Sleeper {
     ) -> Result<SleepOutcome> {
         let slots = self.module.0.enter()?;
         let slot = slots.slot(self.slot)?;
-        slot.sleep(irql, duration.into(), slots.alertability, self.generation)
+        let by = By::Owner(self.generation);
+        slot.sleep(irql, duration.into(), slots.alertability, by)
     }
 
     /// Clears the aborts that the sleeper has `seen`.
@@ -534,7 +532,7 @@ impl Drop for Sleeper {
         if let Ok(slots) = self.module.0.enter()
             && let Ok(slot) = slots.slot(self.slot)
         {
-            slot.leave(self.generation);
+            slot.give_back(self.generation);
         }
     }
 }
@@ -618,7 +616,8 @@ struct Slot {
 
 #[derive(Debug)]
 struct SlotState {
-    sleepers: Sleepers,
+    /// A `Sleeper` owns the slot: nobody else may sleep.
+    is_taken: bool,
     wait: Wait,
     aborted: bool,
     closing: bool,
@@ -653,18 +652,28 @@ enum Wait {
     Woken,
 }
 
-/// Who may sleep on a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sleepers {
-    /// Nobody does; anybody may.
-    None,
-    /// A caller of `AlertableSleep::sleep` does.
-    Anonymous,
-    /// A `Sleeper` owns the slot.
-    Owned,
+/// Who wants to sleep on a slot.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    /// A caller of `AlertableSleep::sleep`.
+    Anybody,
+    /// A `Sleeper` that was taken in this generation.
+    Owner(Generation),
 }
 
 impl SlotState {
+    /// Whether `by` may sleep.
+    fn check(&self, by: By) -> Result {
+        match by {
+            By::Anybody if self.is_taken || self.wait != Wait::None => Err(NtStatus::DEVICE_BUSY),
+            By::Owner(generation) if self.generation != generation => {
+                Err(NtStatus::INVALID_DEVICE_STATE)
+            }
+            // An owner cannot sleep twice at once.
+            By::Anybody | By::Owner(_) => Ok(()),
+        }
+    }
+
     /// Why a sleep must not begin.
     fn interruption(&self, slot: Identity) -> Option<SleepOutcome> {
         if self.closing {
@@ -705,7 +714,7 @@ impl Slot {
             // Nobody but the one sleeper waits, and the abort latches.
             event: Event::new(EventKind::Notification)?,
             state: SpinLock::new(SlotState {
-                sleepers: Sleepers::None,
+                is_taken: false,
                 wait: Wait::None,
                 aborted: false,
                 closing: false,
@@ -719,7 +728,7 @@ impl Slot {
     fn renew(&self) {
         self.state.with(|state| {
             state.generation.0 += 1;
-            state.sleepers = Sleepers::None;
+            state.is_taken = false;
             state.wait = Wait::None;
             state.aborted = false;
             state.closing = false;
@@ -727,26 +736,25 @@ impl Slot {
         });
     }
 
-    fn occupy(&self, by: Sleepers) -> Result<Generation> {
+    /// Takes the slot for a `Sleeper`.
+    fn take(&self) -> Result<Generation> {
         self.state.with(|state| {
-            if state.sleepers != Sleepers::None {
-                return Err(NtStatus::DEVICE_BUSY);
-            }
-            state.sleepers = by;
+            state.check(By::Anybody)?;
+            state.is_taken = true;
             Ok(state.generation)
         })
     }
 
-    /// Undoes `occupy` of that generation.
-    fn leave(&self, generation: Generation) {
+    /// Undoes `take` of that generation.
+    fn give_back(&self, generation: Generation) {
         self.state.with(|state| {
             if state.generation == generation {
-                state.sleepers = Sleepers::None;
+                state.is_taken = false;
             }
         });
     }
 
-    /// Sleeps. The caller has occupied the slot.
+    /// Sleeps.
     ///
     /// No abort is lost between the look at the state and the wait, because
     /// the event stays signaled:
@@ -758,32 +766,37 @@ impl Slot {
     ///   wait(event) returns at once
     ///   lock: Aborted
     /// ```
+    #[inline]
     fn sleep(
         &self,
         irql: &Irql<'_, Passive>,
         duration: Timeout,
         alertability: Alertability,
-        generation: Generation,
+        by: By,
     ) -> Result<SleepOutcome> {
-        if let Some(outcome) = self.begin(generation)? {
+        if let Some(outcome) = self.begin(by)? {
             return Ok(outcome);
         }
-        let woken = match alertability {
+        // How it ends if nobody wakes the sleeper.
+        let undisturbed = match alertability {
             Alertability::NotAlertable => match self.event.wait(irql, duration) {
-                WaitOutcome::Signaled => AlertableOutcome::Signaled,
-                WaitOutcome::TimedOut => AlertableOutcome::TimedOut,
+                WaitOutcome::Signaled => None,
+                WaitOutcome::TimedOut => Some(SleepOutcome::Elapsed),
             },
-            Alertability::Alertable => self.event.wait_alertable(irql, duration),
+            Alertability::Alertable => match self.event.wait_alertable(irql, duration) {
+                AlertableOutcome::Signaled => None,
+                AlertableOutcome::TimedOut => Some(SleepOutcome::Elapsed),
+                AlertableOutcome::Alerted => Some(SleepOutcome::Alerted),
+                AlertableOutcome::UserApc => Some(SleepOutcome::UserApc),
+            },
         };
-        Ok(self.end(woken))
+        Ok(self.end(undisturbed))
     }
 
     /// Before the wait: why there must be none.
-    fn begin(&self, generation: Generation) -> Result<Option<SleepOutcome>> {
+    fn begin(&self, by: By) -> Result<Option<SleepOutcome>> {
         self.state.with(|state| {
-            if state.generation != generation {
-                return Err(NtStatus::INVALID_DEVICE_STATE);
-            }
+            state.check(by)?;
             let interruption = state.interruption(self.identity);
             if interruption.is_none() {
                 state.wait = Wait::Waiting;
@@ -792,26 +805,23 @@ impl Slot {
         })
     }
 
-    /// After the wait: how it counts.
+    /// After the wait: how it counts. The next sleep may begin.
     ///
     /// Whoever takes the sleeper out of `Waiting` decides how the sleep ends, so
     /// that an abort which says that it woke a sleeper did, also if the time was
     /// over in the same moment. If an abort comes after this, it is latched for
     /// the next sleep.
-    fn end(&self, woken: AlertableOutcome) -> SleepOutcome {
+    fn end(&self, undisturbed: Option<SleepOutcome>) -> SleepOutcome {
         self.state.with(|state| {
             let still_waiting = core::mem::replace(&mut state.wait, Wait::None) == Wait::Waiting;
             if state.is_quiet() {
                 self.event.clear();
             }
-            match woken {
-                AlertableOutcome::TimedOut if still_waiting => SleepOutcome::Elapsed,
-                AlertableOutcome::Alerted if still_waiting => SleepOutcome::Alerted,
-                AlertableOutcome::UserApc if still_waiting => SleepOutcome::UserApc,
+            match undisturbed {
+                Some(outcome) if still_waiting => outcome,
                 // Somebody else may have reset the abort already. It was one.
-                _ => state
-                    .interruption(self.identity)
-                    .unwrap_or_else(|| SleepOutcome::Aborted(state.abort(self.identity))),
+                _ if state.closing => SleepOutcome::Closing,
+                _ => SleepOutcome::Aborted(state.abort(self.identity)),
             }
         })
     }
@@ -825,6 +835,7 @@ impl Slot {
     ///                                         lock: not aborted, clear(event)
     ///   set(event)                            a later sleep wakes for nothing
     /// ```
+    #[inline]
     fn abort(&self) -> Woken {
         self.state.with(|state| {
             state.aborted = true;
@@ -834,6 +845,7 @@ impl Slot {
         })
     }
 
+    #[inline]
     fn reset(&self, seen: Abort) -> Result<Reset> {
         if seen.slot != self.identity {
             return Err(NtStatus::INVALID_PARAMETER);
@@ -884,24 +896,24 @@ mod tests {
     }
 
     /// A slot that has been opened, and the generation of its sleeper.
-    fn occupied() -> (Slot, Generation) {
+    fn taken() -> (Slot, Generation) {
         let slot = Slot::new().unwrap();
         slot.renew();
-        let generation = slot.occupy(Sleepers::Owned).unwrap();
+        let generation = slot.take().unwrap();
         (slot, generation)
     }
 
     #[test]
     fn a_sleeper_that_was_woken_wakes_even_if_the_abort_is_reset_before_it_waits() {
         ntsim::run(|| {
-            let (slot, generation) = occupied();
-            assert_eq!(slot.begin(generation), Ok(None));
+            let (slot, generation) = taken();
+            assert_eq!(slot.begin(By::Owner(generation)), Ok(None));
             assert_eq!(slot.abort(), Woken::Sleeper);
             let seen = slot.state.with(|state| state.abort(slot.identity));
             assert_eq!(slot.reset(seen), Ok(Reset::Ready));
             // Here the sleeper begins to wait.
             assert!(slot.event.is_signaled());
-            let outcome = slot.end(AlertableOutcome::Signaled);
+            let outcome = slot.end(None);
             assert_eq!(outcome, SleepOutcome::Aborted(seen));
             assert!(!slot.event.is_signaled(), "the next sleep is a whole one");
         });
@@ -910,15 +922,18 @@ mod tests {
     #[test]
     fn what_was_taken_before_a_close_is_nothing_after_the_next_open() {
         ntsim::run(|| {
-            let (slot, old) = occupied();
+            let (slot, old) = taken();
             slot.renew();
-            assert_eq!(slot.begin(old), Err(NtStatus::INVALID_DEVICE_STATE));
-            let new = slot.occupy(Sleepers::Owned).unwrap();
-            slot.leave(old);
-            let taken = slot.occupy(Sleepers::Owned);
+            assert_eq!(
+                slot.begin(By::Owner(old)),
+                Err(NtStatus::INVALID_DEVICE_STATE)
+            );
+            let new = slot.take().unwrap();
+            slot.give_back(old);
+            let taken = slot.take();
             assert_eq!(taken, Err(NtStatus::DEVICE_BUSY));
-            slot.leave(new);
-            assert!(slot.occupy(Sleepers::Owned).is_ok());
+            slot.give_back(new);
+            assert!(slot.take().is_ok());
         });
     }
 }
