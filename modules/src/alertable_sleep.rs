@@ -174,12 +174,11 @@ impl AlertableSleep {
     pub fn try_sleep(&self, slot: usize) -> Result<SleepOutcome> {
         let slots = self.0.enter()?;
         let slot = slots.slot(slot)?;
-        slot.state.with(|state| {
+        let ended = slot.state.with(|state| {
             state.check(By::Anybody)?;
-            Ok(state
-                .interruption(slot.identity)
-                .unwrap_or(SleepOutcome::Elapsed))
-        })
+            Ok(state.interruption().unwrap_or(Ended::Elapsed))
+        });
+        ended.map(|ended| slot.outcome(ended))
     }
 
     /// Wakes the thread that sleeps on `slot`, or makes the next sleep return at once.
@@ -652,6 +651,17 @@ enum Wait {
     Woken,
 }
 
+/// How a sleep on a slot ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Elapsed,
+    /// By the last of so many aborts.
+    Aborted(u64),
+    Closing,
+    Alerted,
+    UserApc,
+}
+
 /// Who wants to sleep on a slot.
 #[derive(Clone, Copy, Debug)]
 enum By {
@@ -675,20 +685,13 @@ impl SlotState {
     }
 
     /// Why a sleep must not begin.
-    fn interruption(&self, slot: Identity) -> Option<SleepOutcome> {
+    fn interruption(&self) -> Option<Ended> {
         if self.closing {
-            Some(SleepOutcome::Closing)
+            Some(Ended::Closing)
         } else if self.aborted {
-            Some(SleepOutcome::Aborted(self.abort(slot)))
+            Some(Ended::Aborted(self.aborts))
         } else {
             None
-        }
-    }
-
-    const fn abort(&self, slot: Identity) -> Abort {
-        Abort {
-            slot,
-            aborts: self.aborts,
         }
     }
 
@@ -774,30 +777,43 @@ impl Slot {
         alertability: Alertability,
         by: By,
     ) -> Result<SleepOutcome> {
-        if let Some(outcome) = self.begin(by)? {
-            return Ok(outcome);
+        if let Some(ended) = self.begin(by)? {
+            return Ok(self.outcome(ended));
         }
         // How it ends if nobody wakes the sleeper.
         let undisturbed = match alertability {
             Alertability::NotAlertable => match self.event.wait(irql, duration) {
                 WaitOutcome::Signaled => None,
-                WaitOutcome::TimedOut => Some(SleepOutcome::Elapsed),
+                WaitOutcome::TimedOut => Some(Ended::Elapsed),
             },
             Alertability::Alertable => match self.event.wait_alertable(irql, duration) {
                 AlertableOutcome::Signaled => None,
-                AlertableOutcome::TimedOut => Some(SleepOutcome::Elapsed),
-                AlertableOutcome::Alerted => Some(SleepOutcome::Alerted),
-                AlertableOutcome::UserApc => Some(SleepOutcome::UserApc),
+                AlertableOutcome::TimedOut => Some(Ended::Elapsed),
+                AlertableOutcome::Alerted => Some(Ended::Alerted),
+                AlertableOutcome::UserApc => Some(Ended::UserApc),
             },
         };
-        Ok(self.end(undisturbed))
+        Ok(self.outcome(self.end(undisturbed)))
+    }
+
+    fn outcome(&self, ended: Ended) -> SleepOutcome {
+        match ended {
+            Ended::Elapsed => SleepOutcome::Elapsed,
+            Ended::Aborted(aborts) => SleepOutcome::Aborted(Abort {
+                slot: self.identity,
+                aborts,
+            }),
+            Ended::Closing => SleepOutcome::Closing,
+            Ended::Alerted => SleepOutcome::Alerted,
+            Ended::UserApc => SleepOutcome::UserApc,
+        }
     }
 
     /// Before the wait: why there must be none.
-    fn begin(&self, by: By) -> Result<Option<SleepOutcome>> {
+    fn begin(&self, by: By) -> Result<Option<Ended>> {
         self.state.with(|state| {
             state.check(by)?;
-            let interruption = state.interruption(self.identity);
+            let interruption = state.interruption();
             if interruption.is_none() {
                 state.wait = Wait::Waiting;
             }
@@ -811,17 +827,19 @@ impl Slot {
     /// that an abort which says that it woke a sleeper did, also if the time was
     /// over in the same moment. If an abort comes after this, it is latched for
     /// the next sleep.
-    fn end(&self, undisturbed: Option<SleepOutcome>) -> SleepOutcome {
+    fn end(&self, undisturbed: Option<Ended>) -> Ended {
         self.state.with(|state| {
-            let still_waiting = core::mem::replace(&mut state.wait, Wait::None) == Wait::Waiting;
-            if state.is_quiet() {
-                self.event.clear();
-            }
+            let wait = core::mem::replace(&mut state.wait, Wait::None);
             match undisturbed {
-                Some(outcome) if still_waiting => outcome,
-                // Somebody else may have reset the abort already. It was one.
-                _ if state.closing => SleepOutcome::Closing,
-                _ => SleepOutcome::Aborted(state.abort(self.identity)),
+                // Nobody has set the event.
+                Some(ended) if wait == Wait::Waiting => ended,
+                _ => {
+                    if state.is_quiet() {
+                        self.event.clear();
+                    }
+                    // Somebody else may have reset the abort already. It was one.
+                    state.interruption().unwrap_or(Ended::Aborted(state.aborts))
+                }
             }
         })
     }
@@ -909,12 +927,16 @@ mod tests {
             let (slot, generation) = taken();
             assert_eq!(slot.begin(By::Owner(generation)), Ok(None));
             assert_eq!(slot.abort(), Woken::Sleeper);
-            let seen = slot.state.with(|state| state.abort(slot.identity));
+            let aborts = slot.state.with(|state| state.aborts);
+            let seen = Abort {
+                slot: slot.identity,
+                aborts,
+            };
             assert_eq!(slot.reset(seen), Ok(Reset::Ready));
             // Here the sleeper begins to wait.
             assert!(slot.event.is_signaled());
             let outcome = slot.end(None);
-            assert_eq!(outcome, SleepOutcome::Aborted(seen));
+            assert_eq!(outcome, Ended::Aborted(aborts));
             assert!(!slot.event.is_signaled(), "the next sleep is a whole one");
         });
     }
