@@ -100,7 +100,7 @@ impl Probe {
     }
 }
 
-/// A token for code that the framework calls at PASSIVE_LEVEL without one.
+/// A token for code that the framework calls at `PASSIVE_LEVEL` without one.
 #[allow(dead_code, reason = "each test program uses some of it")]
 pub fn passive() -> Irql<'static, Passive> {
     // SAFETY: the callers are device-add callbacks.
