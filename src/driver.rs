@@ -11,6 +11,10 @@
 //! time: when it is cleaned up, all others are still there, and the tree is
 //! closed and destroyed.
 
+mod non_pnp;
+
+pub use non_pnp::{Load, NonPnp, entry_non_pnp};
+
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
@@ -21,7 +25,7 @@ use crate::module::order::Step;
 use crate::status::{NtStatus, Result};
 use crate::sys;
 use crate::wdf::DeviceInit;
-use crate::wdf::object::{ContextInfo, attributes, no_handle};
+use crate::wdf::object::{ContextInfo, ObjectLink, attributes, no_handle};
 
 /// The type of a driver's entry point on the host.
 #[cfg(not(kernel))]
@@ -64,25 +68,40 @@ pub type DriverEntry =
 ///
 /// pub struct Hello;
 /// ```
+///
+/// A driver without devices implements [`NonPnp`] and says so:
+/// `dmf::driver!(Hello: NonPnp);`.
 #[cfg(not(kernel))]
 #[macro_export]
 macro_rules! driver {
-    ($device:ty) => {
-        impl $device {
+    (@entry $driver:ty, $entry:path) => {
+        impl $driver {
             /// The driver's entry point.
-            pub const DRIVER_ENTRY: $crate::driver::DriverEntry = $crate::driver::entry::<$device>;
+            pub const DRIVER_ENTRY: $crate::driver::DriverEntry = $entry;
         }
+    };
+    ($device:ty) => {
+        $crate::driver!(@entry $device, $crate::driver::entry::<$device>);
+    };
+    ($driver:ty: NonPnp) => {
+        $crate::driver!(@entry $driver, $crate::driver::entry_non_pnp::<$driver>);
     };
 }
 
-/// Makes a driver of a type that implements [`Device`].
+/// Makes a driver of a type that implements [`Device`], or [`NonPnp`].
 #[cfg(kernel)]
 #[macro_export]
 macro_rules! driver {
     ($device:ty) => {
-        impl $device {
+        $crate::driver!(@entry $device, $crate::driver::entry::<$device>);
+    };
+    ($driver:ty: NonPnp) => {
+        $crate::driver!(@entry $driver, $crate::driver::entry_non_pnp::<$driver>);
+    };
+    (@entry $driver:ty, $entry:path) => {
+        impl $driver {
             /// The driver's entry point.
-            pub const DRIVER_ENTRY: $crate::driver::DriverEntry = $crate::driver::entry::<$device>;
+            pub const DRIVER_ENTRY: $crate::driver::DriverEntry = $entry;
         }
 
         #[global_allocator]
@@ -95,7 +114,7 @@ macro_rules! driver {
             path: $crate::sys::PCUNICODE_STRING,
         ) -> $crate::sys::NTSTATUS {
             // SAFETY: KMDF's loader stub calls this once, as a driver's entry.
-            unsafe { $crate::driver::entry::<$device>(driver, path) }
+            unsafe { <$driver>::DRIVER_ENTRY(driver, path) }
         }
     };
 }
@@ -130,7 +149,10 @@ callback! {
 }
 
 /// The context of each device: the root of its tree.
+#[repr(C)]
 struct DeviceContext {
+    /// First: a node's list is of links. Only a control device is in one.
+    link: ObjectLink,
     root: NonNull<Header>,
 }
 
@@ -170,24 +192,71 @@ unsafe fn add_device<D: Device>(init: sys::PWDFDEVICE_INIT) -> Result {
     unsafe { sys::kmdf::WdfDeviceInitSetPowerPolicyEventCallbacks(init, &raw mut callbacks) };
     // SAFETY: as above; the device's context is written below.
     unsafe { crate::wdf::file::configure(init) };
-    let mut device = no_handle();
-    let mut attributes = attributes(&DEVICE, ptr::null_mut());
     // SAFETY: as above. KMDF takes the init if the call succeeds, and frees it
     // after this callback if not.
+    let device = unsafe { create_device(&mut init, &root) }?;
+    // SAFETY: the device is new and has the root in its context.
+    unsafe { furnish::<D>(root, device, D::modules) }
+}
+
+/// Creates a device whose tree has this root.
+///
+/// # Safety
+/// `init` is KMDF's and describes a device of this crate; `PASSIVE_LEVEL`. If
+/// the device is not furnished, no callback uses its context.
+pub(crate) unsafe fn create_device(
+    init: &mut sys::PWDFDEVICE_INIT,
+    root: &Reference,
+) -> Result<sys::WDFDEVICE> {
+    let mut device = no_handle();
+    let mut attributes = attributes(&DEVICE, ptr::null_mut());
+    // SAFETY: the caller's promise.
     NtStatus::from_raw(unsafe {
-        sys::kmdf::WdfDeviceCreate(&raw mut init, &raw mut attributes, &raw mut device)
+        sys::kmdf::WdfDeviceCreate(&raw mut *init, &raw mut attributes, &raw mut device)
     })
     .into_result()?;
     root.header().device.set(device);
     // SAFETY: the device was created with this context.
     let context = unsafe { DEVICE.of::<DeviceContext>(device) };
-    // SAFETY: the context is ours. If this function fails, no callback uses it.
-    unsafe { context.write(DeviceContext { root: root.node() }) };
+    let content = DeviceContext {
+        link: ObjectLink::new(device, stop_nothing),
+        root: root.node(),
+    };
+    // SAFETY: the context is ours, and the caller's promise.
+    unsafe { context.write(content) };
+    Ok(device)
+}
+
+/// A control device that is deleted stops by itself.
+unsafe fn stop_nothing(_device: sys::WDFOBJECT) {}
+
+/// Lets `owner` delete the control device, together with its timers and the like.
+///
+/// # Safety
+/// The device was made by [`create_device`], it is a control device, and no node
+/// has it yet; `owner` is the header of a node that is being made.
+pub(crate) unsafe fn give_to(owner: NonNull<Header>, device: sys::WDFDEVICE) {
+    // SAFETY: the device was created with this context, which begins with a link.
+    let link = unsafe { DEVICE.of::<ObjectLink>(device) };
+    // SAFETY: the caller's promise.
+    unsafe { ObjectLink::push(owner, link) };
+}
+
+/// Makes the tree of a new device, and lets it be taken down with the device.
+///
+/// # Safety
+/// The device was made by [`create_device`] with this root, a node of this type,
+/// and has no children; `PASSIVE_LEVEL`. If this fails, the device is deleted.
+pub(crate) unsafe fn furnish<T: Send + Sync + 'static>(
+    root: Reference,
+    device: sys::WDFDEVICE,
+    make: impl FnOnce(&mut Modules<'_, T>) -> Result<T>,
+) -> Result {
     // SAFETY: the device is new, so this is its first child.
     let teardown = unsafe { create_teardown(device) }?;
 
     // SAFETY: the node is new and of this type, and this is device-add.
-    match D::modules(&mut unsafe { Modules::new(root.node(), device) }) {
+    match make(&mut unsafe { Modules::new(root.node(), device) }) {
         // SAFETY: the node is of this type and has no value yet.
         Ok(device) => unsafe { node::construct(root.node(), device) },
         Err(status) => {

@@ -419,6 +419,16 @@ impl<'a, O: Send + Sync + 'static> Modules<'a, O> {
         &mut self.irql
     }
 
+    /// The same, for what has to do with PnP or power.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_REQUEST` for a control device, which has neither.
+    pub(crate) fn raw_pnp(&self) -> Result<(NonNull<Header>, sys::WDFDEVICE)> {
+        // SAFETY: `new`'s contract.
+        unsafe { self.node.as_ref() }.expect_pnp()?;
+        Ok(self.raw())
+    }
+
     /// The owner's node and the device, for the KMDF objects of this crate.
     pub(crate) const fn raw(&self) -> (NonNull<Header>, sys::WDFDEVICE) {
         (self.node, self.device)
@@ -686,6 +696,13 @@ impl<I> fmt::Debug for Link<I> {
 pub struct Owner<O>(Reference, PhantomData<O>);
 
 impl<O: Send + Sync + 'static> Owner<O> {
+    /// # Safety
+    /// `node` is the header of a `Node<O>` whose memory is valid.
+    pub(crate) unsafe fn to(node: NonNull<Header>) -> Self {
+        // SAFETY: the caller's promise. INVARIANT: as well.
+        Self(unsafe { Reference::to(node) }, PhantomData)
+    }
+
     /// Gets at the owner for as long as the returned value lives.
     ///
     /// # IRQL

@@ -431,7 +431,7 @@ impl<'t> Key<'t> {
         kind: u32,
         access: Access,
     ) -> Result<Self> {
-        let (_, device) = add.raw();
+        let (_, device) = add.raw_pnp()?;
         let mut key = no_handle();
         // SAFETY: the device is valid while its modules are added, which is at
         // PASSIVE_LEVEL.

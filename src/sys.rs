@@ -403,6 +403,36 @@ pub(crate) mod kmdf {
             reference: PCUNICODE_STRING,
             enabled: BOOLEAN,
         ) = WdfDeviceSetDeviceInterfaceStateTableIndex, PFN_WDFDEVICESETDEVICEINTERFACESTATE;
+        /// Allocates a record for a control device.
+        fn WdfControlDeviceInitAllocate(driver: WDFDRIVER, sddl: PCUNICODE_STRING) -> PWDFDEVICE_INIT
+            = WdfControlDeviceInitAllocateTableIndex, PFN_WDFCONTROLDEVICEINITALLOCATE;
+        /// Asks to be told of the system's shutdown.
+        fn WdfControlDeviceInitSetShutdownNotification(init: PWDFDEVICE_INIT, notification: PFN_WDF_DEVICE_SHUTDOWN_NOTIFICATION, flags: UCHAR)
+            = WdfControlDeviceInitSetShutdownNotificationTableIndex, PFN_WDFCONTROLDEVICEINITSETSHUTDOWNNOTIFICATION;
+        /// Lets users open a control device.
+        fn WdfControlFinishInitializing(device: WDFDEVICE)
+            = WdfControlFinishInitializingTableIndex, PFN_WDFCONTROLFINISHINITIALIZING;
+        /// Frees a record for a control device.
+        fn WdfDeviceInitFree(init: PWDFDEVICE_INIT)
+            = WdfDeviceInitFreeTableIndex, PFN_WDFDEVICEINITFREE;
+        /// Sets who may open a device.
+        fn WdfDeviceInitAssignSDDLString(init: PWDFDEVICE_INIT, sddl: PCUNICODE_STRING) -> NTSTATUS
+            = WdfDeviceInitAssignSDDLStringTableIndex, PFN_WDFDEVICEINITASSIGNSDDLSTRING;
+        /// Sets a device's setup class.
+        fn WdfDeviceInitSetDeviceClass(init: PWDFDEVICE_INIT, class: *const GUID)
+            = WdfDeviceInitSetDeviceClassTableIndex, PFN_WDFDEVICEINITSETDEVICECLASS;
+        /// Chooses who decides on the device's power.
+        fn WdfDeviceInitSetPowerPolicyOwnership(init: PWDFDEVICE_INIT, owner: BOOLEAN)
+            = WdfDeviceInitSetPowerPolicyOwnershipTableIndex, PFN_WDFDEVICEINITSETPOWERPOLICYOWNERSHIP;
+        /// The path of an interface.
+        fn WdfDeviceRetrieveDeviceInterfaceString(device: WDFDEVICE, class: *const GUID, reference: PCUNICODE_STRING, string: WDFSTRING) -> NTSTATUS
+            = WdfDeviceRetrieveDeviceInterfaceStringTableIndex, PFN_WDFDEVICERETRIEVEDEVICEINTERFACESTRING;
+        /// Reads a property of a device.
+        fn WdfDeviceQueryProperty(device: WDFDEVICE, property: DEVICE_REGISTRY_PROPERTY, length: ULONG, buffer: PVOID, needed: PULONG) -> NTSTATUS
+            = WdfDeviceQueryPropertyTableIndex, PFN_WDFDEVICEQUERYPROPERTY;
+        /// Says that a device has failed.
+        fn WdfDeviceSetFailed(device: WDFDEVICE, action: WDF_DEVICE_FAILED_ACTION)
+            = WdfDeviceSetFailedTableIndex, PFN_WDFDEVICESETFAILED;
         /// Gives a device a name that user mode can open.
         fn WdfDeviceCreateSymbolicLink(
             device: WDFDEVICE,

@@ -30,11 +30,13 @@
 
 mod bound;
 mod collection;
+pub mod control;
 mod device_init;
 mod direct;
 pub(crate) mod dispatch;
 mod dpc;
 mod driver;
+mod failure;
 pub(crate) mod file;
 mod interface;
 pub mod interrupt;
@@ -43,19 +45,25 @@ mod lock;
 mod memory;
 pub(crate) mod object;
 pub mod power;
+mod property;
 mod queue;
 pub(crate) mod request;
 mod resources;
+mod security;
 mod timer;
 mod values;
 mod work_item;
 
 pub use bound::Called;
 pub use collection::{Collection, WdfString};
-pub use device_init::{DeviceInit, DeviceType, IoType, PowerPaging};
+pub use control::{ControlConfig, ControlDevice, ControlHandle, ShutdownMoment};
+pub use device_init::{
+    Characteristics, DeviceInit, DeviceType, IoType, PowerOwnership, PowerPaging,
+};
 pub use direct::{DirectInput, DirectOutput, Mdl};
 pub use dpc::{Cancelled, Dpc, DpcRun, Queued};
 pub use driver::Driver;
+pub use failure::{Afterwards, Failure};
 pub use file::{File, FileAnswer, FileCleanup, FileClose, FileCreate};
 pub use interface::{DeviceInterface, Guid, InterfaceState};
 pub use interrupt::{
@@ -69,6 +77,7 @@ pub use object::{Context, KmdfObject, Object, ObjectRef};
 pub use power::{
     IdleSettings, InD0, PowerPolicy, SleepState, UserControl, WaitForD0, WakeSettings,
 };
+pub use property::{Property, PropertyValue, Strings};
 pub use queue::{
     DefaultQueue, Destination, IoStop, ManualQueue, ManualQueueConfig, Queue, QueueCallback,
     QueueConfig, QueueControl, QueueState, RequestType, StopReason,
@@ -79,5 +88,6 @@ pub use request::{
     Write,
 };
 pub use resources::{Assigned, Resource, Resources};
+pub use security::Sddl;
 pub use timer::{Precision, Timer, TimerConfig, TimerFired};
 pub use work_item::{WorkItem, WorkItemRun};

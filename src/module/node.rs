@@ -52,9 +52,9 @@ use crate::sync::rundown::Rundown;
 use crate::sync::{Event, EventKind, SpinLock};
 use crate::sys;
 use crate::time::Timeout;
-use crate::wdf::IoType;
 use crate::wdf::dispatch::{IoEvent, call_io};
 use crate::wdf::object::ObjectLink;
+use crate::wdf::{ControlDevice, IoType};
 
 /// What the dispatcher knows of a node, whatever its type.
 ///
@@ -74,6 +74,8 @@ pub(crate) struct Header {
     pub(crate) device: Cell<sys::WDFDEVICE>,
     /// How the device's reads and writes get at their callers' bytes.
     pub(crate) io_type: Cell<IoType>,
+    /// The device has neither PnP nor power: KMDF must not be asked for those.
+    pub(crate) is_control: Cell<bool>,
     pub(crate) name: Cell<&'static str>,
     parent: Cell<Option<NonNull<Header>>>,
     first: Cell<Option<NonNull<Header>>>,
@@ -263,6 +265,40 @@ impl<D: Device> DeviceTable<D> {
     };
 }
 
+/// The root of what has no hooks: a driver, or a control device. All that is
+/// added to it opens at once.
+struct PlainTable<T>(PhantomData<T>);
+impl<T> PlainTable<T> {
+    const DRIVER: &'static Table = &Table {
+        policy: Some(OpenPolicy::Create),
+        call: call_nothing,
+        io: io_nothing,
+        drop: drop_value::<T>,
+        free: free::<T>,
+    };
+}
+impl<C: ControlDevice> PlainTable<C> {
+    const CONTROL: &'static Table = &Table {
+        policy: Some(OpenPolicy::Create),
+        call: call_nothing,
+        io: io_control::<C>,
+        drop: drop_value::<C>,
+        free: free::<C>,
+    };
+}
+
+unsafe fn call_nothing(_node: NonNull<Header>, _hook: Hook) -> Result {
+    Ok(())
+}
+
+unsafe fn io_nothing(_node: NonNull<Header>, _event: &mut IoEvent<'_>) {}
+
+unsafe fn io_control<C: ControlDevice>(node: NonNull<Header>, event: &mut IoEvent<'_>) {
+    // SAFETY: the table's contract.
+    let this = unsafe { value::<C>(node) };
+    call_io!(this, event);
+}
+
 /// Allocates a node without a value, with one reference.
 fn allocate<T>(table: &'static Table, device: sys::WDFDEVICE) -> Result<Reference> {
     let transition = match table.policy {
@@ -278,6 +314,7 @@ fn allocate<T>(table: &'static Table, device: sys::WDFDEVICE) -> Result<Referenc
             done: AtomicU16::new(0),
             device: Cell::new(device),
             io_type: Cell::new(IoType::Buffered),
+            is_control: Cell::new(false),
             name: Cell::new(core::any::type_name::<T>()),
             parent: Cell::new(None),
             first: Cell::new(None),
@@ -304,6 +341,18 @@ pub(crate) fn allocate_instance<I: Instance>(device: sys::WDFDEVICE) -> Result<R
 /// The node of a device that is about to be created.
 pub(crate) fn allocate_device<D: Device>() -> Result<Reference> {
     allocate::<D>(DeviceTable::<D>::TABLE, core::ptr::null_mut())
+}
+
+/// The node of a control device that is about to be created.
+pub(crate) fn allocate_control<C: ControlDevice>() -> Result<Reference> {
+    let root = allocate::<C>(PlainTable::<C>::CONTROL, core::ptr::null_mut())?;
+    root.header().is_control.set(true);
+    Ok(root)
+}
+
+/// The node of a driver without devices.
+pub(crate) fn allocate_driver<D>() -> Result<Reference> {
+    allocate::<D>(PlainTable::<D>::DRIVER, core::ptr::null_mut())
 }
 
 /// One owner of a node's memory.
@@ -452,6 +501,20 @@ pub(crate) unsafe fn enter_alive_erased<'a>(node: NonNull<Header>) -> Result<imp
     Ok(Gate(gate))
 }
 
+/// The same, for what has to do with PnP or power.
+///
+/// # Errors
+/// Also `STATUS_INVALID_DEVICE_REQUEST` below a control device, which has neither.
+///
+/// # Safety
+/// As [`enter_alive_erased`].
+pub(crate) unsafe fn enter_pnp<'a>(node: NonNull<Header>) -> Result<impl Drop + 'a> {
+    // SAFETY: the caller's promise.
+    unsafe { node.as_ref() }.expect_pnp()?;
+    // SAFETY: the caller's promise.
+    unsafe { enter_alive_erased(node) }
+}
+
 /// Puts the value into the node and lets callbacks in.
 ///
 /// # Safety
@@ -494,6 +557,7 @@ pub(crate) unsafe fn introduce(parent: NonNull<Header>, child: NonNull<Header>, 
         .is_dynamic
         .set(at_run_time || parent.is_dynamic.get());
     header.io_type.set(parent.io_type.get());
+    header.is_control.set(parent.is_control.get());
 }
 
 /// Makes `child` the last child of `parent`, which takes over its count.
@@ -761,6 +825,16 @@ fn loses_power(header: &Header, target: PowerState) -> bool {
 }
 
 impl Header {
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_REQUEST` below a control device.
+    pub(crate) fn expect_pnp(&self) -> Result {
+        if self.is_control.get() {
+            Err(NtStatus::INVALID_DEVICE_REQUEST)
+        } else {
+            Ok(())
+        }
+    }
+
     fn has(&self, bits: u16) -> bool {
         self.done.load(Ordering::Acquire) & bits != 0
     }

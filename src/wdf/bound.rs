@@ -23,7 +23,7 @@ pub struct Called<'a, L: Level> {
 impl<'a, L: Level> Called<'a, L> {
     /// # Safety
     /// As [`Irql::assume`].
-    pub(super) const unsafe fn new() -> Self {
+    pub(crate) const unsafe fn new() -> Self {
         Self {
             // SAFETY: the caller's promise.
             irql: unsafe { Irql::assume() },

@@ -22,6 +22,8 @@
 use core::fmt;
 use core::ptr;
 
+use super::collection::WdfString;
+use crate::irql::{Irql, Passive};
 use crate::module::Modules;
 use crate::module::node::{self, Reference};
 use crate::status::{NtStatus, Result};
@@ -144,10 +146,10 @@ unsafe impl Sync for DeviceInterface {}
 
 impl DeviceInterface {
     /// Lets programs find the interface, or hides it. Handles that are open
-    /// stay so.
+    /// stay so. Before the device has started it says what happens then.
     ///
     /// # IRQL
-    /// `<= DISPATCH_LEVEL`
+    /// `PASSIVE_LEVEL`
     ///
     /// # Errors
     /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is gone.
@@ -155,7 +157,7 @@ impl DeviceInterface {
     /// C counterpart: [`WdfDeviceSetDeviceInterfaceState`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicesetdeviceinterfacestate
-    pub fn set_state(&self, state: InterfaceState) -> Result {
+    pub fn set_state(&self, _irql: &Irql<'_, Passive>, state: InterfaceState) -> Result {
         // SAFETY: the reference keeps the memory valid.
         let _alive = unsafe { node::enter_alive_erased(self.owner.node()) }?;
         let class = self.class.to_raw();
@@ -169,6 +171,37 @@ impl DeviceInterface {
             );
         };
         Ok(())
+    }
+
+    /// The path by which programs open the interface.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is
+    /// gone; `STATUS_INSUFFICIENT_RESOURCES`.
+    ///
+    /// C counterpart: [`WdfDeviceRetrieveDeviceInterfaceString`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceretrievedeviceinterfacestring
+    pub fn path(&self, irql: &Irql<'_, Passive>) -> Result<WdfString> {
+        let string = WdfString::new(irql, UnicodeStr::literal(&[]))?;
+        // SAFETY: the reference keeps the memory valid.
+        let _alive = unsafe { node::enter_alive_erased(self.owner.node()) }?;
+        let class = self.class.to_raw();
+        // SAFETY: the invariant; the string and the class are valid for the
+        // length of the call; the token proves the level.
+        NtStatus::from_raw(unsafe {
+            sys::kmdf::WdfDeviceRetrieveDeviceInterfaceString(
+                self.device,
+                &raw const class,
+                ptr::null(),
+                string.as_raw(),
+            )
+        })
+        .into_result()?;
+        Ok(string)
     }
 }
 
@@ -197,11 +230,12 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
     /// Registers an interface of this class for the device.
     ///
     /// # Errors
-    /// What [`WdfDeviceCreateDeviceInterface`][ms] returns.
+    /// What [`WdfDeviceCreateDeviceInterface`][ms] returns:
+    /// `STATUS_INVALID_DEVICE_REQUEST` for a control device, which has none.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicecreatedeviceinterface
     pub fn device_interface(&mut self, class: Guid) -> Result<DeviceInterface> {
-        let (owner, device) = self.raw();
+        let (owner, device) = self.raw_pnp()?;
         let raw = class.to_raw();
         // SAFETY: this is device-add for this device, and the class is valid
         // for the length of the call.
@@ -221,9 +255,14 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
     /// Gives the device a name, `\DosDevices\...`, by which programs open it as
     /// `\\.\...`.
     ///
+    /// A device has one link at most.
+    ///
     /// # Errors
     /// What [`WdfDeviceCreateSymbolicLink`][ms] returns:
-    /// `STATUS_OBJECT_NAME_COLLISION` if the name is taken.
+    /// `STATUS_OBJECT_NAME_COLLISION` if the name is taken,
+    /// `STATUS_INVALID_DEVICE_REQUEST` for an empty name and a second link,
+    /// `STATUS_OBJECT_PATH_SYNTAX_BAD` and `STATUS_OBJECT_PATH_NOT_FOUND` for a
+    /// name that is no path or in no directory.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicecreatesymboliclink
     pub fn symbolic_link(&mut self, name: UnicodeStr<'_>) -> Result {

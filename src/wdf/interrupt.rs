@@ -773,7 +773,7 @@ impl<S: Send + 'static, K: Handling<S>> Interrupt<S, K> {
         config: InterruptConfig<O, S, K>,
         state: S,
     ) -> Result<Self> {
-        let (owner, device) = add.raw();
+        let (owner, device) = add.raw_pnp()?;
         // SAFETY: the node is a `Node<O>`.
         let this = unsafe { Self::over(owner, config, state) }?;
         // SAFETY: adding is at PASSIVE_LEVEL in device-add.

@@ -113,7 +113,11 @@ impl IoTarget {
     /// Runs `action` while the owner is alive, and with it the target.
     fn with<R>(&self, action: impl FnOnce(sys::WDFIOTARGET) -> R) -> Result<R> {
         // SAFETY: the reference keeps the memory valid.
-        let _alive = unsafe { node::enter_alive_erased(self.owner.node()) }?;
+        let _alive = unsafe { node::enter_pnp(self.owner.node()) }?;
+        // KMDF had no memory for it.
+        if self.handle.is_null() {
+            return Err(NtStatus::INSUFFICIENT_RESOURCES);
+        }
         Ok(action(self.handle))
     }
 

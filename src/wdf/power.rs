@@ -300,7 +300,7 @@ impl PowerPolicy {
 
     fn with<R>(&self, action: impl FnOnce() -> R) -> Result<R> {
         // SAFETY: the reference keeps the memory valid.
-        let _alive = unsafe { node::enter_alive_erased(self.owner.node()) }?;
+        let _alive = unsafe { node::enter_pnp(self.owner.node()) }?;
         Ok(action())
     }
 

@@ -40,8 +40,8 @@ use super::hardware::{self, Descriptor};
 use super::object::{self, Allow, Data, Handle};
 use super::raw::ObjectAttributes;
 use super::{
-    Globals, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER,
-    lock, required,
+    Globals, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_REQUEST,
+    STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER, lock, required,
 };
 
 /// `WDF_INTERRUPT_CONFIG`.
@@ -186,6 +186,9 @@ pub(crate) fn create(
     };
     let created = object::attributes(from, Allow::NoParent, false).and_then(|attributes| {
         kernel(|k| {
+            if object::device(k, device, function).io.control.is_some() {
+                return Err(STATUS_INVALID_DEVICE_REQUEST);
+            }
             if object::device(k, device, function).pnp.is_past_hardware() {
                 return Err(STATUS_INVALID_DEVICE_STATE);
             }

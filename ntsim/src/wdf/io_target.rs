@@ -199,7 +199,12 @@ pub(crate) fn of_device(_: Globals, device: Handle) -> Handle {
 
 fn default_target(k: &mut Kernel, device: Handle) -> Handle {
     let function = "WdfDeviceGetIoTarget";
-    if let Some(target) = object::device(k, device, function).io.target {
+    let io = &object::device(k, device, function).io;
+    // Nothing is below a control device.
+    if io.control.is_some() {
+        return std::ptr::null_mut();
+    }
+    if let Some(target) = io.target {
         return target;
     }
     let slot = object::get(k, device).driver;
