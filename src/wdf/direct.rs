@@ -27,6 +27,61 @@
 //! `METHOD_NEITHER` is refused altogether: its addresses mean something only in
 //! the process of the caller, and only as long as that process leaves them.
 //!
+//! ```
+//! use dmf::ioctl::{Access, DeviceType, DirectIoctlCode, FromCaller};
+//! use dmf::prelude::*;
+//! use dmf::wdf::*;
+//!
+//! /// Draws a picture, which is as large as the caller's buffer.
+//! const DRAW: DirectIoctlCode<u32, FromCaller> =
+//!     DirectIoctlCode::new(DeviceType::UNKNOWN, 0x800, Access::Write);
+//!
+//! # dmf::driver!(Screen);
+//! struct Screen;
+//!
+//! impl Device for Screen {
+//!     fn describe(init: DeviceInit<'_>) -> Result<DeviceInit<'_>> {
+//!         Ok(init.io_type(IoType::Direct))
+//!     }
+//!
+//!     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+//!         add.default_queue(DefaultQueue::parallel())?;
+//!         Ok(Screen)
+//!     }
+//!
+//!     fn io_read(&self, _cx: &mut QueueCallback<'_>, request: Request<Read>) -> Offer<Read> {
+//!         let result = request.direct_output().and_then(|pages| {
+//!             let dark = [0; 64];
+//!             for at in (0..pages.len()).step_by(dark.len()) {
+//!                 pages.copy_from(at, &dark[..dark.len().min(pages.len() - at)])?;
+//!             }
+//!             Ok(pages.len())
+//!         });
+//!         request.complete(result);
+//!         Offer::Handled
+//!     }
+//!
+//!     fn device_control(&self, _cx: &mut QueueCallback<'_>, request: Request<Ioctl>) -> Offer<Ioctl> {
+//!         request.on_direct(DRAW, |_line, request| {
+//!             let mut first = [0; 2];
+//!             let result = request.buffer().and_then(|pages| pages.copy_to(0, &mut first));
+//!             request.complete(result.map(|()| 0));
+//!         })
+//!     }
+//! }
+//! # ntsim::run_driver(Screen::DRIVER_ENTRY, |machine, device| {
+//! #     let file = machine.open(device).unwrap();
+//! #     assert_eq!(machine.read(file, 1000).unwrap().data, [0; 1000]);
+//! #     let draw = |machine: &mut ntsim::Machine, bytes: &[u8]| {
+//! #         let sent = machine.begin_ioctl_with(file, DRAW.value(), &[0; 4], bytes).unwrap();
+//! #         machine.wait(sent, Duration::ZERO).unwrap().unwrap().status
+//! #     };
+//! #     assert_eq!(draw(machine, &[1, 2, 3]), 0);
+//! #     assert_eq!(draw(machine, &[1]), NtStatus::BUFFER_TOO_SMALL.to_raw().cast_unsigned());
+//! #     machine.close(file).unwrap();
+//! # });
+//! ```
+//!
 //! A view cannot be kept after the request is completed:
 //!
 //! ```compile_fail,E0505

@@ -11,6 +11,52 @@
 //! Each module, and the device, can attach a value of a type of its own to a
 //! file: [`FileCreate::attach`], [`File::context`].
 //!
+//! ```
+//! use core::sync::atomic::{AtomicUsize, Ordering};
+//! use dmf::prelude::*;
+//! use dmf::wdf::*;
+//!
+//! # dmf::driver!(Meter);
+//! struct Meter;
+//!
+//! /// What was written through one handle.
+//! #[derive(Default)]
+//! struct Written(AtomicUsize);
+//!
+//! impl Device for Meter {
+//!     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+//!         add.default_queue(DefaultQueue::parallel())?;
+//!         Ok(Meter)
+//!     }
+//!
+//!     fn file_create(&self, cx: &mut FileCreate<'_>) -> FileAnswer {
+//!         match cx.attach(Written::default()) {
+//!             Ok(()) => FileAnswer::Accepted,
+//!             Err(status) => FileAnswer::Refused(status),
+//!         }
+//!     }
+//!
+//!     fn io_write(&self, _cx: &mut QueueCallback<'_>, request: Request<Write>) -> Offer<Write> {
+//!         let length = request.len();
+//!         if let Some(written) = request.file().and_then(File::context::<Written>) {
+//!             written.0.fetch_add(length, Ordering::Relaxed);
+//!         }
+//!         request.complete(Ok(length));
+//!         Offer::Handled
+//!     }
+//!
+//!     fn file_close(&self, cx: &mut FileClose<'_>) {
+//!         let written = cx.file().context::<Written>().map(|written| written.0.load(Ordering::Relaxed));
+//!         assert_eq!(written, Some(5));
+//!     }
+//! }
+//! # ntsim::run_driver(Meter::DRIVER_ENTRY, |machine, device| {
+//! #     let file = machine.open(device).unwrap();
+//! #     assert_eq!(machine.write(file, b"12345").unwrap().information, 5);
+//! #     machine.close(file).unwrap();
+//! # });
+//! ```
+//!
 //! See [Framework file objects][ms].
 //!
 //! [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-file-objects

@@ -28,14 +28,15 @@
 //! still has: `io_stop`. It waits until each is completed, put back, or
 //! acknowledged ([`IoStop`]). On removal it cancels what is in the queues; on
 //! surprise removal at once in power-managed ones, in others only when the last
-//! handle is closed, unless the driver [purges](Queue::purge) them.
+//! handle is closed, unless the driver [purges](QueueControl::purge) them.
 //!
 //! # Examples
 //!
-//! ```no_run
+//! ```
 //! use dmf::prelude::*;
 //! use dmf::wdf::*;
 //!
+//! # dmf::driver!(Echo);
 //! struct Echo { waiting: ManualQueue<Read> }
 //!
 //! impl Device for Echo {
@@ -64,7 +65,20 @@
 //!         request.complete(Ok(length));
 //!     }
 //! }
+//! # ntsim::run_driver(Echo::DRIVER_ENTRY, |machine, device| {
+//! #     let file = machine.open(device).unwrap();
+//! #     let read = machine.begin_read(file, 8).unwrap();
+//! #     assert_eq!(machine.write(file, b"hello").unwrap().information, 5);
+//! #     let read = machine.wait(read, Duration::ZERO).unwrap().unwrap();
+//! #     assert_eq!(read.data, b"hello");
+//! #     machine.close(file).unwrap();
+//! # });
 //! ```
+//!
+//! What KMDF can do and this crate does not: a callback for requests of any type
+//! (`EvtIoDefault`), one in the caller's context (`EvtIoInCallerContext`, which
+//! only `METHOD_NEITHER` needs), and guaranteed forward progress
+//! (`WdfIoQueueAssignForwardProgressPolicy`, for drivers of the paging path).
 //!
 //! See [Creating I/O queues][ms].
 //!

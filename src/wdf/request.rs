@@ -21,6 +21,61 @@
 //!                    └─────────── take ◄───────────────┘          completed, STATUS_CANCELLED
 //! ```
 //!
+//! # Examples
+//!
+//! A driver for a slow device: a write is kept until the device has taken it,
+//! and can be cancelled meanwhile.
+//!
+//! ```
+//! use dmf::prelude::*;
+//! use dmf::wdf::*;
+//!
+//! # dmf::driver!(Printer);
+//! struct Printer { printing: dmf::sync::SpinLock<Option<Cancelable<Write>>>, done: Timer }
+//!
+//! impl Device for Printer {
+//!     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+//!         add.default_queue(DefaultQueue::sequential())?;
+//!         Ok(Printer {
+//!             printing: dmf::sync::SpinLock::new(None),
+//!             done: Timer::with_config(add, TimerConfig::dispatch(), Printer::done)?,
+//!         })
+//!     }
+//!
+//!     fn io_write(&self, _cx: &mut QueueCallback<'_>, request: Request<Write>) -> Offer<Write> {
+//!         if request.input().is_ok_and(|page| page.len() > 100) {
+//!             request.complete(Err(NtStatus::INVALID_PARAMETER));
+//!             return Offer::Handled;
+//!         }
+//!         // One that is cancelled already is completed by dropping what is refused.
+//!         if let Ok(request) = request.mark_cancelable() {
+//!             self.printing.with(|printing| *printing = Some(request));
+//!             let _ = self.done.start(Duration::from_secs(3));
+//!         }
+//!         Offer::Handled
+//!     }
+//! }
+//!
+//! impl Printer {
+//!     fn done(&self, _cx: &mut TimerFired<'_, Dispatch>) {
+//!         let printed = self.printing.with(Option::take);
+//!         if let Some(Taken::Request(request)) = printed.map(Cancelable::take) {
+//!             let length = request.len();
+//!             request.complete(Ok(length));
+//!         }
+//!     }
+//! }
+//! # ntsim::run_driver(Printer::DRIVER_ENTRY, |machine, device| {
+//! #     let file = machine.open(device).unwrap();
+//! #     assert_eq!(machine.write(file, b"a page").unwrap().information, 6);
+//! #     let cancelled = machine.begin_write(file, b"another").unwrap();
+//! #     machine.cancel(cancelled).unwrap();
+//! #     let end = machine.wait(cancelled, Duration::from_secs(9)).unwrap().unwrap();
+//! #     assert_eq!(end.status, NtStatus::CANCELLED.to_raw().cast_unsigned());
+//! #     machine.close(file).unwrap();
+//! # });
+//! ```
+//!
 //! A request cannot be completed twice:
 //!
 //! ```compile_fail,E0382
