@@ -594,18 +594,18 @@ fn retrieve_mdl(
         crate::inject::check(k, function)?;
         let method = k.io.irps.get(irp).method;
         let mdl = mdl(buffer, side, method);
-        let size = usize::try_from(mdl.Size).expect("a few pages");
+        let bytes = usize::try_from(mdl.Size).expect("a few pages");
         let name = format!("{}.Mdl", name(k, handle));
-        let address = object::allocate_memory(k, size, name)
+        let address = object::allocate_memory(k, bytes, name)
             .expect("the host has memory for a list of pages");
         k.io.irps.get(irp).keep(Buffer {
             address,
-            length: size,
+            length: bytes,
         });
         get(k, handle).mdls[usize::from(side == Side::Output)] = address;
         Ok((address, Some(mdl)))
     });
-    let status = match made {
+    match made {
         Ok((address, mdl)) => {
             if let Some(mdl) = mdl {
                 poke(address as *mut ntsim_sys::MDL, mdl);
@@ -617,8 +617,7 @@ fn retrieve_mdl(
             poke(out, std::ptr::null_mut());
             status
         }
-    };
-    status
+    }
 }
 
 /// Describes a buffer, which is mapped already. The page frames are zero.
