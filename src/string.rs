@@ -115,19 +115,19 @@ impl UnicodeStr<'_> {
     ///
     /// # Errors
     /// `STATUS_INVALID_PARAMETER` if its length is odd, or it has a length and
-    /// no buffer.
+    /// no buffer, or one at an odd address.
     ///
     /// # Safety
     /// As far as `raw.Length` goes, the buffer is valid and does not change as
     /// long as the view lives.
-    pub const unsafe fn from_raw(raw: &sys::UNICODE_STRING) -> Result<Self> {
-        if !raw.Length.is_multiple_of(2) || (raw.Buffer.is_null() && raw.Length != 0) {
-            return Err(NtStatus::INVALID_PARAMETER);
-        }
+    pub unsafe fn from_raw(raw: &sys::UNICODE_STRING) -> Result<Self> {
         if raw.Length == 0 {
             return Ok(Self { units: &[] });
         }
-        // SAFETY: the caller's promise; not null, as just checked.
+        if !raw.Length.is_multiple_of(2) || raw.Buffer.is_null() || !raw.Buffer.is_aligned() {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        // SAFETY: the caller's promise; neither null nor crooked, as just checked.
         let units = unsafe { core::slice::from_raw_parts(raw.Buffer, raw.Length as usize / 2) };
         // INVARIANT: the length in bytes is at most 65,534.
         Ok(Self { units })

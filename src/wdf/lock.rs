@@ -17,14 +17,20 @@ use crate::time::Timeout;
 /// Use the kernel's own [`sync::SpinLock`](crate::sync::SpinLock), which needs no
 /// allocation, unless something asks for a `WDFSPINLOCK`.
 ///
-/// ```no_run
-/// use dmf::prelude::*;
-///
+/// ```
+/// # use dmf::prelude::*;
+/// # dmf::driver!(Meter);
+/// # pub struct Meter;
+/// # impl Device for Meter {
+/// #     fn modules(_add: &mut Modules<'_, Self>) -> Result<Self> { Ok(Meter) }
+/// #     fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result { assert_eq!(count(cx.irql())?, 1); Ok(()) }
+/// # }
 /// fn count(irql: &mut Irql<'_, Passive>) -> Result<u32> {
 ///     let lock = dmf::wdf::SpinLock::new(0)?;
 ///     lock.lock(irql, |count, _dispatch| *count += 1);
 ///     Ok(lock.with(|count| *count))
 /// }
+/// # ntsim::run_driver(Meter::DRIVER_ENTRY, |_, _| {});
 /// ```
 ///
 /// What needs `PASSIVE_LEVEL` does not compile while the lock is held:
@@ -155,8 +161,14 @@ impl<T> SpinLock<T> {
 /// Normal kernel APCs are off while it is held, so the holder is not suspended.
 /// It is not recursive: a thread that takes it twice is a bug check.
 ///
-/// ```no_run
-/// use dmf::prelude::*;
+/// ```
+/// # use dmf::prelude::*;
+/// # dmf::driver!(Meter);
+/// # pub struct Meter;
+/// # impl Device for Meter {
+/// #     fn modules(_add: &mut Modules<'_, Self>) -> Result<Self> { Ok(Meter) }
+/// #     fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result { assert_eq!(use_it(cx.irql(), &dmf::wdf::WaitLock::new(1)?), Some(2)); Ok(()) }
+/// # }
 /// use dmf::wdf::WaitLock;
 ///
 /// fn use_it(irql: &Irql<'_, Passive>, lock: &WaitLock<u32>) -> Option<u32> {
@@ -165,6 +177,7 @@ impl<T> SpinLock<T> {
 ///         *value
 ///     })
 /// }
+/// # ntsim::run_driver(Meter::DRIVER_ENTRY, |_, _| {});
 /// ```
 ///
 /// It cannot be taken from a DPC:
