@@ -87,15 +87,76 @@ impl From<Duration> for Timeout {
 
 /// A duration in units of 100 ns, rounded up so that a wait is never too short.
 fn units(duration: Duration) -> i64 {
-    let seconds = duration.as_secs().saturating_mul(UNITS_PER_SECOND);
-    let fraction = u64::from(duration.subsec_nanos().div_ceil(NANOSECONDS_PER_UNIT));
-    i64::try_from(seconds.saturating_add(fraction)).unwrap_or(i64::MAX)
+    Span::new(duration).0.cast_signed()
 }
 
 /// The duration of that many units of 100 ns.
 const fn from_units(units: u64) -> Duration {
     let nanoseconds = (units % UNITS_PER_SECOND) as u32 * NANOSECONDS_PER_UNIT;
     Duration::new(units / UNITS_PER_SECOND, nanoseconds)
+}
+
+/// A length of time in the kernel's own unit of 100 ns.
+///
+/// For what is computed often: a [`Duration`] has to be multiplied and divided
+/// each time that the kernel is told one.
+///
+/// ```
+/// use core::time::Duration;
+/// use dmf::time::Span;
+///
+/// const PERIOD: Span = Span::new(Duration::from_millis(2));
+/// assert_eq!(PERIOD.units(), 20_000);
+/// assert_eq!(Duration::from(PERIOD), Duration::from_millis(2));
+/// assert_eq!(Span::new(Duration::from_nanos(1)).units(), 1); // rounded up
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span(u64);
+
+impl Span {
+    /// No time.
+    pub const ZERO: Self = Self(0);
+
+    /// A duration, rounded up to 100 ns. Above 29,000 years it is that long.
+    #[must_use]
+    pub const fn new(duration: Duration) -> Self {
+        let seconds = duration.as_secs().saturating_mul(UNITS_PER_SECOND);
+        let fraction = duration.subsec_nanos().div_ceil(NANOSECONDS_PER_UNIT);
+        let units = seconds.saturating_add(fraction as u64);
+        Self(if units > LONGEST { LONGEST } else { units })
+    }
+
+    /// The units of 100 ns.
+    #[must_use]
+    pub const fn units(self) -> u64 {
+        self.0
+    }
+
+    /// Several times as long, at most 29,000 years.
+    #[must_use]
+    pub fn saturating_mul(self, factor: u32) -> Self {
+        Self(self.0.saturating_mul(u64::from(factor)).min(LONGEST))
+    }
+
+    /// The number by which the kernel knows that something is due after this time.
+    pub(crate) const fn to_due_time(self) -> i64 {
+        -self.0.cast_signed()
+    }
+}
+
+/// What a due time can say.
+const LONGEST: u64 = i64::MAX.cast_unsigned();
+
+impl From<Duration> for Span {
+    fn from(duration: Duration) -> Self {
+        Self::new(duration)
+    }
+}
+
+impl From<Span> for Duration {
+    fn from(span: Span) -> Self {
+        from_units(span.0)
+    }
 }
 
 /// A point in system time, in units of 100 ns since 1 January 1601 (UTC).
@@ -219,6 +280,24 @@ impl Instant {
     #[must_use]
     pub const fn units(self) -> u64 {
         self.0
+    }
+
+    /// The point that many units of 100 ns after the system started.
+    #[must_use]
+    pub const fn from_units(units: u64) -> Self {
+        Self(units)
+    }
+
+    /// The point that long after `self`.
+    #[must_use]
+    pub const fn saturating_add(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+
+    /// How long `self` is after `earlier`, in the kernel's unit; zero if it is before.
+    #[must_use]
+    pub const fn span_since(self, earlier: Self) -> Span {
+        Span(self.0.saturating_sub(earlier.0))
     }
 
     /// How long ago `self` was.

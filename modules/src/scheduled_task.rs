@@ -148,7 +148,7 @@ use dmf::module::{
 use dmf::string::UnicodeStr;
 use dmf::sync::{Event, EventKind, Mutex, SpinLock};
 use dmf::thread::ThreadId;
-use dmf::time::{Instant, Timeout};
+use dmf::time::{Instant, Span, Timeout};
 use dmf::wdf::{Timer, TimerFired, WorkItem, WorkItemRun};
 use dmf::{NtStatus, Result};
 
@@ -728,11 +728,12 @@ impl<O: Send + Sync + 'static, C: Send + Sync + 'static> ModuleConfig<O> for Con
                 .map(|tell| cx.bind::<OnPersistenceFailure>(tell)),
             when: self.when,
             mode: self.mode,
-            initial_delay: self.initial_delay,
+            initial_delay: self.initial_delay.into(),
+            tick: dmf::time::tick().into(),
             periods: Periods {
-                on_fail: self.retry_on_fail,
-                on_success: self.retry_on_success,
-                back_off: self.back_off,
+                on_fail: self.retry_on_fail.into(),
+                on_success: self.retry_on_success.into(),
+                back_off: self.back_off.map(Span::new),
                 retry_limit: self.retry_limit,
             },
             persistence: self.persistence,
@@ -760,7 +761,9 @@ pub struct State<C: 'static> {
     on_persistence_failure: Option<Callback<OnPersistenceFailure>>,
     when: ExecuteWhen,
     mode: Mode,
-    initial_delay: Duration,
+    initial_delay: Span,
+    /// How much too early the timer may fire.
+    tick: Span,
     periods: Periods,
     persistence: Persistence,
     persistent: bool,
@@ -793,7 +796,7 @@ impl<C: Send + Sync + 'static> Instance for State<C> {
     fn close(&self, cx: &mut Close<'_>) {
         // Once more: a method in flight may have restarted it after `closing`.
         let contexts = self.change(|machine| {
-            machine.pause(Duration::ZERO);
+            machine.pause(Instant::now());
             machine.cancel()
         });
         drop(contexts);
@@ -844,11 +847,6 @@ impl<C: Send + Sync + 'static> Instance for State<C> {
     }
 }
 
-/// The interrupt time.
-fn now() -> Duration {
-    Duration::from_nanos(Instant::now().units().saturating_mul(100))
-}
-
 impl<C: Send + Sync + 'static> State<C> {
     /// The task's moment has come.
     fn moment(&self, irql: &mut Irql<'_, Passive>, previous: Option<PowerState>) -> Result {
@@ -864,7 +862,7 @@ impl<C: Send + Sync + 'static> State<C> {
         match self.mode {
             Mode::Deferred => {
                 let initial_delay = self.initial_delay;
-                self.change(|machine| (machine.moment(initial_delay, now()), ()));
+                self.change(|machine| (machine.moment(initial_delay, Instant::now()), ()));
                 Ok(())
             }
             Mode::Immediate => {
@@ -878,15 +876,7 @@ impl<C: Send + Sync + 'static> State<C> {
     fn change<R: Send>(&self, event: impl FnOnce(&mut Machine<C>) -> (Effects, R) + Send) -> R {
         let (worker, result) = self.machine.with(|machine| {
             let (effects, result) = event(machine);
-            match effects.timer {
-                TimerEffect::Leave => {}
-                TimerEffect::Start(delay) => {
-                    let _ = self.timer.start(delay);
-                }
-                TimerEffect::Stop => {
-                    let _ = self.timer.stop();
-                }
-            }
+            self.set_timer(effects.timer);
             (effects.worker, result)
         });
         if worker {
@@ -896,15 +886,28 @@ impl<C: Send + Sync + 'static> State<C> {
         result
     }
 
+    /// The machine is locked, so that the timer is what it says.
+    fn set_timer(&self, effect: TimerEffect) {
+        match effect {
+            TimerEffect::Leave => {}
+            TimerEffect::Start(delay) => {
+                let _ = self.timer.start(delay);
+            }
+            TimerEffect::Stop => {
+                let _ = self.timer.stop();
+            }
+        }
+    }
+
     /// Comes up: what was remembered is armed anew.
     fn resume(&self) {
-        self.change(|machine| (machine.resume(now()), ()));
+        self.change(|machine| (machine.resume(Instant::now), ()));
     }
 
     /// Goes down: stops the timer, remembers what it was for, and waits until
     /// the task does not run.
     fn pause(&self, irql: &Irql<'_, Passive>) {
-        self.machine.with(|machine| machine.pause(now()));
+        self.machine.with(|machine| machine.pause(Instant::now()));
         // While not up, nobody starts it again.
         let _ = self.timer.stop_and_wait(irql);
         self.wait_until_idle(irql);
@@ -934,42 +937,56 @@ impl<C: Send + Sync + 'static> State<C> {
 
     fn on_timer(&self, fired: &mut TimerFired<'_>) {
         // This thread does what the worker would.
-        let tick = dmf::time::tick();
-        self.machine.with(|machine| {
-            if let TimerEffect::Start(rest) = machine.timer_fired(now(), tick).timer {
-                let _ = self.timer.start(rest);
-            }
+        self.run_turns(fired.irql(), |machine| {
+            let effects = machine.timer_fired(Instant::now(), self.tick);
+            self.set_timer(effects.timer);
         });
-        self.run_turns(fired.irql());
     }
 
     fn on_work_item(&self, run: &mut WorkItemRun<'_>) {
-        self.write_unwritten(run.irql());
-        self.run_turns(run.irql());
+        self.run_turns(run.irql(), |_| {});
     }
 
-    /// Takes turns as long as there are any, unless somebody else does already.
-    fn run_turns(&self, irql: &mut Irql<'_, Passive>) {
-        if !self.begin(ThreadId::current()) {
-            return;
-        }
-        while let Some((turn, begun)) = self.machine.with(|machine| {
-            let turn = machine.next_turn();
-            if turn.is_none() {
-                self.idle.set();
+    /// Takes turns as long as there are any after `event`, unless somebody else
+    /// does already.
+    fn run_turns(&self, irql: &mut Irql<'_, Passive>, event: impl FnOnce(&mut Machine<C>) + Send) {
+        let thread = ThreadId::current();
+        let (mut next, is_unwritten) = self.machine.with(|machine| {
+            event(machine);
+            let turn = machine.begin_turns(thread);
+            if turn.is_some() {
+                self.idle.clear();
             }
-            turn
-        }) {
-            match turn {
+            (turn, machine.is_unwritten())
+        });
+        if is_unwritten {
+            self.write_unwritten(irql);
+        }
+        while let Some((turn, begun)) = next {
+            next = match turn {
                 Turn::Attempt(trigger) => {
                     let result = self.attempt(irql, trigger, begun, None);
-                    self.finish(After::Deferred, begun, result);
+                    self.machine.with(|machine| {
+                        // While this thread counts as running no worker is called.
+                        let effects = self.finished(machine, After::Deferred, begun, result);
+                        self.set_timer(effects.timer);
+                        self.next_turn(machine)
+                    })
                 }
                 Turn::Run(context) => {
                     let _ = self.call(irql, Trigger::OnDemand, begun.attempt, None, Some(context));
+                    self.machine.with(|machine| self.next_turn(machine))
                 }
-            }
+            };
         }
+    }
+
+    fn next_turn(&self, machine: &mut Machine<C>) -> Option<(Turn<C>, Begun)> {
+        let turn = machine.next_turn();
+        if turn.is_none() {
+            self.idle.set();
+        }
+        turn
     }
 
     /// Becomes the one who runs the task, if nobody is.
@@ -1117,7 +1134,16 @@ impl<C: Send + Sync + 'static> State<C> {
 
     /// Acts on the result of an attempt, while the task still counts as running.
     fn finish(&self, after: After, begun: Begun, result: Option<TaskResult>) {
-        let periods = &self.periods;
-        self.change(|machine| (machine.finish(after, begun, result, periods, now()), ()));
+        self.change(|machine| (self.finished(machine, after, begun, result), ()));
+    }
+
+    fn finished(
+        &self,
+        machine: &mut Machine<C>,
+        after: After,
+        begun: Begun,
+        result: Option<TaskResult>,
+    ) -> Effects {
+        machine.finish(after, begun, result, &self.periods, Instant::now)
     }
 }

@@ -12,7 +12,7 @@ use crate::module::Modules;
 use crate::module::node::Header;
 use crate::status::Result;
 use crate::sys;
-use crate::time::Timeout;
+use crate::time::Span;
 
 /// A timer whose callback is a function of its owner.
 ///
@@ -250,8 +250,8 @@ impl Timer {
     /// C counterpart: [`WdfTimerStart`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimerstart
-    pub fn start(&self, due: Duration) -> Result {
-        let due = Timeout::After(due).to_due_time().unwrap_or(0);
+    pub fn start(&self, due: impl Into<Span>) -> Result {
+        let due = due.into().to_due_time();
         // SAFETY: the invariant.
         self.0.with(|timer| unsafe {
             sys::kmdf::WdfTimerStart(timer, due);

@@ -8,10 +8,10 @@
 //! Time is interrupt time since the system started.
 
 use core::mem;
-use core::time::Duration;
 
 use dmf::NtStatus;
 use dmf::thread::ThreadId;
+use dmf::time::{Instant, Span};
 
 use super::queue::Queue;
 use super::{TaskResult, Trigger};
@@ -51,11 +51,11 @@ pub(super) struct Machine<C> {
 enum Scheduled {
     Nothing,
     /// The timer is queued, and due at this time.
-    Armed(Duration),
+    Armed(Instant),
     /// The timer has fired, and the run has not begun.
     Due,
     /// While not up: to be armed anew with this delay.
-    Remembered(Duration),
+    Remembered(Span),
 }
 
 /// What an event has the module do.
@@ -72,7 +72,7 @@ pub(super) struct Effects {
 pub(super) enum TimerEffect {
     #[default]
     Leave,
-    Start(Duration),
+    Start(Span),
     Stop,
 }
 
@@ -97,16 +97,16 @@ pub(super) enum Turn<C> {
 /// How long after an attempt the next one is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Periods {
-    pub(super) on_fail: Duration,
-    pub(super) on_success: Duration,
+    pub(super) on_fail: Span,
+    pub(super) on_success: Span,
     /// Doubles `on_fail` with each failure in a row, up to this.
-    pub(super) back_off: Option<Duration>,
+    pub(super) back_off: Option<Span>,
     /// How many failures in a row are followed by a retry.
     pub(super) retry_limit: Option<u32>,
 }
 
 impl Periods {
-    fn retry(&self, after: After, result: Option<TaskResult>, failures: u32) -> Option<Duration> {
+    fn retry(&self, after: After, result: Option<TaskResult>, failures: u32) -> Option<Span> {
         match (result, after) {
             (Some(TaskResult::SuccessButTryAgain), _) => Some(self.on_success),
             (Some(TaskResult::FailButTryAgain), After::Deferred) => self
@@ -120,7 +120,7 @@ impl Periods {
     }
 
     /// The period after that many failures in a row.
-    fn after_failures(&self, failures: u32) -> Duration {
+    fn after_failures(&self, failures: u32) -> Span {
         let Some(longest) = self.back_off else {
             return self.on_fail;
         };
@@ -163,23 +163,23 @@ impl<C> Machine<C> {
 
     /// The moment of a deferred task has come. What was pending before the
     /// device went down goes before the first run.
-    pub(super) fn moment(&mut self, initial_delay: Duration, now: Duration) -> Effects {
+    pub(super) fn moment(&mut self, initial_delay: Span, now: Instant) -> Effects {
         if self.timer == Scheduled::Nothing && !self.done && !self.cancelled {
             self.timer = Scheduled::Remembered(initial_delay);
         }
-        self.resume(now)
+        self.resume(|| now)
     }
 
     /// Comes up: what was remembered is armed anew.
-    pub(super) fn resume(&mut self, now: Duration) -> Effects {
+    pub(super) fn resume(&mut self, now: impl FnOnce() -> Instant) -> Effects {
         self.up = true;
         self.arm_remembered(now)
     }
 
-    fn arm_remembered(&mut self, now: Duration) -> Effects {
+    fn arm_remembered(&mut self, now: impl FnOnce() -> Instant) -> Effects {
         let timer = match self.timer {
             Scheduled::Remembered(delay) if self.up => {
-                self.timer = Scheduled::Armed(now.saturating_add(delay));
+                self.timer = Scheduled::Armed(now().saturating_add(delay));
                 TimerEffect::Start(delay)
             }
             _ => TimerEffect::Leave,
@@ -197,11 +197,11 @@ impl<C> Machine<C> {
     /// Goes down: what the timer was for is kept, and what is left of its delay.
     /// The whole delay might never pass between two power cycles. The caller
     /// stops the timer, and waits for it.
-    pub(super) fn pause(&mut self, now: Duration) {
+    pub(super) fn pause(&mut self, now: Instant) {
         self.up = false;
         self.timer = match self.timer {
-            Scheduled::Armed(due) => Scheduled::Remembered(due.saturating_sub(now)),
-            Scheduled::Due => Scheduled::Remembered(Duration::ZERO),
+            Scheduled::Armed(due) => Scheduled::Remembered(due.span_since(now)),
+            Scheduled::Due => Scheduled::Remembered(Span::ZERO),
             other => other,
         };
     }
@@ -217,11 +217,11 @@ impl<C> Machine<C> {
     /// ```
     ///
     /// It fires on a clock tick, which may be `tick` before the precise time.
-    pub(super) fn timer_fired(&mut self, now: Duration, tick: Duration) -> Effects {
+    pub(super) fn timer_fired(&mut self, now: Instant, tick: Span) -> Effects {
         let mut timer = TimerEffect::Leave;
         if let Scheduled::Armed(due) = self.timer {
             if now.saturating_add(tick) < due {
-                timer = TimerEffect::Start(due.saturating_sub(now));
+                timer = TimerEffect::Start(due.span_since(now));
             } else {
                 self.timer = Scheduled::Due;
             }
@@ -361,6 +361,22 @@ impl<C> Machine<C> {
         begins
     }
 
+    /// Becomes the one who runs the task, if nobody is and there is something to
+    /// run, and takes the first turn.
+    pub(super) fn begin_turns(&mut self, thread: ThreadId) -> Option<(Turn<C>, Begun)> {
+        if self.runner.is_some() {
+            return None;
+        }
+        let turn = self.take_turn()?;
+        self.runner = Some(thread);
+        Some(turn)
+    }
+
+    /// Whether there is a success that may have to be written.
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.unwritten.is_some()
+    }
+
     /// Stops being the one who runs the task. A worker does what has been noted
     /// meanwhile.
     pub(super) fn end(&mut self) -> Effects {
@@ -428,7 +444,7 @@ impl<C> Machine<C> {
         begun: Begun,
         result: Option<TaskResult>,
         periods: &Periods,
-        now: Duration,
+        now: impl FnOnce() -> Instant,
     ) -> Effects {
         self.failures = match result {
             Some(TaskResult::FailButTryAgain) => self.failures.saturating_add(1),
@@ -459,15 +475,19 @@ mod tests {
 
     use super::*;
 
-    pub(super) const PERIOD: Duration = Duration::from_secs(5);
+    pub(super) const fn seconds(seconds: u64) -> Span {
+        Span::new(core::time::Duration::from_secs(seconds))
+    }
+
+    pub(super) const PERIOD: Span = seconds(5);
     pub(super) const PERIODS: Periods = Periods {
         on_fail: PERIOD,
-        on_success: Duration::from_secs(10),
+        on_success: seconds(10),
         back_off: None,
         retry_limit: None,
     };
-    pub(super) const TICK: Duration = Duration::from_millis(15);
-    pub(super) const NOW: Duration = Duration::from_secs(100);
+    pub(super) const TICK: Span = Span::new(core::time::Duration::from_millis(15));
+    pub(super) const NOW: Instant = Instant::from_units(seconds(100).units());
 
     fn up() -> Machine<()> {
         Machine::new(true)
@@ -475,7 +495,7 @@ mod tests {
 
     fn end(machine: &mut Machine<()>, begun: Begun, result: TaskResult) -> TimerEffect {
         machine
-            .finish(After::Deferred, begun, Some(result), &PERIODS, NOW)
+            .finish(After::Deferred, begun, Some(result), &PERIODS, || NOW)
             .timer
     }
 
@@ -484,34 +504,34 @@ mod tests {
         let mut machine = up();
         let started = machine.moment(PERIOD, NOW);
         assert_eq!(started.timer, TimerEffect::Start(PERIOD));
-        let later = NOW + PERIOD * 2 / 5;
+        let later = NOW.saturating_add(seconds(2));
         machine.pause(later);
-        let resumed = machine.resume(later + PERIOD);
-        assert_eq!(resumed.timer, TimerEffect::Start(PERIOD * 3 / 5));
-        machine.pause(later + PERIOD * 3);
-        let resumed = machine.resume(NOW);
-        assert_eq!(resumed.timer, TimerEffect::Start(Duration::ZERO));
+        let resumed = machine.resume(|| later.saturating_add(PERIOD));
+        assert_eq!(resumed.timer, TimerEffect::Start(seconds(3)));
+        machine.pause(later.saturating_add(seconds(15)));
+        let resumed = machine.resume(|| NOW);
+        assert_eq!(resumed.timer, TimerEffect::Start(Span::ZERO));
     }
 
     #[test]
     fn a_timer_that_fired_while_going_down_is_not_lost() {
         let mut machine = up();
         let _ = machine.moment(PERIOD, NOW);
-        let _ = machine.timer_fired(NOW + PERIOD, TICK);
-        machine.pause(NOW + PERIOD);
-        let resumed = machine.resume(NOW);
-        assert_eq!(resumed.timer, TimerEffect::Start(Duration::ZERO));
+        let _ = machine.timer_fired(NOW.saturating_add(PERIOD), TICK);
+        machine.pause(NOW.saturating_add(PERIOD));
+        let resumed = machine.resume(|| NOW);
+        assert_eq!(resumed.timer, TimerEffect::Start(Span::ZERO));
     }
 
     #[test]
     fn a_callback_of_a_timer_that_was_started_anew_starts_it_for_the_rest() {
         let mut machine = up();
         let _ = machine.moment(PERIOD, NOW);
-        let early = machine.timer_fired(NOW + PERIOD / 5, TICK);
-        assert_eq!(early.timer, TimerEffect::Start(PERIOD * 4 / 5));
+        let early = machine.timer_fired(NOW.saturating_add(seconds(1)), TICK);
+        assert_eq!(early.timer, TimerEffect::Start(seconds(4)));
         assert!(!early.worker);
         // A clock tick may be a little early.
-        let on_the_tick = (NOW + PERIOD).saturating_sub(TICK);
+        let on_the_tick = NOW.saturating_add(Span::new(core::time::Duration::from_millis(4985)));
         assert!(machine.timer_fired(on_the_tick, TICK).worker);
     }
 
@@ -526,7 +546,7 @@ mod tests {
             assert_eq!(end(&mut machine, begun, result), TimerEffect::Start(period));
             // And not from the end of the attempt, but of the way down.
             machine.pause(NOW);
-            assert_eq!(machine.resume(NOW).timer, TimerEffect::Start(period));
+            assert_eq!(machine.resume(|| NOW).timer, TimerEffect::Start(period));
         }
     }
 
@@ -547,16 +567,16 @@ mod tests {
     #[test]
     fn the_period_doubles_up_to_the_longest_and_never_overflows() {
         let periods = Periods {
-            back_off: Some(PERIOD * 5),
+            back_off: Some(seconds(25)),
             ..PERIODS
         };
-        let seconds = |failures| periods.after_failures(failures).as_secs();
+        let whole_seconds = |failures| periods.after_failures(failures).units() / 10_000_000;
         assert_eq!(
-            [1, 2, 3, 4, 32, 33, u32::MAX].map(seconds),
+            [1, 2, 3, 4, 32, 33, u32::MAX].map(whole_seconds),
             [5, 10, 20, 25, 25, 25, 25]
         );
         let shorter = Periods {
-            back_off: Some(PERIOD / 5),
+            back_off: Some(seconds(1)),
             ..PERIODS
         };
         assert_eq!(shorter.after_failures(3), PERIOD);
@@ -572,7 +592,7 @@ mod tests {
         let mut machine = up();
         let mut retried = |result| {
             let begun = machine.next_attempt();
-            let effects = machine.finish(After::Deferred, begun, Some(result), &periods, NOW);
+            let effects = machine.finish(After::Deferred, begun, Some(result), &periods, || NOW);
             effects.timer != TimerEffect::Leave
         };
         assert!(retried(FailButTryAgain));

@@ -175,7 +175,9 @@ fn play(event: &str, machine: &mut Machine<()>, begun: Begun) -> Done {
     let thread = ThreadId::current();
     let mut finish = |after, result| {
         let result = Some(result);
-        machine.finish(after, begun, result, &PERIODS, NOW).into()
+        machine
+            .finish(after, begun, result, &PERIODS, || NOW)
+            .into()
     };
     match event {
         "`Success`" => finish(After::Deferred, TaskResult::Success),
@@ -187,15 +189,15 @@ fn play(event: &str, machine: &mut Machine<()>, begun: Begun) -> Done {
         "moment of an immediate task" => {
             only(machine.immediate_attempt().map_or("", |_| "attempt"))
         }
-        "other hook up" => machine.resume(NOW).into(),
+        "other hook up" => machine.resume(|| NOW).into(),
         "hook down" => {
             machine.pause(NOW);
             Done::default()
         }
         "timer fires" => machine.timer_fired(NOW, TICK).into(),
-        "timer fires, was started anew" => {
-            machine.timer_fired(NOW.saturating_sub(PERIOD), TICK).into()
-        }
+        "timer fires, was started anew" => machine
+            .timer_fired(Instant::from_units(NOW.units() - PERIOD.units()), TICK)
+            .into(),
         "`execute_now_deferred_ex`" => match machine.request_attempt() {
             Ok(effects) => effects.into(),
             Err(status) => {
