@@ -14,13 +14,15 @@
     reason = "sizes of structures and of short strings"
 )]
 
+#[macro_use]
+#[path = "support/raw.rs"]
+mod raw;
+
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
-use ntsim::inf::{Architecture, Inf};
 use ntsim::machine::Error;
-use ntsim::store::PackageSource;
 use ntsim::trace::Event;
 use ntsim::{Machine, StopKind};
 use ntsim_sys::{
@@ -29,17 +31,7 @@ use ntsim_sys::{
     WDF_TIMER_CONFIG, WDF_WORKITEM_CONFIG, WDFDEVICE, WDFDRIVER, WDFKEY, WDFOBJECT, WDFTIMER,
     WDFWORKITEM,
 };
-
-/// Calls a function of the framework through its table, as the WDF headers do.
-macro_rules! wdf {
-    ($name:ident: $index:ident as $pointer:ident ($($arg:expr),* $(,)?)) => {
-        unsafe {
-            let entry = ntsim_sys::WdfFunctions.add(ntsim_sys::_WDFFUNCENUM::$index as usize).read();
-            let function: ntsim_sys::$pointer = std::mem::transmute(entry);
-            function.expect(stringify!($name))(ntsim_sys::WdfDriverGlobals, $($arg),*)
-        }
-    };
-}
+use raw::{attributes, below, delay};
 
 type DeviceAdd = Box<dyn FnMut(WDFDEVICE) -> NTSTATUS>;
 
@@ -195,22 +187,6 @@ unsafe extern "C-unwind" fn device_add(_: WDFDRIVER, mut init: PWDFDEVICE_INIT) 
     }
 }
 
-/// `WDF_OBJECT_ATTRIBUTES_INIT`.
-fn attributes() -> WDF_OBJECT_ATTRIBUTES {
-    let mut attributes: WDF_OBJECT_ATTRIBUTES = unsafe { std::mem::zeroed() };
-    attributes.Size = size_of::<WDF_OBJECT_ATTRIBUTES>() as u32;
-    attributes.ExecutionLevel = 1;
-    attributes.SynchronizationScope = 1;
-    attributes
-}
-
-fn below(parent: WDFOBJECT) -> WDF_OBJECT_ATTRIBUTES {
-    WDF_OBJECT_ATTRIBUTES {
-        ParentObject: parent,
-        ..attributes()
-    }
-}
-
 fn timer_config(period: u32) -> WDF_TIMER_CONFIG {
     let mut config: WDF_TIMER_CONFIG = unsafe { std::mem::zeroed() };
     config.Size = size_of::<WDF_TIMER_CONFIG>() as u32;
@@ -269,48 +245,6 @@ fn create_object(mut attributes: WDF_OBJECT_ATTRIBUTES) -> Result<WDFOBJECT, NTS
     if status < 0 { Err(status) } else { Ok(object) }
 }
 
-fn delay(milliseconds: i64) {
-    let mut interval = ntsim_sys::LARGE_INTEGER {
-        QuadPart: -milliseconds * 10_000,
-    };
-    let status = unsafe { ntsim_sys::ntddk::KeDelayExecutionThread(0, 0, &raw mut interval) };
-    assert_eq!(status, 0);
-}
-
-const INF: &str = r#"[Version]
-Signature = "$WINDOWS NT$"
-Class = Sample
-ClassGuid = {78A1C341-4539-11d3-B88D-00C04FAD5171}
-Provider = %P%
-DriverVer = 09/21/2026,1.0.0.0
-CatalogFile = probe.cat
-[DestinationDirs]
-DefaultDestDir = 12
-[SourceDisksNames]
-1 = %P%
-[SourceDisksFiles]
-probe.sys = 1
-[Manufacturer]
-%P% = Models,NTamd64
-[Models.NTamd64]
-%P% Probe = Probe_Install, Root\Probe
-[Probe_Install.NT]
-CopyFiles = @probe.sys
-[Probe_Install.NT.Services]
-AddService = Probe,2,Service
-[Service]
-ServiceType = 1
-StartType = 3
-ErrorControl = 1
-ServiceBinary = %12%\probe.sys
-[Probe_Install.NT.Wdf]
-KmdfService = Probe, Kmdf
-[Kmdf]
-KmdfLibraryVersion = 1.33
-[Strings]
-P = "dmf"
-"#;
-
 /// A machine with the driver installed and its device plugged in.
 struct Bench {
     machine: Machine,
@@ -324,21 +258,7 @@ impl Bench {
 
     fn with_seed(seed: u64) -> Self {
         SCRIPT.set(Script::default());
-        let mut machine = Machine::with_seed(seed);
-        machine.link_driver("Probe", driver_entry);
-        let package = Inf::parse("probe.inf", INF.as_bytes())
-            .and_then(|inf| inf.validate_for(Architecture::Amd64))
-            .expect("the INF is right");
-        let files = BTreeMap::from([
-            ("probe.inf".to_owned(), INF.as_bytes().to_vec()),
-            ("probe.sys".to_owned(), vec![0; 16]),
-        ]);
-        machine
-            .install_package(&package, PackageSource::Memory(&files))
-            .expect("it installs");
-        let device = machine
-            .plug_in(r"Root\Probe")
-            .expect("the machine has room");
+        let raw::Bench { machine, device } = raw::Bench::with_driver(seed, driver_entry);
         Self { machine, device }
     }
 

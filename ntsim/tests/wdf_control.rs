@@ -14,6 +14,10 @@
     reason = "sizes of structures and of short strings"
 )]
 
+#[macro_use]
+#[path = "support/raw.rs"]
+mod raw;
+
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -23,20 +27,9 @@ use ntsim::{File, Machine, Stop, StopKind};
 use ntsim_sys::{
     DEVPROPKEY, DRIVER_OBJECT, GUID, NTSTATUS, PCUNICODE_STRING, PWDFDEVICE_INIT, UNICODE_STRING,
     WDF_DEVICE_PROPERTY_DATA, WDF_DRIVER_CONFIG, WDF_FILEOBJECT_CONFIG, WDF_IO_QUEUE_CONFIG,
-    WDF_OBJECT_ATTRIBUTES, WDFDEVICE, WDFDRIVER, WDFFILEOBJECT, WDFKEY, WDFMEMORY, WDFOBJECT,
-    WDFQUEUE, WDFREQUEST,
+    WDFDEVICE, WDFDRIVER, WDFFILEOBJECT, WDFKEY, WDFMEMORY, WDFOBJECT, WDFQUEUE, WDFREQUEST,
 };
-
-/// Calls a function of the framework through its table, as the WDF headers do.
-macro_rules! wdf {
-    ($name:ident: $index:ident as $pointer:ident ($($arg:expr),* $(,)?)) => {
-        unsafe {
-            let entry = ntsim_sys::WdfFunctions.add(ntsim_sys::_WDFFUNCENUM::$index as usize).read();
-            let function: ntsim_sys::$pointer = std::mem::transmute(entry);
-            function.expect(stringify!($name))(ntsim_sys::WdfDriverGlobals, $($arg),*)
-        }
-    };
-}
+use raw::attributes;
 
 type Body<A> = Box<dyn FnMut(A) -> NTSTATUS>;
 
@@ -162,15 +155,6 @@ unsafe extern "C-unwind" fn device_add(_: WDFDRIVER, mut init: PWDFDEVICE_INIT) 
         }
         None => 0,
     }
-}
-
-/// `WDF_OBJECT_ATTRIBUTES_INIT`.
-fn attributes() -> WDF_OBJECT_ATTRIBUTES {
-    let mut attributes: WDF_OBJECT_ATTRIBUTES = unsafe { std::mem::zeroed() };
-    attributes.Size = size_of::<WDF_OBJECT_ATTRIBUTES>() as u32;
-    attributes.ExecutionLevel = 1;
-    attributes.SynchronizationScope = 1;
-    attributes
 }
 
 fn create_device(init: &mut PWDFDEVICE_INIT) -> Result<WDFDEVICE, NTSTATUS> {

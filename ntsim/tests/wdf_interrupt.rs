@@ -26,6 +26,8 @@ const INVALID_PARAMETER: NTSTATUS = 0xC000_000D_u32.cast_signed();
 const INVALID_DEVICE_STATE: NTSTATUS = 0xC000_0184_u32.cast_signed();
 const PARENT_ASSIGNMENT_NOT_ALLOWED: NTSTATUS = 0xC020_020F_u32.cast_signed();
 
+const TIMEOUT: NTSTATUS = 0x102;
+
 thread_local! {
     /// The interrupts of the test's device.
     static LINES: Cell<[WDFINTERRUPT; 2]> = const { Cell::new([std::ptr::null_mut(); 2]) };
@@ -224,6 +226,22 @@ fn interrupts_with_one_spin_lock_do_not_overlap() {
     }
 }
 
+/// Whether the driver's lock, and the interrupt's, can be had at once.
+fn try_both(lock: ntsim_sys::WDFWAITLOCK) -> (NTSTATUS, u8) {
+    let mut at_once = 0_i64;
+    let own = wdf!(WdfWaitLockAcquire: WdfWaitLockAcquireTableIndex
+        as PFN_WDFWAITLOCKACQUIRE(lock, &raw mut at_once));
+    if own == 0 {
+        wdf!(WdfWaitLockRelease: WdfWaitLockReleaseTableIndex as PFN_WDFWAITLOCKRELEASE(lock));
+    }
+    let interrupts = wdf!(WdfInterruptTryToAcquireLock: WdfInterruptTryToAcquireLockTableIndex
+        as PFN_WDFINTERRUPTTRYTOACQUIRELOCK(line(0)));
+    if interrupts == 1 {
+        release(line(0));
+    }
+    (own, interrupts)
+}
+
 /// The `WaitLock` of
 /// <https://learn.microsoft.com/windows-hardware/drivers/wdf/supporting-passive-level-interrupts>
 #[test]
@@ -242,26 +260,20 @@ fn a_passive_isr_runs_under_the_drivers_wait_lock() {
             config.PassiveHandling = 1;
             config.WaitLock = lock;
         });
-        bench.start();
-        let device = bench.device.clone();
-        bench.run(|| {
-            let status = wdf!(WdfWaitLockAcquire: WdfWaitLockAcquireTableIndex
-                as PFN_WDFWAITLOCKACQUIRE(LOCK.get(), std::ptr::null_mut()));
-            assert_eq!(status, 0);
-            delay(20);
-            assert_eq!(SERVED.get(), 0);
-            wdf!(WdfWaitLockRelease: WdfWaitLockReleaseTableIndex
-                as PFN_WDFWAITLOCKRELEASE(LOCK.get()));
-            let free = wdf!(WdfInterruptTryToAcquireLock: WdfInterruptTryToAcquireLockTableIndex
-                as PFN_WDFINTERRUPTTRYTOACQUIRELOCK(line(0)));
-            assert_eq!(free, 1);
-            release(line(0));
+        bench = bench.on("Isr", |_| {
+            assert_eq!(irql(), 0);
+            delay(50);
+            0
         });
-        assert_eq!(
-            bench.machine.raise_interrupt(&device, 0).unwrap(),
-            Raised::Delivered
-        );
-        bench.run_for(1);
+        bench.start();
+        assert_eq!(raise(&mut bench, 0), Raised::Delivered);
+        bench.run(|| {
+            // The ISR has begun by then, and waits.
+            delay(1);
+            assert_eq!(try_both(LOCK.get()), (TIMEOUT, 0));
+            delay(100);
+            assert_eq!(try_both(LOCK.get()), (0, 1));
+        });
         assert_eq!(SERVED.get(), 1, "seed {seed}");
         bench.remove();
     }

@@ -15,6 +15,10 @@
     reason = "sizes of structures and of short strings"
 )]
 
+#[macro_use]
+#[path = "support/raw.rs"]
+mod raw;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,25 +28,15 @@ use ntsim::{Answer, LowerRequest, Machine};
 use ntsim_sys::{
     DRIVER_OBJECT, NTSTATUS, PCUNICODE_STRING, PVOID, PWDF_REQUEST_COMPLETION_PARAMS,
     PWDFDEVICE_INIT, UNICODE_STRING, WDF_DRIVER_CONFIG, WDF_IO_QUEUE_CONFIG,
-    WDF_IO_TARGET_OPEN_PARAMS, WDF_OBJECT_ATTRIBUTES, WDF_REQUEST_COMPLETION_PARAMS,
-    WDF_REQUEST_REUSE_PARAMS, WDF_REQUEST_SEND_OPTIONS, WDFDEVICE, WDFDRIVER, WDFIOTARGET,
-    WDFMEMORY, WDFMEMORY_OFFSET, WDFQUEUE, WDFREQUEST,
+    WDF_IO_TARGET_OPEN_PARAMS, WDF_REQUEST_COMPLETION_PARAMS, WDF_REQUEST_REUSE_PARAMS,
+    WDF_REQUEST_SEND_OPTIONS, WDFDEVICE, WDFDRIVER, WDFIOTARGET, WDFMEMORY, WDFMEMORY_OFFSET,
+    WDFQUEUE, WDFREQUEST,
 };
+use raw::attributes;
 
 unsafe extern "C-unwind" {
     safe fn KeDelayExecutionThread(mode: i8, alertable: u8, interval: *const i64) -> NTSTATUS;
     safe fn KeGetCurrentIrql() -> u8;
-}
-
-/// Calls a function of the framework through its table, as the WDF headers do.
-macro_rules! wdf {
-    ($name:ident: $index:ident as $pointer:ident ($($arg:expr),* $(,)?)) => {
-        unsafe {
-            let entry = ntsim_sys::WdfFunctions.add(ntsim_sys::_WDFFUNCENUM::$index as usize).read();
-            let function: ntsim_sys::$pointer = std::mem::transmute(entry);
-            function.expect(stringify!($name))(ntsim_sys::WdfDriverGlobals, $($arg),*)
-        }
-    };
 }
 
 const SUCCESS: NTSTATUS = 0;
@@ -185,15 +179,6 @@ unsafe extern "C-unwind" fn completion(
 
 fn landed() -> Vec<Landed> {
     SCRIPT.with_borrow_mut(|script| std::mem::take(&mut script.landed))
-}
-
-/// `WDF_OBJECT_ATTRIBUTES_INIT`.
-fn attributes() -> WDF_OBJECT_ATTRIBUTES {
-    let mut attributes: WDF_OBJECT_ATTRIBUTES = unsafe { std::mem::zeroed() };
-    attributes.Size = size_of::<WDF_OBJECT_ATTRIBUTES>() as u32;
-    attributes.ExecutionLevel = 1;
-    attributes.SynchronizationScope = 1;
-    attributes
 }
 
 // ---- the framework, less its casts ---------------------------------------

@@ -15,32 +15,24 @@
     reason = "sizes of structures and of short strings"
 )]
 
+#[macro_use]
+#[path = "raw.rs"]
+mod raw;
+
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ntsim::inf::{Architecture, Inf};
 use ntsim::machine::Error;
-use ntsim::store::PackageSource;
 use ntsim::trace::Event;
 use ntsim::{File, Machine, StopKind};
 use ntsim_sys::{
     DRIVER_OBJECT, NTSTATUS, PCUNICODE_STRING, PWDFDEVICE_INIT, UNICODE_STRING, WDF_DRIVER_CONFIG,
-    WDF_FILEOBJECT_CONFIG, WDF_IO_QUEUE_CONFIG, WDF_OBJECT_ATTRIBUTES,
-    WDF_PNPPOWER_EVENT_CALLBACKS, WDFDEVICE, WDFDRIVER, WDFFILEOBJECT, WDFQUEUE, WDFREQUEST,
+    WDF_FILEOBJECT_CONFIG, WDF_IO_QUEUE_CONFIG, WDF_PNPPOWER_EVENT_CALLBACKS, WDFDEVICE, WDFDRIVER,
+    WDFFILEOBJECT, WDFQUEUE, WDFREQUEST,
 };
-
-/// Calls a function of the framework through its table, as the WDF headers do.
-macro_rules! wdf {
-    ($name:ident: $index:ident as $pointer:ident ($($arg:expr),* $(,)?)) => {
-        unsafe {
-            let entry = ntsim_sys::WdfFunctions.add(ntsim_sys::_WDFFUNCENUM::$index as usize).read();
-            let function: ntsim_sys::$pointer = std::mem::transmute(entry);
-            function.expect(stringify!($name))(ntsim_sys::WdfDriverGlobals, $($arg),*)
-        }
-    };
-}
+pub use raw::attributes;
 
 pub type Handler = Rc<dyn Fn(WDFREQUEST, usize)>;
 
@@ -171,15 +163,6 @@ pub unsafe extern "C-unwind" fn file_close(file: WDFFILEOBJECT) {
     handle("FileClose", file.cast(), 0);
 }
 
-/// `WDF_OBJECT_ATTRIBUTES_INIT`.
-pub fn attributes() -> WDF_OBJECT_ATTRIBUTES {
-    let mut attributes: WDF_OBJECT_ATTRIBUTES = unsafe { std::mem::zeroed() };
-    attributes.Size = size_of::<WDF_OBJECT_ATTRIBUTES>() as u32;
-    attributes.ExecutionLevel = 1;
-    attributes.SynchronizationScope = 1;
-    attributes
-}
-
 pub const SEQUENTIAL: i32 = 1;
 pub const PARALLEL: i32 = 2;
 pub const MANUAL: i32 = 3;
@@ -283,40 +266,6 @@ pub fn acknowledge(request: WDFREQUEST, requeue: bool) {
         as PFN_WDFREQUESTSTOPACKNOWLEDGE(request, u8::from(requeue)));
 }
 
-pub const INF: &str = r#"[Version]
-Signature = "$WINDOWS NT$"
-Class = Sample
-ClassGuid = {78A1C341-4539-11d3-B88D-00C04FAD5171}
-Provider = %P%
-DriverVer = 09/21/2026,1.0.0.0
-CatalogFile = probe.cat
-[DestinationDirs]
-DefaultDestDir = 12
-[SourceDisksNames]
-1 = %P%
-[SourceDisksFiles]
-probe.sys = 1
-[Manufacturer]
-%P% = Models,NTamd64
-[Models.NTamd64]
-%P% Probe = Probe_Install, Root\Probe
-[Probe_Install.NT]
-CopyFiles = @probe.sys
-[Probe_Install.NT.Services]
-AddService = Probe,2,Service
-[Service]
-ServiceType = 1
-StartType = 3
-ErrorControl = 1
-ServiceBinary = %12%\probe.sys
-[Probe_Install.NT.Wdf]
-KmdfService = Probe, Kmdf
-[Kmdf]
-KmdfLibraryVersion = 1.33
-[Strings]
-P = "dmf"
-"#;
-
 /// A machine with the driver installed and its device plugged in.
 pub struct Bench {
     pub machine: Machine,
@@ -330,21 +279,7 @@ impl Bench {
 
     pub fn with_seed(seed: u64) -> Self {
         SCRIPT.set(Script::default());
-        let mut machine = Machine::with_seed(seed);
-        machine.link_driver("Probe", driver_entry);
-        let package = Inf::parse("probe.inf", INF.as_bytes())
-            .and_then(|inf| inf.validate_for(Architecture::Amd64))
-            .expect("the INF is right");
-        let files = BTreeMap::from([
-            ("probe.inf".to_owned(), INF.as_bytes().to_vec()),
-            ("probe.sys".to_owned(), vec![0; 16]),
-        ]);
-        machine
-            .install_package(&package, PackageSource::Memory(&files))
-            .expect("it installs");
-        let device = machine
-            .plug_in(r"Root\Probe")
-            .expect("the machine has room");
+        let raw::Bench { machine, device } = raw::Bench::with_driver(seed, driver_entry);
         Self { machine, device }
     }
 
