@@ -183,6 +183,7 @@ unsafe fn add_device<D: Device>(init: sys::PWDFDEVICE_INIT) -> Result {
     // SAFETY: the caller's promise; device-add is at PASSIVE_LEVEL.
     let init = D::describe(unsafe { DeviceInit::from_raw(init) })?;
     root.header().io_type.set(init.chosen_io_type());
+    root.header().is_filter.set(init.is_filter());
     let mut init = init.into_raw();
     let mut callbacks = pnp_power_callbacks();
     // SAFETY: both are valid for the length of the call.

@@ -358,6 +358,90 @@ pub(crate) mod kmdf {
             target: WDFIOTARGET,
             options: PWDF_REQUEST_SEND_OPTIONS,
         ) -> BOOLEAN = WdfRequestSendTableIndex, PFN_WDFREQUESTSEND;
+        /// Makes a request.
+        fn WdfRequestCreate(
+            attributes: PWDF_OBJECT_ATTRIBUTES,
+            target: WDFIOTARGET,
+            request: *mut WDFREQUEST,
+        ) -> NTSTATUS = WdfRequestCreateTableIndex, PFN_WDFREQUESTCREATE;
+        /// Makes a request fit to be formatted and sent again.
+        fn WdfRequestReuse(
+            request: WDFREQUEST,
+            params: PWDF_REQUEST_REUSE_PARAMS,
+        ) -> NTSTATUS = WdfRequestReuseTableIndex, PFN_WDFREQUESTREUSE;
+        /// Asks for the cancellation of a request that was sent.
+        fn WdfRequestCancelSentRequest(
+            request: WDFREQUEST,
+        ) -> BOOLEAN = WdfRequestCancelSentRequestTableIndex, PFN_WDFREQUESTCANCELSENTREQUEST;
+        /// Makes a request a read.
+        fn WdfIoTargetFormatRequestForRead(
+            target: WDFIOTARGET,
+            request: WDFREQUEST,
+            output: WDFMEMORY,
+            part: PWDFMEMORY_OFFSET,
+            offset: PLONGLONG,
+        ) -> NTSTATUS = WdfIoTargetFormatRequestForReadTableIndex, PFN_WDFIOTARGETFORMATREQUESTFORREAD;
+        /// Makes a request a write.
+        fn WdfIoTargetFormatRequestForWrite(
+            target: WDFIOTARGET,
+            request: WDFREQUEST,
+            input: WDFMEMORY,
+            part: PWDFMEMORY_OFFSET,
+            offset: PLONGLONG,
+        ) -> NTSTATUS = WdfIoTargetFormatRequestForWriteTableIndex, PFN_WDFIOTARGETFORMATREQUESTFORWRITE;
+        /// Makes a request an IOCTL.
+        fn WdfIoTargetFormatRequestForIoctl(
+            target: WDFIOTARGET,
+            request: WDFREQUEST,
+            code: ULONG,
+            input: WDFMEMORY,
+            input_part: PWDFMEMORY_OFFSET,
+            output: WDFMEMORY,
+            output_part: PWDFMEMORY_OFFSET,
+        ) -> NTSTATUS = WdfIoTargetFormatRequestForIoctlTableIndex, PFN_WDFIOTARGETFORMATREQUESTFORIOCTL;
+        /// Makes a request an IOCTL that only drivers send.
+        fn WdfIoTargetFormatRequestForInternalIoctl(
+            target: WDFIOTARGET,
+            request: WDFREQUEST,
+            code: ULONG,
+            input: WDFMEMORY,
+            input_part: PWDFMEMORY_OFFSET,
+            output: WDFMEMORY,
+            output_part: PWDFMEMORY_OFFSET,
+        ) -> NTSTATUS = WdfIoTargetFormatRequestForInternalIoctlTableIndex, PFN_WDFIOTARGETFORMATREQUESTFORINTERNALIOCTL;
+        /// Makes a target for another device.
+        fn WdfIoTargetCreate(
+            device: WDFDEVICE,
+            attributes: PWDF_OBJECT_ATTRIBUTES,
+            target: *mut WDFIOTARGET,
+        ) -> NTSTATUS = WdfIoTargetCreateTableIndex, PFN_WDFIOTARGETCREATE;
+        /// Connects a target to a device.
+        fn WdfIoTargetOpen(
+            target: WDFIOTARGET,
+            params: PWDF_IO_TARGET_OPEN_PARAMS,
+        ) -> NTSTATUS = WdfIoTargetOpenTableIndex, PFN_WDFIOTARGETOPEN;
+        /// Disconnects a target.
+        fn WdfIoTargetClose(
+            target: WDFIOTARGET,
+        ) = WdfIoTargetCloseTableIndex, PFN_WDFIOTARGETCLOSE;
+        /// Lets a target deliver.
+        fn WdfIoTargetStart(
+            target: WDFIOTARGET,
+        ) -> NTSTATUS = WdfIoTargetStartTableIndex, PFN_WDFIOTARGETSTART;
+        /// Keeps a target from delivering.
+        fn WdfIoTargetStop(
+            target: WDFIOTARGET,
+            action: WDF_IO_TARGET_SENT_IO_ACTION,
+        ) = WdfIoTargetStopTableIndex, PFN_WDFIOTARGETSTOP;
+        /// Cancels what a target has.
+        fn WdfIoTargetPurge(
+            target: WDFIOTARGET,
+            action: WDF_IO_TARGET_PURGE_IO_ACTION,
+        ) = WdfIoTargetPurgeTableIndex, PFN_WDFIOTARGETPURGE;
+        /// What a target does with requests.
+        fn WdfIoTargetGetState(
+            target: WDFIOTARGET,
+        ) -> WDF_IO_TARGET_STATE = WdfIoTargetGetStateTableIndex, PFN_WDFIOTARGETGETSTATE;
         /// The next lower driver.
         fn WdfDeviceGetIoTarget(
             device: WDFDEVICE,

@@ -15,7 +15,8 @@
 //! | `WDFQUEUE` | [`DefaultQueue`], [`QueueConfig`], [`ManualQueue`] | KMDF |
 //! | `WDFREQUEST` | [`Request`], [`Cancelable`] | its one owner |
 //! | `WDFFILEOBJECT` | [`File`] | KMDF |
-//! | `WDFIOTARGET` | [`IoTarget`], [`Sender`] | KMDF |
+//! | `WDFREQUEST` of the driver's own | [`OwnRequest`], [`OwnSender`], [`Canceller`] | its one owner |
+//! | `WDFIOTARGET` | [`IoTarget`], [`Sender`], [`RemoteTarget`] | KMDF; the device or module that has it |
 //! | `WDFCMRESLIST` | [`Resources`] | the callback |
 //!
 //! # Timers and work items
@@ -44,6 +45,7 @@ mod io_target;
 mod lock;
 mod memory;
 pub(crate) mod object;
+mod own_request;
 pub mod power;
 mod property;
 mod queue;
@@ -70,10 +72,13 @@ pub use interrupt::{
     Affinity, Claim, Dirql, Interrupt, InterruptConfig, InterruptDpc, InterruptInfo, InterruptWork,
     Isr, IsrState, Priority, Sharing, Trigger,
 };
-pub use io_target::{IoTarget, Sender, Sent};
+pub use io_target::{
+    IoTarget, RemoteTarget, Sender, Sent, SentIo, TargetAccess, TargetState,
+};
 pub use lock::{SpinLock, WaitLock};
 pub use memory::{Lookaside, Memory};
 pub use object::{Context, KmdfObject, Object, ObjectRef};
+pub use own_request::{Canceller, OwnRequest, OwnSender, Unsent};
 pub use power::{
     IdleSettings, InD0, PowerPolicy, SleepState, UserControl, WaitForD0, WakeSettings,
 };

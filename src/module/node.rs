@@ -76,6 +76,8 @@ pub(crate) struct Header {
     pub(crate) io_type: Cell<IoType>,
     /// The device has neither PnP nor power: KMDF must not be asked for those.
     pub(crate) is_control: Cell<bool>,
+    /// Only of the device: what nobody takes goes to the driver below.
+    pub(crate) is_filter: Cell<bool>,
     pub(crate) name: Cell<&'static str>,
     parent: Cell<Option<NonNull<Header>>>,
     first: Cell<Option<NonNull<Header>>>,
@@ -315,6 +317,7 @@ fn allocate<T>(table: &'static Table, device: sys::WDFDEVICE) -> Result<Referenc
             device: Cell::new(device),
             io_type: Cell::new(IoType::Buffered),
             is_control: Cell::new(false),
+            is_filter: Cell::new(false),
             name: Cell::new(core::any::type_name::<T>()),
             parent: Cell::new(None),
             first: Cell::new(None),

@@ -143,6 +143,7 @@ pub enum IoType {
 pub struct DeviceInit<'a> {
     raw: sys::PWDFDEVICE_INIT,
     io_type: IoType,
+    is_filter: bool,
     callback: PhantomData<(&'a mut (), *mut ())>,
 }
 
@@ -157,6 +158,7 @@ impl DeviceInit<'_> {
         Self {
             raw,
             io_type: IoType::Buffered,
+            is_filter: false,
             callback: PhantomData,
         }
     }
@@ -297,10 +299,16 @@ impl DeviceInit<'_> {
     /// C counterpart: [`WdfFdoInitSetFilter`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdffdo/nf-wdffdo-wdffdoinitsetfilter
-    pub fn filter(self) -> Self {
+    pub fn filter(mut self) -> Self {
         // SAFETY: the invariant.
         unsafe { sys::kmdf::WdfFdoInitSetFilter(self.raw) };
+        self.is_filter = true;
         self
+    }
+
+    /// Whether [`filter`](Self::filter) was called.
+    pub(crate) const fn is_filter(&self) -> bool {
+        self.is_filter
     }
 
     /// Names the device object. Without it a device is reached by its interfaces.

@@ -9,7 +9,8 @@
 //! What comes to the default queue is *offered*: to the modules in the order in
 //! which they were added, a module before its children, and at last to the
 //! device. The first that takes it ends that. A request that nobody takes is
-//! completed with `STATUS_NOT_SUPPORTED`, as DMF does it; a file that nobody
+//! completed with `STATUS_NOT_SUPPORTED`, as DMF does it, and in a
+//! [filter](super::DeviceInit::filter) goes to the next lower driver; a file that nobody
 //! says anything about may be opened.
 //!
 //! Cleanup and close of a file are told to everybody, in the reverse order.

@@ -8,6 +8,18 @@
 //!   pass on        forward(request) ────► the lower driver completes it
 //! ```
 //!
+//! [`OwnRequest`](super::OwnRequest) is for requests of the driver's own,
+//! [`RemoteTarget`] for other devices than the next lower one.
+//!
+//! # State of a target
+//! | | takes requests | delivers them |
+//! |---|---|---|
+//! | [`Started`](TargetState::Started) | yes | yes |
+//! | [`Stopped`](TargetState::Stopped) | yes | when it is started |
+//! | else | no: `STATUS_INVALID_DEVICE_STATE` | |
+//!
+//! What is [forwarded](IoTarget::forward) goes on in every state.
+//!
 //! ```no_run
 //! use dmf::ioctl::{Access, DeviceType, IoctlCode};
 //! use dmf::prelude::*;
@@ -27,8 +39,9 @@
 use core::fmt;
 use core::ptr::{self, NonNull};
 
+
 use super::object::{ContextInfo, attributes, no_handle};
-use super::request::{Kind, Refused, Request};
+use super::request::{Io, Kind, Refused, Request};
 use crate::ioctl::{IoctlCode, IoctlData};
 use crate::irql::{Irql, Passive};
 use crate::module::Modules;
@@ -38,6 +51,10 @@ use crate::status::{NtStatus, Result};
 use crate::sys;
 use crate::time::Timeout;
 
+mod remote;
+
+pub use remote::{RemoteTarget, TargetAccess};
+
 /// The next lower driver of the device.
 ///
 /// C counterpart: [`WDFIOTARGET`][ms], the local one.
@@ -45,7 +62,7 @@ use crate::time::Timeout;
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/general-i-o-targets-in-umdf
 ///
 /// # Invariants
-/// `handle` is valid as long as the node of `owner` is alive.
+/// `handle` is NULL, or valid as long as the node of `owner` is alive.
 pub struct IoTarget {
     owner: Reference,
     handle: sys::WDFIOTARGET,
@@ -56,18 +73,92 @@ unsafe impl Send for IoTarget {}
 // SAFETY: as above.
 unsafe impl Sync for IoTarget {}
 
+/// What becomes of requests that a target has when it is [stopped](IoTarget::stop).
+///
+/// C counterpart: `WDF_IO_TARGET_SENT_IO_ACTION`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentIo {
+    /// They are cancelled and waited for.
+    Cancel,
+    /// They are waited for.
+    Wait,
+    /// They are left to the lower driver.
+    Leave,
+}
+
+/// What an [`IoTarget`] does with requests.
+///
+/// C counterpart: `WDF_IO_TARGET_STATE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetState {
+    /// It delivers them.
+    Started,
+    /// It keeps them until it is started.
+    Stopped,
+    /// It takes none until it is started.
+    Purged,
+    /// It takes none until it is opened.
+    Closed,
+    /// Its device is to be removed.
+    ClosedForQueryRemove,
+    /// Its device is gone.
+    Deleted,
+}
+
+impl TargetState {
+    fn of(raw: sys::WDF_IO_TARGET_STATE) -> Self {
+        use sys::_WDF_IO_TARGET_STATE as Raw;
+        match raw {
+            Raw::WdfIoTargetStarted => Self::Started,
+            Raw::WdfIoTargetStopped => Self::Stopped,
+            Raw::WdfIoTargetPurged => Self::Purged,
+            Raw::WdfIoTargetClosed => Self::Closed,
+            Raw::WdfIoTargetClosedForQueryRemove => Self::ClosedForQueryRemove,
+            _ => Self::Deleted,
+        }
+    }
+}
+
 /// How the lower driver completed a request.
 ///
 /// C counterpart: the `WDF_REQUEST_COMPLETION_PARAMS` of a [completion routine][ms].
 ///
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nc-wdfrequest-evt_wdf_request_completion_routine
 #[derive(Clone, Copy, Debug)]
+#[must_use = "it may have failed"]
 pub struct Sent {
     status: NtStatus,
     information: usize,
 }
 
 impl Sent {
+    pub(super) fn new(status: NtStatus, information: sys::ULONG_PTR) -> Self {
+        Self {
+            status,
+            information: usize::try_from(information).unwrap_or(0),
+        }
+    }
+
+    /// What a completion routine was given.
+    ///
+    /// # Safety
+    /// KMDF gave the parameters to a completion routine that has not returned.
+    pub(super) unsafe fn of(params: sys::PWDF_REQUEST_COMPLETION_PARAMS) -> Self {
+        // SAFETY: the caller's promise.
+        let result = unsafe { &(*params).IoStatus };
+        // SAFETY: KMDF wrote the status.
+        let status = unsafe { result.__bindgen_anon_1.Status };
+        Self::new(NtStatus::from_raw(status), result.Information)
+    }
+
+    /// How many bytes were transferred, if it succeeded.
+    ///
+    /// # Errors
+    /// The status.
+    pub fn bytes(self) -> Result<usize> {
+        self.status.into_result().map(|_| self.information)
+    }
+
     /// The lower driver's status.
     pub const fn status(self) -> NtStatus {
         self.status
@@ -98,7 +189,7 @@ fn descriptor(buffer: *mut u8, length: usize) -> Result<sys::WDF_MEMORY_DESCRIPT
 /// How long to wait for the lower driver.
 ///
 /// C counterpart: `WDF_REQUEST_SEND_OPTIONS_INIT`, `WDF_REQUEST_SEND_OPTIONS_SET_TIMEOUT`.
-fn options(timeout: Timeout) -> sys::WDF_REQUEST_SEND_OPTIONS {
+pub(super) fn options(timeout: Timeout) -> sys::WDF_REQUEST_SEND_OPTIONS {
     let due = timeout.to_due_time();
     let flag = sys::_WDF_REQUEST_SEND_OPTIONS_FLAGS::WDF_REQUEST_SEND_OPTION_TIMEOUT;
     sys::WDF_REQUEST_SEND_OPTIONS {
@@ -110,15 +201,108 @@ fn options(timeout: Timeout) -> sys::WDF_REQUEST_SEND_OPTIONS {
 }
 
 impl IoTarget {
-    /// Runs `action` while the owner is alive, and with it the target.
-    fn with<R>(&self, action: impl FnOnce(sys::WDFIOTARGET) -> R) -> Result<R> {
-        // SAFETY: the reference keeps the memory valid.
-        let _alive = unsafe { node::enter_pnp(self.owner.node()) }?;
-        // KMDF had no memory for it.
+    /// The handle, valid as long as the second value lives.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is gone.
+    pub(super) fn enter(&self) -> Result<(sys::WDFIOTARGET, impl Drop + '_)> {
         if self.handle.is_null() {
+            // SAFETY: the reference keeps the memory valid.
+            let _alive = unsafe { node::enter_pnp(self.owner.node()) }?;
+            // KMDF had no memory for it.
             return Err(NtStatus::INSUFFICIENT_RESOURCES);
         }
-        Ok(action(self.handle))
+        // SAFETY: the reference keeps the memory valid.
+        let alive = unsafe { node::enter_alive_erased(self.owner.node()) }?;
+        Ok((self.handle, alive))
+    }
+
+    /// Runs `action` while the owner is alive, and with it the target.
+    fn with<R>(&self, action: impl FnOnce(sys::WDFIOTARGET) -> R) -> Result<R> {
+        let (target, _alive) = self.enter()?;
+        Ok(action(target))
+    }
+
+    /// The target's state.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is gone.
+    ///
+    /// C counterpart: [`WdfIoTargetGetState`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfiotarget/nf-wdfiotarget-wdfiotargetgetstate
+    pub fn state(&self) -> Result<TargetState> {
+        // SAFETY: the target is valid.
+        self.with(|target| TargetState::of(unsafe { sys::kmdf::WdfIoTargetGetState(target) }))
+    }
+
+    /// Starts a target that was stopped or purged, and sends it what waits for that.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`: it waits for a stop or a purge that is under way.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the target is closed or deleted, or the
+    /// owner is not there.
+    ///
+    /// C counterpart: [`WdfIoTargetStart`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfiotarget/nf-wdfiotarget-wdfiotargetstart
+    pub fn start(&self, _irql: &Irql<'_, Passive>) -> Result {
+        // SAFETY: the target is valid.
+        self.with(|target| NtStatus::from_raw(unsafe { sys::kmdf::WdfIoTargetStart(target) }))?
+            .into_result()
+            .map(drop)
+    }
+
+    /// Stops the target: requests wait in it until it is [started](Self::start).
+    /// Not to be called from a function that gets a request back.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is gone.
+    ///
+    /// C counterpart: [`WdfIoTargetStop`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfiotarget/nf-wdfiotarget-wdfiotargetstop
+    pub fn stop(&self, _irql: &Irql<'_, Passive>, sent: SentIo) -> Result {
+        use sys::_WDF_IO_TARGET_SENT_IO_ACTION as Raw;
+        let action = match sent {
+            SentIo::Cancel => Raw::WdfIoTargetCancelSentIo,
+            SentIo::Wait => Raw::WdfIoTargetWaitForSentIoToComplete,
+            SentIo::Leave => Raw::WdfIoTargetLeaveSentIoPending,
+        };
+        self.with(|target| {
+            // SAFETY: the target is valid, and the token proves the level.
+            unsafe { sys::kmdf::WdfIoTargetStop(target, action) };
+        })
+    }
+
+    /// Purges the target: what it was sent is cancelled and waited for, what
+    /// waits in it fails with `STATUS_WDF_DEVICE_REMOVED_NOT_SENT`, and nothing
+    /// new is taken until it is [started](Self::start). Not to be called from a
+    /// function that gets a request back.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is gone.
+    ///
+    /// C counterpart: [`WdfIoTargetPurge`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfiotarget/nf-wdfiotarget-wdfiotargetpurge
+    pub fn purge(&self, _irql: &Irql<'_, Passive>) -> Result {
+        let action = sys::_WDF_IO_TARGET_PURGE_IO_ACTION::WdfIoTargetPurgeIoAndWait;
+        self.with(|target| {
+            // SAFETY: the target is valid, and the token proves the level.
+            unsafe { sys::kmdf::WdfIoTargetPurge(target, action) };
+        })
     }
 
     /// Sends a typed IOCTL and waits for the answer.
@@ -273,10 +457,7 @@ impl IoTarget {
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestsend
     pub fn forward<K: Kind>(&self, request: Request<K>) -> Result<(), Refused<K>> {
-        let mut options = options(Timeout::Never);
-        options.Flags =
-            sys::_WDF_REQUEST_SEND_OPTIONS_FLAGS::WDF_REQUEST_SEND_OPTION_SEND_AND_FORGET
-                .cast_unsigned();
+        let mut options = forgetting();
         // SAFETY: the request is the caller's, who gives it up if it is sent.
         unsafe { self.submit(request, &mut options) }
     }
@@ -288,26 +469,74 @@ impl IoTarget {
         request: Request<K>,
         options: &mut sys::WDF_REQUEST_SEND_OPTIONS,
     ) -> Result<(), Refused<K>> {
-        let raw = request.as_raw();
-        let sent = self.with(|target| {
-            // SAFETY: the request is valid and the driver's.
-            unsafe { sys::kmdf::WdfRequestFormatRequestUsingCurrentType(raw) };
-            // SAFETY: as above; the target is valid, and the options for the call.
-            if unsafe { sys::kmdf::WdfRequestSend(raw, target, &raw mut *options) } != 0 {
-                return Ok(());
-            }
-            // SAFETY: not sent, so still the driver's.
-            Err(NtStatus::from_raw(unsafe {
-                sys::kmdf::WdfRequestGetStatus(raw)
-            }))
-        });
-        match sent {
-            Ok(Ok(())) => {
-                let _ = request.into_raw();
-                Ok(())
-            }
-            Ok(Err(status)) | Err(status) => Err(Refused::new(request, status)),
-        }
+        let (target, _alive) = match self.enter() {
+            Ok(entered) => entered,
+            Err(status) => return Err(Refused::new(request, status)),
+        };
+        // SAFETY: the target is valid while `_alive` is there; the caller's promise.
+        unsafe { submit_to(target, request, options) }
+    }
+}
+
+/// C counterpart: `WDF_REQUEST_SEND_OPTION_SEND_AND_FORGET`.
+fn forgetting() -> sys::WDF_REQUEST_SEND_OPTIONS {
+    let flag = sys::_WDF_REQUEST_SEND_OPTIONS_FLAGS::WDF_REQUEST_SEND_OPTION_SEND_AND_FORGET;
+    sys::WDF_REQUEST_SEND_OPTIONS {
+        Flags: flag.cast_unsigned(),
+        ..options(Timeout::Never)
+    }
+}
+
+/// Sends a received request to a target, as it is.
+///
+/// # Safety
+/// The target is valid. If the request is sent, nobody owns it here until its
+/// completion routine.
+unsafe fn submit_to<K: Kind>(
+    target: sys::WDFIOTARGET,
+    request: Request<K>,
+    options: &mut sys::WDF_REQUEST_SEND_OPTIONS,
+) -> Result<(), Refused<K>> {
+    let raw = request.as_raw();
+    // SAFETY: the request is valid and the driver's.
+    unsafe { sys::kmdf::WdfRequestFormatRequestUsingCurrentType(raw) };
+    // SAFETY: as above; the target is valid, and the options for the call.
+    if unsafe { sys::kmdf::WdfRequestSend(raw, target, &raw mut *options) } != 0 {
+        let _ = request.into_raw();
+        return Ok(());
+    }
+    // SAFETY: not sent, so still the driver's.
+    let status = NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestGetStatus(raw) });
+    Err(Refused::new(request, status))
+}
+
+/// Passes on what nobody in a filter's tree takes. What cannot be sent is
+/// completed with the reason.
+///
+/// # Safety
+/// The device is valid, and has a lower driver.
+pub(super) unsafe fn pass_down(device: sys::WDFDEVICE, request: Io) {
+    /// # Safety
+    /// The target is valid.
+    unsafe fn forget<K: Kind>(target: sys::WDFIOTARGET, request: Request<K>) {
+        // SAFETY: the caller's promise; the request is given up. `Refused`
+        // completes what is not sent.
+        drop(unsafe { submit_to(target, request, &mut forgetting()) });
+    }
+    // SAFETY: the caller's promise.
+    let target = unsafe { sys::kmdf::WdfDeviceGetIoTarget(device) };
+    if target.is_null() {
+        return request.refuse(NtStatus::INSUFFICIENT_RESOURCES);
+    }
+    match request {
+        // SAFETY: the device's target is as valid as the device.
+        Io::Read(request) => unsafe { forget(target, request) },
+        // SAFETY: as above.
+        Io::Write(request) => unsafe { forget(target, request) },
+        // SAFETY: as above.
+        Io::Ioctl(request) => unsafe { forget(target, request) },
+        // SAFETY: as above.
+        Io::InternalIoctl(request) => unsafe { forget(target, request) },
     }
 }
 
@@ -425,12 +654,7 @@ callback! {
         _context: sys::WDFCONTEXT,
     ) {
         // SAFETY: KMDF gives the parameters to this callback.
-        let params = unsafe { &*params };
-        let sent = Sent {
-            // SAFETY: KMDF wrote the status.
-            status: NtStatus::from_raw(unsafe { params.IoStatus.__bindgen_anon_1.Status }),
-            information: usize::try_from(params.IoStatus.Information).unwrap_or(0),
-        };
+        let sent = unsafe { Sent::of(params) };
         // SAFETY: `send` gave the request this context.
         let transit = unsafe { IN_TRANSIT.of::<InTransit>(raw) };
         // SAFETY: `send` wrote it before it sent the request.
@@ -477,12 +701,18 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
     #[must_use]
     pub fn io_target(&self) -> IoTarget {
         let (owner, device) = self.raw();
+        // SAFETY: the node is valid.
+        let handle = match unsafe { owner.as_ref() }.expect_pnp() {
+            // SAFETY: the device is valid.
+            Ok(_) => unsafe { sys::kmdf::WdfDeviceGetIoTarget(device) },
+            // Nothing is below a control device.
+            Err(_) => no_handle(),
+        };
         // INVARIANT: the target is the device's, which outlives the node.
         IoTarget {
             // SAFETY: the node is valid.
             owner: unsafe { Reference::to(owner) },
-            // SAFETY: the device is valid.
-            handle: unsafe { sys::kmdf::WdfDeviceGetIoTarget(device) },
+            handle,
         }
     }
 

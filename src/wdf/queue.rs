@@ -92,6 +92,7 @@ use core::ptr::{self, NonNull};
 
 use super::dispatch::IoEvent;
 use super::file::File;
+use super::io_target::pass_down;
 use super::object::{ContextInfo, attributes, no_handle};
 use super::request::{
     InternalIoctl, Io, Ioctl, Kind, Read, Refused, Request, RequestId, Write, parameters_record,
@@ -1387,12 +1388,18 @@ unsafe fn offer_request<K: Kind>(queue: sys::WDFQUEUE, request: sys::WDFREQUEST)
     let mut cx = unsafe { QueueCallback::new() };
     let mut event = IoEvent::Request(&mut cx, Some(request));
     // SAFETY: the context counts the root, and the caller's promise.
-    let status = match unsafe { node::tell(root, &mut event) } {
-        Ok(()) => NtStatus::NOT_SUPPORTED,
-        Err(status) => status,
-    };
+    let told = unsafe { node::tell(root, &mut event) };
     if let IoEvent::Request(_, Some(request)) = event {
-        request.refuse(status);
+        // SAFETY: the context counts the root.
+        let device = unsafe { root.as_ref() };
+        match told {
+            Ok(()) if device.is_filter.get() => {
+                // SAFETY: a device whose queue delivers is valid.
+                unsafe { pass_down(device.device.get(), request) };
+            }
+            Ok(()) => request.refuse(NtStatus::NOT_SUPPORTED),
+            Err(status) => request.refuse(status),
+        }
     }
 }
 

@@ -339,7 +339,9 @@ pub(crate) fn create(
     data: Data,
 ) -> Result<Handle, i32> {
     // A resource list is the framework's own, which has it before it asks the driver.
-    if !matches!(data, Data::ResourceList(_)) {
+    // A device's default target is made with the device.
+    let is_devices = matches!(&data, Data::IoTarget(target) if target.is_local());
+    if !is_devices && !matches!(data, Data::ResourceList(_)) {
         crate::inject::check(k, data.kind())?;
     }
     let handle = if let Data::Driver(slot) = data {
