@@ -72,9 +72,7 @@ pub use interrupt::{
     Affinity, Claim, Dirql, Interrupt, InterruptConfig, InterruptDpc, InterruptInfo, InterruptWork,
     Isr, IsrState, Priority, Sharing, Trigger,
 };
-pub use io_target::{
-    IoTarget, RemoteTarget, Sender, Sent, SentIo, TargetAccess, TargetState,
-};
+pub use io_target::{IoTarget, RemoteTarget, Sender, Sent, SentIo, TargetAccess, TargetState};
 pub use lock::{SpinLock, WaitLock};
 pub use memory::{Lookaside, Memory};
 pub use object::{Context, KmdfObject, Object, ObjectRef};

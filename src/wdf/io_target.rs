@@ -39,7 +39,6 @@
 use core::fmt;
 use core::ptr::{self, NonNull};
 
-
 use super::object::{ContextInfo, attributes, no_handle};
 use super::request::{Io, Kind, Refused, Request};
 use crate::ioctl::{IoctlCode, IoctlData};

@@ -296,7 +296,9 @@ impl OwnRequest {
             self.input = fresh;
         }
         if self.output().len() != Out::SIZE {
-            let fresh = (Out::SIZE != 0).then(|| Memory::new(Out::SIZE)).transpose()?;
+            let fresh = (Out::SIZE != 0)
+                .then(|| Memory::new(Out::SIZE))
+                .transpose()?;
             self.output = fresh;
         }
         if let Some(bytes) = &mut self.input {
@@ -368,11 +370,9 @@ impl OwnRequest {
             ..sys::WDF_REQUEST_REUSE_PARAMS::default()
         };
         // SAFETY: the invariant: at rest; the structure is for the call.
-        NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfRequestReuse(self.raw.raw(), &raw mut params)
-        })
-        .into_result()
-        .map(drop)
+        NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestReuse(self.raw.raw(), &raw mut params) })
+            .into_result()
+            .map(drop)
     }
 
     /// Tells KMDF what it asks for.
@@ -453,9 +453,8 @@ impl OwnRequest {
     ) -> Result<Sent> {
         self.renew()?;
         let mut options = options(timeout.into());
-        options.Flags |=
-            sys::_WDF_REQUEST_SEND_OPTIONS_FLAGS::WDF_REQUEST_SEND_OPTION_SYNCHRONOUS
-                .cast_unsigned();
+        options.Flags |= sys::_WDF_REQUEST_SEND_OPTIONS_FLAGS::WDF_REQUEST_SEND_OPTION_SYNCHRONOUS
+            .cast_unsigned();
         let (target, _alive) = target.enter()?;
         // SAFETY: it is valid while `_alive` is there.
         unsafe { self.format(target) }?;

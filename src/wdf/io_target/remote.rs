@@ -103,9 +103,7 @@ impl RemoteTarget {
             .with(|target| {
                 // SAFETY: the target is valid, the callers have the token, and the
                 // parameters are valid for the length of the call.
-                NtStatus::from_raw(unsafe {
-                    sys::kmdf::WdfIoTargetOpen(target, &raw mut params)
-                })
+                NtStatus::from_raw(unsafe { sys::kmdf::WdfIoTargetOpen(target, &raw mut params) })
             })?
             .into_result()
             .map(drop)
