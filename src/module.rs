@@ -496,6 +496,9 @@ impl<'a, O: Send + Sync + 'static> Modules<'a, O> {
     /// [`usage_notification`](crate::Device::usage_notification). By default it
     /// carries none.
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`: where modules are added.
+    ///
     /// # Errors
     /// `STATUS_INVALID_PARAMETER` for [`SpecialFile::Other`](crate::device::SpecialFile::Other).
     ///

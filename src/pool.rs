@@ -196,6 +196,9 @@ unsafe impl<T: Sync, G: Tag> Sync for Box<T, G> {}
 impl<T> Box<T> {
     /// Moves `value` into the pool.
     ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES` if the pool is empty; `value` is dropped.
     pub fn new(value: T) -> Result<Self> {
@@ -203,6 +206,9 @@ impl<T> Box<T> {
     }
 
     /// Moves `value` into the pool, where it stays.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -245,6 +251,9 @@ impl<T, G: Tag> Box<T, G> {
     }
 
     /// Moves the value out and frees the memory.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
     #[must_use]
     pub fn into_inner(this: Self) -> T {
         let memory = Self::into_raw(this);
@@ -329,6 +338,9 @@ unsafe impl<T: Send + Sync> Sync for Arc<T> {}
 impl<T> Arc<T> {
     /// Moves `value` into the pool.
     ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES` if the pool is empty; `value` is dropped.
     pub fn new(value: T) -> Result<Self> {
@@ -341,6 +353,9 @@ impl<T> Arc<T> {
     }
 
     /// Moves `value` into the pool, where it stays.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -374,6 +389,9 @@ impl<T> Arc<T> {
     }
 
     /// The value, if there is no other owner.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
     /// The owner as it was, if there is another.
@@ -481,6 +499,9 @@ impl<T> Vec<T> {
     }
 
     /// An empty array with room for `capacity` elements.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES` if the pool does not have that much.

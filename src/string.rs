@@ -244,6 +244,9 @@ impl UnicodeString {
 
     /// A copy of these units.
     ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
     /// # Errors
     /// As [`push_units`](Self::push_units).
     pub fn from_units(units: &[u16]) -> Result<Self> {

@@ -55,6 +55,10 @@ pub trait NonPnp: Sized + Send + Sync + 'static {
 }
 
 /// Adds control devices to a driver that is being loaded.
+///
+/// C counterpart: `DriverEntry` after [`WdfDriverCreate`][c].
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdriver/nf-wdfdriver-wdfdrivercreate
 pub struct Load<'a, D> {
     node: NonNull<Header>,
     irql: Irql<'a, Passive>,

@@ -73,6 +73,8 @@ use crate::status::Result;
 /// }
 /// # ntsim::run_driver(Oven::DRIVER_ENTRY, |_, _| {});
 /// ```
+///
+/// No C counterpart: there each callback has a function type of its own.
 pub trait Signature: 'static {
     /// What the function is given, besides its owner.
     type Arguments<'a>;

@@ -96,8 +96,10 @@ use crate::{sync, wdf};
 /// Taking it again inside is a deadlock or a bug check for either kind; the
 /// token makes it as hard as it can be, since the closure borrows the caller's.
 ///
-/// C counterpart: `DMF_ModuleLock`, `DMF_ModuleUnlock` and the auxiliary locks;
+/// C counterpart: [`DMF_ModuleLock`][dmf], `DMF_ModuleUnlock` and the auxiliary locks;
 /// `DMF_MODULE_OPTIONS_PASSIVE`, `_DISPATCH` and `_DISPATCH_MAXIMUM`.
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 pub struct Locked<T: Send, K: LockKind>(K::Lock<T>);
 
 /// A value behind a lock for which threads wait. See [`Locked`].
@@ -107,14 +109,26 @@ pub type SpinLocked<T> = Locked<T, Spin>;
 
 /// The kind of lock for which threads wait: short or long work at
 /// `PASSIVE_LEVEL`. A [`wdf::WaitLock`].
+///
+/// C counterpart: [`DMF_MODULE_OPTIONS_PASSIVE`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[derive(Clone, Copy, Debug)]
 pub enum Wait {}
 
 /// The kind of lock for short work up to `DISPATCH_LEVEL`. A [`sync::SpinLock`].
+///
+/// C counterpart: [`DMF_MODULE_OPTIONS_DISPATCH`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 #[derive(Clone, Copy, Debug)]
 pub enum Spin {}
 
 /// [`Wait`] or [`Spin`].
+///
+/// C counterpart: [`DmfModuleOptions`][dmf].
+///
+/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 pub trait LockKind: sealed::Sealed + Copy + fmt::Debug + Send + Sync + 'static {
     /// The level at which the lock is held.
     type Held: Level;
@@ -123,6 +137,8 @@ pub trait LockKind: sealed::Sealed + Copy + fmt::Debug + Send + Sync + 'static {
 }
 
 /// The kinds of lock that code at level `L` can take.
+///
+/// No C counterpart: there a module's option decides, and its code has to fit.
 #[diagnostic::on_unimplemented(
     message = "the lock `{Self}` cannot be taken at `{L}` level",
     note = "use `SpinLocked`, or take it in a WorkItem, which runs at PASSIVE_LEVEL"

@@ -48,6 +48,9 @@ pub struct Collection<T: Context> {
 impl<T: Context> Collection<T> {
     /// An empty list.
     ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
     ///
@@ -95,6 +98,9 @@ impl<T: Context> Collection<T> {
 
     /// How many objects there are.
     ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
     /// C counterpart: [`WdfCollectionGetCount`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfcollection/nf-wdfcollection-wdfcollectiongetcount
@@ -105,12 +111,18 @@ impl<T: Context> Collection<T> {
     }
 
     /// Whether there are none.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Adds an object at the end.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`; the list stays as it was.
@@ -129,6 +141,9 @@ impl<T: Context> Collection<T> {
 
     /// The object at `index`, or `None` beyond the end.
     ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
     /// C counterpart: [`WdfCollectionGetItem`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfcollection/nf-wdfcollection-wdfcollectiongetitem
@@ -145,6 +160,9 @@ impl<T: Context> Collection<T> {
     }
 
     /// Takes the object at `index` out, or does nothing beyond the end.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
     ///
     /// C counterpart: [`WdfCollectionRemoveItem`][ms].
     ///

@@ -100,6 +100,10 @@ use crate::sys;
 ///
 /// All functions have defaults. Requests and files come as to a
 /// [`Device`](crate::Device).
+///
+/// C counterpart: the device made of [`WdfControlDeviceInitAllocate`][c], with its context.
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfcontrol/nf-wdfcontrol-wdfcontroldeviceinitallocate
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the value of a control device",
     note = "write `impl ControlDevice for {Self} {{}}`"
@@ -122,6 +126,10 @@ pub trait ControlDevice: Sized + Send + Sync + 'static {
 }
 
 /// When a control device is told that the system shuts down.
+///
+/// C counterpart: [`WDF_DEVICE_SHUTDOWN_FLAGS`][c].
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfcontrol/ne-wdfcontrol-_wdf_device_shutdown_flags
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownMoment {
     /// Before the file systems write what they hold.
@@ -226,6 +234,10 @@ impl Drop for Init {
 }
 
 /// A control device that was added. It may be dropped: its owner deletes the device.
+///
+/// C counterpart: the `WDFDEVICE` made of [`WdfControlDeviceInitAllocate`][c].
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfcontrol/nf-wdfcontrol-wdfcontroldeviceinitallocate
 ///
 /// # Invariants
 /// The reference is to a `Node<C>`.

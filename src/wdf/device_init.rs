@@ -39,6 +39,10 @@ pub enum PowerPaging {
 }
 
 /// Who decides when the device is powered up and down.
+///
+/// C counterpart: the `BOOLEAN` of [`WdfDeviceInitSetPowerPolicyOwnership`][c].
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceinitsetpowerpolicyownership
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PowerOwnership {
     /// This driver. The default, but for a filter.
@@ -48,6 +52,10 @@ pub enum PowerOwnership {
 }
 
 /// A device's characteristics, by their bits: `FILE_…`.
+///
+/// C counterpart: the flags of [`WdfDeviceInitSetCharacteristics`][c].
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceinitsetcharacteristics
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Characteristics(pub u32);
 
@@ -177,6 +185,9 @@ impl DeviceInit<'_> {
 
     /// Says how reads and writes get at their callers' bytes.
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
     /// C counterpart: [`WdfDeviceInitSetIoType`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceinitsetiotype
@@ -199,6 +210,9 @@ impl DeviceInit<'_> {
 
     /// Sets the device's type.
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
     /// C counterpart: [`WdfDeviceInitSetDeviceType`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceinitsetdevicetype
@@ -210,6 +224,9 @@ impl DeviceInit<'_> {
 
     /// Lets one handle at a time be open.
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
     /// C counterpart: [`WdfDeviceInitSetExclusive`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceinitsetexclusive
@@ -220,6 +237,9 @@ impl DeviceInit<'_> {
     }
 
     /// Adds to the device's characteristics.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
     ///
     /// C counterpart: [`WdfDeviceInitSetCharacteristics`][ms].
     ///
@@ -233,6 +253,9 @@ impl DeviceInit<'_> {
     /// Names the setup class whose security an administrator may have changed.
     /// The device needs a [`name`](Self::name).
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
     /// C counterpart: [`WdfDeviceInitSetDeviceClass`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceinitsetdeviceclass
@@ -245,6 +268,9 @@ impl DeviceInit<'_> {
 
     /// Says who may open the device. The device needs a [`name`](Self::name), or
     /// it is not created: `STATUS_INVALID_SECURITY_DESCR`.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`. The init is gone then: device-add is to fail.
@@ -264,6 +290,9 @@ impl DeviceInit<'_> {
 
     /// Says whether this driver decides on the device's power.
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
     /// C counterpart: [`WdfDeviceInitSetPowerPolicyOwnership`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdeviceinitsetpowerpolicyownership
@@ -275,6 +304,9 @@ impl DeviceInit<'_> {
     }
 
     /// Says from what code the device is powered.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
     ///
     /// C counterpart: [`WdfDeviceInitSetPowerNotPageable`][ms].
     ///
@@ -296,6 +328,9 @@ impl DeviceInit<'_> {
     /// Makes the driver a filter: requests that it does not handle go to the
     /// driver below, and it does not own the power policy.
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
+    ///
     /// C counterpart: [`WdfFdoInitSetFilter`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdffdo/nf-wdffdo-wdffdoinitsetfilter
@@ -312,6 +347,9 @@ impl DeviceInit<'_> {
     }
 
     /// Names the device object. Without it a device is reached by its interfaces.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`
     ///
     /// # Errors
     /// `STATUS_INVALID_PARAMETER` for a name that is not an absolute path;

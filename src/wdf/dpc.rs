@@ -109,6 +109,9 @@ impl Queued {
 impl Dpc {
     /// Adds a DPC whose callback is a function of the owner.
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`: where modules are added.
+    ///
     /// # Errors
     /// What [`WdfDpcCreate`][ms] returns.
     ///

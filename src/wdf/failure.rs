@@ -10,6 +10,10 @@ use crate::status::Result;
 use crate::sys;
 
 /// Whether PnP tries a device again that has failed.
+///
+/// C counterpart: [`WDF_DEVICE_FAILED_ACTION`][c].
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ne-wdfdevice-_wdf_device_failed_action
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Afterwards {
     /// It does, a few times.
@@ -54,6 +58,10 @@ pub enum Afterwards {
 /// # machine.run_for(Duration::from_secs(2)).unwrap();
 /// # assert!(machine.started_devices().is_empty());
 /// ```
+///
+/// C counterpart: [`WdfDeviceSetFailed`][c].
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicesetfailed
 ///
 /// # Invariants
 /// `device` is valid as long as the node of `owner` is alive.

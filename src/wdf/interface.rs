@@ -229,6 +229,9 @@ pub enum InterfaceState {
 impl<O: Send + Sync + 'static> Modules<'_, O> {
     /// Registers an interface of this class for the device.
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`: where modules are added.
+    ///
     /// # Errors
     /// What [`WdfDeviceCreateDeviceInterface`][ms] returns:
     /// `STATUS_INVALID_DEVICE_REQUEST` for a control device, which has none.
@@ -256,6 +259,9 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
     /// `\\.\...`.
     ///
     /// A device has one link at most.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`: where modules are added.
     ///
     /// # Errors
     /// What [`WdfDeviceCreateSymbolicLink`][ms] returns:

@@ -136,6 +136,8 @@ const SYNCH_LEVEL: sys::KIRQL = 12;
 ///
 /// Numbers, atomics, and arrays, tuples and options of such. For a structure
 /// use [`isr_state!`](crate::isr_state!), which looks at the fields.
+///
+/// No C counterpart: there nothing keeps an ISR's data from holding a lock.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be used by an interrupt's ISR",
     label = "not plain data",
@@ -250,6 +252,10 @@ pub enum Claim {
 pub trait Handling<S>: sealed::Handling<S> + 'static {}
 
 /// The device's own IRQL, above `DISPATCH_LEVEL`.
+///
+/// C counterpart: [DIRQL][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/kernel/managing-hardware-priorities
 #[derive(Debug)]
 pub enum Dirql {}
 
@@ -372,6 +378,9 @@ impl<S, K: Handling<S>> Isr<'_, S, K> {
     }
 
     /// Queues the config's DPC or work item. `None`: it has neither.
+    ///
+    /// # IRQL
+    /// Any: where an ISR runs.
     ///
     /// C counterpart: [`WdfInterruptQueueDpcForIsr`][dpc],
     /// [`WdfInterruptQueueWorkItemForIsr`][item].
@@ -764,6 +773,9 @@ type Descriptors = (
 impl<S: Send + 'static, K: Handling<S>> Interrupt<S, K> {
     /// Adds an interrupt, which gets the next interrupt resource of the device.
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`: where modules are added.
+    ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`, and what [`WdfInterruptCreate`][ms] returns.
     ///
@@ -1147,7 +1159,9 @@ pub struct InterruptInfo {
 
 /// When an interrupt is raised.
 ///
-/// C counterpart: `KINTERRUPT_MODE`.
+/// C counterpart: `KINTERRUPT_MODE`, the flags of a [`CM_PARTIAL_RESOURCE_DESCRIPTOR`][ms].
+///
+/// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/ns-wdm-_cm_partial_resource_descriptor
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// As long as the line is active: `LevelSensitive`.

@@ -694,6 +694,9 @@ unsafe fn completed<O: 'static, K: Kind>(
 impl<O: Send + Sync + 'static> Modules<'_, O> {
     /// The next lower driver.
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`: where modules are added.
+    ///
     /// C counterpart: [`WdfDeviceGetIoTarget`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicegetiotarget

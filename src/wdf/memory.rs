@@ -97,9 +97,16 @@ impl Memory {
 
     /// Takes over a memory object.
     ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
     /// # Safety
     /// The object is valid and its parent is the driver; its buffer is
     /// non-paged and has been written; nobody else deletes it or uses its buffer.
+    ///
+    /// C counterpart: [`WdfMemoryGetBuffer`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfmemory/nf-wdfmemory-wdfmemorygetbuffer
     #[must_use]
     pub unsafe fn from_raw(memory: sys::WDFMEMORY) -> Self {
         let mut size = 0;

@@ -410,8 +410,15 @@ const CONTEXT_ALIGNMENT: usize = 16;
 impl<T: Context> Object<T> {
     /// Makes an object, and its value by `make`.
     ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`, and what `make` returns; nothing is left behind.
+    ///
+    /// C counterpart: [`WdfObjectCreate`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfobject/nf-wdfobject-wdfobjectcreate
     pub fn new(make: impl FnOnce() -> Result<T>) -> Result<Self> {
         const {
             assert!(

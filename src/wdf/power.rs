@@ -10,11 +10,13 @@
 //!       stop_idle, a request, a wake signal
 //! ```
 //!
-//! ```no_run
+//! ```
 //! use dmf::prelude::*;
 //! use dmf::wdf::{IdleSettings, PowerPolicy, WaitForD0};
 //!
-//! struct Meter { power: PowerPolicy }
+//! dmf::driver!(Meter);
+//!
+//! pub struct Meter { power: PowerPolicy }
 //!
 //! impl Device for Meter {
 //!     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
@@ -28,12 +30,18 @@
 //! }
 //!
 //! impl Meter {
-//!     fn measure(&self, irql: &Irql<'_, Passive>) -> Result {
+//!     /// Called by a thread, or where a request is handled.
+//!     pub fn measure(&self, irql: &Irql<'_, Passive>) -> Result {
 //!         let _in_d0 = self.power.stop_idle(WaitForD0::Yes(irql))?;
 //!         // The device is in D0 until `_in_d0` is dropped.
 //!         Ok(())
 //!     }
 //! }
+//! # ntsim::run_driver(Meter::DRIVER_ENTRY, |machine, device| {
+//! #     assert!(machine.is_in_d0(device).unwrap());
+//! #     machine.run_for(Duration::from_secs(30)).unwrap();
+//! #     assert!(!machine.is_in_d0(device).unwrap());
+//! # });
 //! ```
 //!
 //! See [Supporting idle power-down][ms].

@@ -39,7 +39,9 @@ use crate::sys;
 
 /// A property of a device whose value is a `T`.
 ///
-/// C counterpart: `DEVICE_REGISTRY_PROPERTY`.
+/// C counterpart: [`DEVICE_REGISTRY_PROPERTY`][c].
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/ne-wdm-device_registry_property
 #[derive(Debug)]
 pub struct Property<T>(sys::DEVICE_REGISTRY_PROPERTY, PhantomData<fn() -> T>);
 
@@ -91,6 +93,10 @@ properties! {
 }
 
 /// Strings of a property, one after the other.
+///
+/// C counterpart: the `REG_MULTI_SZ` of [`WdfDeviceQueryProperty`][c].
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicequeryproperty
 #[derive(Debug)]
 pub struct Strings(Vec<u16>);
 
@@ -105,6 +111,8 @@ impl Strings {
 }
 
 /// A type that the value of a [`Property`] can have. Not for use by hand.
+///
+/// No C counterpart: there each property's page names its type.
 pub trait PropertyValue: Sized + sealed::Sealed {
     #[doc(hidden)]
     fn from_bytes(bytes: &[u8]) -> Result<Self>;

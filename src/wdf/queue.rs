@@ -313,6 +313,9 @@ impl<'a> IoStop<'a> {
     /// Says that the driver keeps the request without touching the hardware for
     /// it until `io_resume`. Power may go.
     ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
     /// # Errors
     /// `STATUS_INVALID_PARAMETER` if it is another request, or answered already.
     ///
@@ -330,6 +333,9 @@ impl<'a> IoStop<'a> {
     }
 
     /// Gives the request back to its queue, which delivers it again later.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
     ///
     /// # Errors
     /// As [`acknowledge`](Self::acknowledge), with the request.
@@ -1170,8 +1176,15 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
 
     /// Creates a manual queue.
     ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`: where modules are added.
+    ///
     /// # Errors
     /// As [`queue`](Self::queue).
+    ///
+    /// C counterpart: [`WdfIoQueueCreate`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuecreate
     #[allow(clippy::needless_pass_by_value, reason = "a builder is used up")]
     pub fn manual_queue<K: Kind>(
         &mut self,

@@ -133,6 +133,9 @@ impl<'a> Resources<'a> {
 
     /// How many there are.
     ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
     /// C counterpart: [`WdfCmResourceListGetCount`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfresource/nf-wdfresource-wdfcmresourcelistgetcount
