@@ -9,7 +9,7 @@ mod probe;
 mod tree;
 
 use dmf::prelude::*;
-use ntsim::machine::Error;
+use ntsim::machine::{Error, Sleep};
 use probe::Probe;
 use tree::{GuestConfig, Tree, drop_kept, fail_at, journal, keep, kept};
 
@@ -319,18 +319,23 @@ fn whole_life(machine: &mut ntsim::Machine, device: &str) -> Result<(), Error> {
     machine.remove_device(device)
 }
 
+/// How many schedules the injection is walked under.
+const SCHEDULES: u64 = 5;
+
 #[test]
 fn every_fallible_call_of_a_tree_of_modules_may_fail() {
-    let points = walk_every_point(
-        "tree",
-        &[],
-        || {
-            let Probe { machine, device } = Probe::new(Tree::DRIVER_ENTRY, 1);
-            (machine, device)
-        },
-        whole_life,
-    );
-    assert!(points >= 15, "{points}: is anything injected?");
+    for seed in 0..SCHEDULES {
+        let points = walk_every_point(
+            &format!("tree, seed {seed}"),
+            &[],
+            || {
+                let Probe { machine, device } = Probe::new(Tree::DRIVER_ENTRY, seed);
+                (machine, device)
+            },
+            whole_life,
+        );
+        assert!(points >= 15, "{points}: is anything injected?");
+    }
 }
 
 #[test]
@@ -363,22 +368,74 @@ fn a_dynamic_module_that_cannot_be_made_leaves_nothing_behind() {
 
 #[test]
 fn every_fallible_call_of_the_sensor_may_fail() {
-    let points = walk_every_point(
-        "sensor",
-        // A task whose record cannot be read runs, and one whose record cannot be
-        // written is reported: `PersistenceFailure`. A thread without a reference
-        // keeps its handle.
-        &[
-            "WDFKEY",
-            "WdfRegistryQueryValue",
-            "WdfRegistryAssignULong",
-            "ObReferenceObjectByHandle",
-        ],
-        || {
-            let Probe { machine, device } = Probe::new(sensor::Sensor::DRIVER_ENTRY, 1);
-            (machine, device)
+    for seed in 0..SCHEDULES {
+        let points = walk_every_point(
+            &format!("sensor, seed {seed}"),
+            // A task whose record cannot be read runs, and one whose record cannot
+            // be written is reported: `PersistenceFailure`. A thread without a
+            // reference keeps its handle.
+            &[
+                "WDFKEY",
+                "WdfRegistryQueryValue",
+                "WdfRegistryAssignULong",
+                "ObReferenceObjectByHandle",
+            ],
+            || {
+                let Probe { machine, device } = Probe::new(sensor::Sensor::DRIVER_ENTRY, seed);
+                (machine, device)
+            },
+            whole_life,
+        );
+        assert!(points >= 20, "{points}: is anything injected?");
+    }
+}
+
+/// A program that reads what it wrote, then the mailbox sleeps and goes.
+fn life_of_a_mailbox(machine: &mut ntsim::Machine, device: &str) -> Result<(), Error> {
+    machine.start_device(device)?;
+    machine.stop_device(device)?;
+    machine.restart_device(device)?;
+    let file = machine.open(&mailbox::interface::MAILBOX.to_string())?;
+    let ends = [
+        machine.write(file, b"hello")?.status,
+        // One that stays unanswered must not hold the machine up.
+        {
+            let read = machine.begin_read(file, 16)?;
+            machine.run_for(Duration::from_secs(1))?;
+            machine.cancel(read)?;
+            machine
+                .wait(read, Duration::from_secs(1))?
+                .expect("it was answered or cancelled")
+                .status
         },
-        whole_life,
-    );
-    assert!(points >= 20, "{points}: is anything injected?");
+    ];
+    machine.close(file)?;
+    if let Some(status) = ends
+        .into_iter()
+        .find(|status| *status == INSUFFICIENT_RESOURCES)
+    {
+        let what = "a request".to_owned();
+        return Err(Error::Driver { what, status });
+    }
+    machine.sleep(Sleep::Hibernate)?;
+    machine.wake()?;
+    machine.run_for(Duration::from_secs(20))?;
+    machine.remove_device(device)
+}
+
+#[test]
+fn every_fallible_call_of_the_mailbox_may_fail() {
+    for seed in 0..SCHEDULES {
+        let points = walk_every_point(
+            &format!("mailbox, seed {seed}"),
+            &[],
+            || {
+                let entry = mailbox::Mailbox::DRIVER_ENTRY;
+                let Probe { machine, device } = Probe::new(entry, seed);
+                (machine, device)
+            },
+            life_of_a_mailbox,
+        );
+        assert!(points >= 10, "{points}: is anything injected?");
+    }
 }

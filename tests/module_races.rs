@@ -4,7 +4,7 @@
 //! deep, with a module that opens itself and modules that are made at run time.
 //!
 //! Each seed is a machine of its own: two threads call methods while the device
-//! is started, put to sleep, woken and removed. The instances themselves check
+//! is started, put to sleep, woken and removed, in good order or by surprise. The instances themselves check
 //! that no method runs while they are closed, that Close waited, and that they
 //! are opened and closed by turns; the simulator checks its rules and, at
 //! unload, that nothing is left.
@@ -21,6 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 
 use dmf::prelude::*;
+use ntsim::machine::PowerChange;
 use probe::Probe;
 use tree::{GuestConfig, Kept, Tree, drop_kept, journal, keep, keep_no_more, kept};
 
@@ -87,7 +88,15 @@ fn play(seed: u64) {
         // They race the removal, too. A second device keeps the driver loaded.
         let second = probe.machine.plug_in(r"Root\Probe").unwrap();
         probe.machine.start_device(&second).unwrap();
-        probe.machine.remove_device(&probe.device).unwrap();
+        if seed % 4 == 1 {
+            probe.machine.remove_device(&probe.device).unwrap();
+        } else {
+            // Which may come in the middle of the way down.
+            probe
+                .machine
+                .surprise_remove_during(&probe.device, PowerChange::Down)
+                .unwrap();
+        }
         join(&mut probe);
         probe.machine.remove_device(&second).unwrap();
     }
