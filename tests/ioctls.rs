@@ -105,6 +105,10 @@ impl Random {
         self.0
     }
 
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
+    }
+
     /// Around what the codes want, and sometimes far off.
     fn length(&mut self) -> usize {
         match self.next() % 8 {
@@ -182,15 +186,15 @@ fn whatever_a_program_sends_the_answer_is_right_or_an_error() {
         let mut random = Random(seed * 0x9E37_79B9);
         for round in 0..400 {
             // Also known functions with another method, access or device.
-            let code = known[(random.next() % 6) as usize]
+            let code = known[usize::from(random.byte()) % known.len()]
                 ^ match random.next() % 4 {
                     0 => 1 << (random.next() % 32),
-                    1 => (random.next() % 4) as u32,
+                    1 => u32::from(random.byte() % 4),
                     _ => 0,
                 };
             let output = random.length();
-            let mut input: Vec<u8> = (0..random.length()).map(|_| random.next() as u8).collect();
-            if code == COUNT.value() && input.len() >= 4 && random.next() % 2 == 0 {
+            let mut input: Vec<u8> = (0..random.length()).map(|_| random.byte()).collect();
+            if code == COUNT.value() && input.len() >= 4 && random.next().is_multiple_of(2) {
                 input[..4].copy_from_slice(&u32::try_from(output).unwrap().to_ne_bytes());
             }
             let answer = probe

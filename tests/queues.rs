@@ -139,6 +139,11 @@ impl Desk {
         note(format!("ready, {count}"));
     }
 
+    #[allow(
+        clippy::unused_self,
+        clippy::needless_pass_by_value,
+        reason = "a handler is a function of the device, and dropping the request cancels it"
+    )]
     fn canceled(&self, request: Request<Read>) {
         note(format!("canceled {}", request.len()));
     }
@@ -267,10 +272,10 @@ fn each(setup: Setup, test: impl Fn(&mut Bench)) {
 fn a_sequential_queue_delivers_the_next_request_when_the_driver_has_none() {
     each(holding, |bench| {
         let writes = [1, 2, 3].map(|length| bench.write(length));
-        for (at, write) in writes.into_iter().enumerate() {
+        for (at, write) in (0..).zip(writes) {
             assert_eq!(journal(), [format!("write {}", at + 1)]);
             let state = bench.run(|desk, _| desk.writes().state().unwrap());
-            assert_eq!((state.in_driver(), state.waiting()), (1, 2 - at as u32));
+            assert_eq!((state.in_driver(), state.waiting()), (1, 2 - at));
             bench.run(|desk, _| desk.complete_oldest());
             assert_eq!(bench.status(write), SUCCESS);
         }
