@@ -219,12 +219,12 @@ pub(crate) unsafe fn create_device(
     root.header().device.set(device);
     // SAFETY: the device was created with this context.
     let context = unsafe { DEVICE.of::<DeviceContext>(device) };
-    let content = DeviceContext {
+    let filled = DeviceContext {
         link: ObjectLink::new(device, stop_nothing),
         root: root.node(),
     };
     // SAFETY: the context is ours, and the caller's promise.
-    unsafe { context.write(content) };
+    unsafe { context.write(filled) };
     Ok(device)
 }
 

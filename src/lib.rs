@@ -43,10 +43,6 @@
 //! - **Teardown cannot fail.** It runs in the reverse order of setup and undoes
 //!   exactly what was done ([`module`]).
 //!
-//! # What is not here yet
-//!
-//! Control devices. See the issue list.
-//!
 //! [DMF]: https://github.com/microsoft/DMF
 
 #![no_std]

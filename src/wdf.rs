@@ -5,7 +5,8 @@
 //! | Object | Here | Belongs to |
 //! |---|---|---|
 //! | `WDFDRIVER` | [`Driver`] | KMDF |
-//! | `WDFDEVICE_INIT` | [`DeviceInit`] | device-add |
+//! | `WDFDEVICE_INIT` | [`DeviceInit`], [`ControlConfig`] | device-add |
+//! | `WDFDEVICE` | [`Device`](crate::Device), [`ControlDevice`] | KMDF; the device, module or driver that it was added to |
 //! | `WDFOBJECT` | [`Object`] | its owners, counted |
 //! | `WDFSPINLOCK`, `WDFWAITLOCK` | [`SpinLock`], [`WaitLock`] | their one owner |
 //! | `WDFMEMORY`, `WDFLOOKASIDE` | [`Memory`], [`Lookaside`] | their one owner |

@@ -95,10 +95,6 @@ impl<'a, D: NonPnp> Load<'a, D> {
     ///
     /// # Errors
     /// As there.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "one description makes one device"
-    )]
     pub fn control_device<C: ControlDevice>(
         &mut self,
         config: ControlConfig<'_>,

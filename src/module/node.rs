@@ -289,6 +289,10 @@ impl<C: ControlDevice> PlainTable<C> {
     };
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "its type is that of a table's entry"
+)]
 unsafe fn call_nothing(_node: NonNull<Header>, _hook: Hook) -> Result {
     Ok(())
 }

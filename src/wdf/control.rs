@@ -375,10 +375,6 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
     /// [allocate]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfcontrol/nf-wdfcontrol-wdfcontroldeviceinitallocate
     /// [create]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nf-wdfdevice-wdfdevicecreate
     /// [finish]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfcontrol/nf-wdfcontrol-wdfcontrolfinishinitializing
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "one description makes one device"
-    )]
     pub fn control_device<C: ControlDevice>(
         &mut self,
         config: ControlConfig<'_>,

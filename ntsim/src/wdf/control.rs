@@ -107,19 +107,18 @@ pub(crate) fn finish_initializing(_: Globals, handle: Handle) {
     let function = "WdfControlFinishInitializing";
     kernel(|k| {
         crate::ke::irql::at_most_dispatch(k, function);
-        match &mut object::device(k, handle, function).io.control {
-            Some(control) => control.finished = true,
-            None => {
-                let name = k
-                    .name_of(handle as usize)
-                    .unwrap_or("the device")
-                    .to_owned();
-                super::verifier_break(
-                    k,
-                    format!("{function} was given {name}, which is no control device"),
-                );
-            }
+        if let Some(control) = &mut object::device(k, handle, function).io.control {
+            control.finished = true;
+            return;
         }
+        let name = k
+            .name_of(handle as usize)
+            .unwrap_or("the device")
+            .to_owned();
+        super::verifier_break(
+            k,
+            format!("{function} was given {name}, which is no control device"),
+        );
     });
 }
 

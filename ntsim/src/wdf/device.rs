@@ -825,7 +825,6 @@ pub(crate) fn set_device_state(_: Globals, handle: Handle, from: *const DeviceSt
     kernel(|k| {
         object::device(k, handle, function);
     });
-    const WDF_USE_DEFAULT: u32 = 2;
     let read = sized(from, function, "DeviceState");
     kernel(|k| {
         if let Some(at) = read.flags.iter().position(|flag| *flag > WDF_USE_DEFAULT) {
@@ -878,6 +877,8 @@ pub(crate) fn get_system_power_action(_: Globals, handle: Handle) -> i32 {
 const FAILED: usize = 2;
 const REMOVED: usize = 4;
 const TRUE: u32 = 1;
+/// The largest `WDF_TRI_STATE`.
+const WDF_USE_DEFAULT: u32 = 2;
 /// `WdfDeviceFailedNoRestart`.
 const NO_RESTART: u32 = 2;
 

@@ -44,6 +44,9 @@ pub(crate) struct PropertyKey {
     id: u32,
 }
 
+/// `DEVPROPID_FIRST_USABLE`: numbers below this are not for properties.
+const FIRST_USABLE: u32 = 2;
+
 /// `PLUGPLAY_PROPERTY_PERSISTENT`.
 const PERSISTENT: u32 = 1;
 
@@ -283,8 +286,6 @@ fn description(from: *const PropertyData, function: &str) -> Result<(PropertyKey
     }
     required(data.key, function, "DeviceProperty->PropertyKey");
     let key = peek(data.key);
-    // Numbers below this are not for properties.
-    const FIRST_USABLE: u32 = 2;
     if key.id < FIRST_USABLE {
         return Err(STATUS_INVALID_PARAMETER);
     }
