@@ -263,6 +263,20 @@ fn a_dynamic_module_that_is_dropped_under_a_spin_lock_stops_the_machine() {
     assert!(stop.message.contains(message), "{stop}");
 }
 
+#[test]
+fn a_thread_that_is_leaked_and_outlives_its_driver_stops_the_machine() {
+    let mut probe = Probe::started(Tree::DRIVER_ENTRY, 0);
+    probe.thread(|irql| {
+        let thread = Thread::spawn(irql, |irql| {
+            dmf::sync::delay(irql, Duration::from_secs(60));
+        });
+        std::mem::forget(thread);
+    });
+    let error = probe.machine.remove_device(&probe.device).unwrap_err();
+    // https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xce--driver-unloaded-without-cancelling-pending-operations
+    assert!(error.to_string().contains("0xCE"), "{error}");
+}
+
 /// Fails every fallible call of `life`, one after the other, each on a new
 /// machine; then the same machine has to succeed.
 fn walk_every_point(
