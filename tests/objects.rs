@@ -10,11 +10,12 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dmf::prelude::*;
+use dmf::registry::{Access, Key};
 use dmf::unicode_string;
 use dmf::wdf::{
-    Cancelled, Collection, Context, DeviceInit, Dpc, DpcRun, Driver, KmdfObject, Lookaside, Memory,
-    Object, Precision, Queued, Timer, TimerConfig, TimerFired, WaitLock, WdfString, WorkItem,
-    WorkItemRun,
+    Cancelled, Collection, Context, DefaultQueue, DeviceInit, Dpc, DpcRun, Driver, Guid,
+    KmdfObject, Lookaside, Memory, Object, Offer, Precision, QueueCallback, Queued, Request, Timer,
+    TimerConfig, TimerFired, WaitLock, WdfString, WorkItem, WorkItemRun, Write,
 };
 use ntsim::StopKind;
 use probe::Probe;
@@ -342,6 +343,7 @@ fn any_object_carries_values_until_it_is_destroyed() {
         carries(WdfString::new(irql, unicode_string!("x")).unwrap());
         carries(dmf::wdf::SpinLock::new(0).unwrap());
         carries(WaitLock::new(0).unwrap());
+        carries(Key::parameters(irql, Access::Read).unwrap());
     });
 }
 
@@ -384,6 +386,15 @@ fn handles_go_out_and_come_back() {
         // SAFETY: just given up.
         let text = unsafe { WdfString::from_raw(text.into_raw()) };
         assert_eq!(text.text(irql).units(), dmf::utf16!("abc"));
+
+        let (raw, value) = dmf::wdf::SpinLock::new(5).unwrap().into_parts();
+        // SAFETY: just taken apart.
+        let lock = unsafe { dmf::wdf::SpinLock::from_parts(raw, value) };
+        assert_eq!(lock.with(|value| *value), 5);
+        let (raw, value) = WaitLock::new(6).unwrap().into_parts();
+        // SAFETY: just taken apart.
+        let lock = unsafe { WaitLock::from_parts(raw, value) };
+        assert_eq!(lock.lock(irql, |value| *value), 6);
 
         // SAFETY: this driver's own.
         let driver = unsafe { Driver::from_raw(Driver::get().as_raw()) };
@@ -552,4 +563,45 @@ fn a_timer_that_its_own_callback_waits_for_is_stopped_by_the_verifier() {
 fn a_work_item_that_its_own_callback_flushes_is_stopped_by_the_verifier() {
     let stop = stopped_by(|this| this.work.enqueue().unwrap());
     assert!(matches!(stop, StopKind::BugCheck { .. }));
+}
+
+// ---- values on requests ------------------------------------------------------
+
+dmf::driver!(Mailroom);
+
+struct Mailroom;
+
+const MAILROOM: Guid = Guid::parse("3d8f2f4e-6a6c-4a55-9a52-0d3a1f1f7c11");
+
+thread_local! {
+    static MAIL: std::rc::Rc<std::cell::Cell<(u32, u32)>> = std::rc::Rc::default();
+}
+
+impl Device for Mailroom {
+    fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+        add.default_queue(DefaultQueue::parallel())?;
+        add.device_interface(MAILROOM)?;
+        Ok(Mailroom)
+    }
+
+    fn io_write(&self, _cx: &mut QueueCallback<'_>, request: Request<Write>) -> Offer<Write> {
+        let told = MAIL.with(Clone::clone);
+        request.attach(|| Ok(Tracked { number: 2, told })).unwrap();
+        assert_eq!(request.attached::<Tracked>().unwrap().number, 2);
+        assert_eq!(MAIL.with(|told| told.get()), (0, 0));
+        request.complete(Ok(1));
+        Offer::Handled
+    }
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-object-context-space>
+#[test]
+fn a_value_on_a_request_goes_when_the_request_is_completed() {
+    let mut probe = Probe::started(Mailroom::DRIVER_ENTRY, 1);
+    let file = probe.machine.open(&MAILROOM.to_string()).unwrap();
+    let written = probe.machine.write(file, b"x").unwrap();
+    assert_eq!(written.status, 0);
+    assert_eq!(MAIL.with(|told| told.get()), (1, 1));
+    probe.machine.close(file).unwrap();
+    probe.remove();
 }

@@ -40,7 +40,7 @@ use crate::sys;
 ///
 ///     fn d0_exit(&self, cx: &mut D0Exit<'_>) {
 ///         let _ = self.next.cancel_and_wait(cx.irql());
-///         assert_eq!(*self.count.lock(cx.irql()), 1);
+///         assert_eq!(self.count.lock(cx.irql(), |count, _| *count), 1);
 ///     }
 /// }
 ///

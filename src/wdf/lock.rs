@@ -60,6 +60,27 @@ unsafe impl<T: Send> Sync for SpinLock<T> {}
 raw_handle!(SpinLock<T>, WDFSPINLOCK);
 
 impl<T> SpinLock<T> {
+    /// Takes the lock apart: its handle, which the caller owns now, and its value.
+    #[must_use]
+    pub fn into_parts(self) -> (sys::WDFSPINLOCK, T) {
+        (self.object.into_raw(), self.value.into_inner())
+    }
+
+    /// Puts a lock together from a handle and a value.
+    ///
+    /// # Safety
+    /// The lock is valid, its parent is the driver, and nobody holds it; nobody
+    /// else deletes it, or relies on it to protect something that is used while
+    /// this value is locked.
+    #[must_use]
+    pub const unsafe fn from_parts(lock: sys::WDFSPINLOCK, value: T) -> Self {
+        Self {
+            // SAFETY: the caller's promise.
+            object: unsafe { Owned::new(lock) },
+            value: UnsafeCell::new(value),
+        }
+    }
+
     /// A lock, not held, around `value`.
     ///
     /// # IRQL
@@ -207,6 +228,27 @@ unsafe impl<T: Send> Sync for WaitLock<T> {}
 raw_handle!(WaitLock<T>, WDFWAITLOCK);
 
 impl<T> WaitLock<T> {
+    /// Takes the lock apart: its handle, which the caller owns now, and its value.
+    #[must_use]
+    pub fn into_parts(self) -> (sys::WDFWAITLOCK, T) {
+        (self.object.into_raw(), self.value.into_inner())
+    }
+
+    /// Puts a lock together from a handle and a value.
+    ///
+    /// # Safety
+    /// The lock is valid, its parent is the driver, and nobody holds it; nobody
+    /// else deletes it, or relies on it to protect something that is used while
+    /// this value is locked.
+    #[must_use]
+    pub const unsafe fn from_parts(lock: sys::WDFWAITLOCK, value: T) -> Self {
+        Self {
+            // SAFETY: the caller's promise.
+            object: unsafe { Owned::new(lock) },
+            value: UnsafeCell::new(value),
+        }
+    }
+
     /// A lock, not held, around `value`.
     ///
     /// # IRQL

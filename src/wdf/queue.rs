@@ -688,6 +688,30 @@ impl QueueControl {
         Ok(action(self.handle))
     }
 
+    /// The handle, for calls that this crate does not have. The queue is KMDF's,
+    /// and valid until the owner was dropped.
+    #[must_use]
+    pub const fn as_raw(&self) -> sys::WDFQUEUE {
+        self.handle
+    }
+
+    /// Runs `action` with the object, to which values can be
+    /// [attached](crate::wdf::KmdfObject::attach).
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is gone.
+    pub fn with_object<R>(
+        &self,
+        action: impl FnOnce(super::object::ObjectRef<'_>) -> R,
+    ) -> Result<R> {
+        // SAFETY: the owner is alive during `action`, beyond which the
+        // reference cannot be kept.
+        self.with(|queue| action(unsafe { super::object::ObjectRef::from_raw(queue) }))
+    }
+
     /// Gives a request to the queue.
     pub(super) fn accept(&self, request: sys::WDFREQUEST) -> Result {
         self.with(|queue| {

@@ -92,13 +92,13 @@ pub enum Precision {
 ///
 ///     fn d0_exit(&self, cx: &mut D0Exit<'_>) {
 ///         let _ = self.tick.stop_and_wait(cx.irql());
-///         assert!(*self.ticks.lock(cx.irql()) >= 8);
+///         assert!(self.ticks.lock(cx.irql(), |ticks, _| *ticks) >= 8);
 ///     }
 /// }
 ///
 /// impl Watchdog {
 ///     fn tick(&self, cx: &mut TimerFired<'_, Dispatch>) {
-///         *self.ticks.lock(cx.irql()) += 1;
+///         self.ticks.lock(cx.irql(), |ticks, _| *ticks += 1);
 ///     }
 /// }
 /// # ntsim::run_driver(Watchdog::DRIVER_ENTRY, |machine, _| machine.run_for(core::time::Duration::from_secs(1)).unwrap());

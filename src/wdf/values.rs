@@ -7,8 +7,10 @@ use core::any::TypeId;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use super::object::{Context, ContextInfo, attributes, no_handle};
+use super::object::{Context, ContextInfo, KmdfObject, attributes, no_handle};
+use super::request::{Kind, Request};
 use crate::pool::Box;
+use crate::registry::Key;
 use crate::status::{NtStatus, Result};
 use crate::sys;
 
@@ -186,8 +188,10 @@ pub(super) unsafe fn of_object<'a>(object: sys::WDFOBJECT) -> Result<&'a Values>
         sys::kmdf::WdfObjectAllocateContext(object, &raw mut attributes, &raw mut made)
     })
     .into_result()?;
-    // SAFETY: it has the context now. KMDF zeroes contexts, and an empty list is zero.
-    Ok(unsafe { VALUES.of::<Values>(object).as_ref() })
+    // SAFETY: it has the context now.
+    let values = unsafe { VALUES.of::<Values>(object) };
+    // SAFETY: KMDF zeroes contexts, and an empty list is zero.
+    Ok(unsafe { values.as_ref() })
 }
 
 /// The object's own list, if it has one.
@@ -199,6 +203,20 @@ pub(super) unsafe fn existing<'a>(object: sys::WDFOBJECT) -> Option<&'a Values> 
     let values = unsafe { VALUES.find::<Values>(object) }?;
     // SAFETY: contexts are valid as long as their object.
     Some(unsafe { values.as_ref() })
+}
+
+// SAFETY: a request is KMDF's, and stays until its owner completes it.
+unsafe impl<K: Kind> KmdfObject for Request<K> {
+    fn object(&self) -> sys::WDFOBJECT {
+        self.as_raw()
+    }
+}
+
+// SAFETY: this value owns the key.
+unsafe impl KmdfObject for Key<'_> {
+    fn object(&self) -> sys::WDFOBJECT {
+        self.as_raw()
+    }
 }
 
 callback! {

@@ -37,14 +37,14 @@ use crate::sys;
 ///
 ///     fn d0_exit(&self, cx: &mut D0Exit<'_>) {
 ///         let _ = self.load.flush(cx.irql());
-///         assert!(*self.loaded.lock(cx.irql()));
+///         assert!(self.loaded.lock(cx.irql(), |loaded, _| *loaded));
 ///     }
 /// }
 ///
 /// impl Loader {
 ///     fn load(&self, cx: &mut WorkItemRun<'_>) {
 ///         dmf::sync::delay(cx.irql(), Duration::from_secs(1));
-///         *self.loaded.lock(cx.irql()) = true;
+///         self.loaded.lock(cx.irql(), |loaded, _| *loaded = true);
 ///     }
 /// }
 /// # ntsim::run_driver(Loader::DRIVER_ENTRY, |_, _| ());
