@@ -1052,6 +1052,8 @@ impl<C: Send + Sync + 'static> State<C> {
     }
 
     /// One run whose result counts. `None` if it was not needed, or could not be.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "each run goes through it")]
     fn attempt(
         &self,
         irql: &mut Irql<'_, Passive>,
@@ -1093,6 +1095,8 @@ impl<C: Send + Sync + 'static> State<C> {
         }
     }
 
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "each run goes through it")]
     fn call(
         &self,
         irql: &mut Irql<'_, Passive>,
@@ -1137,6 +1141,8 @@ impl<C: Send + Sync + 'static> State<C> {
         self.change(|machine| (self.finished(machine, after, begun, result), ()));
     }
 
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "each run goes through it")]
     fn finished(
         &self,
         machine: &mut Machine<C>,

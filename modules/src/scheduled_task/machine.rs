@@ -38,10 +38,11 @@ pub(super) struct Machine<C> {
     count: u32,
     /// How often in a row an attempt has ended with `FailButTryAgain`.
     failures: u32,
-    /// How often the task was cancelled.
-    cancels: u64,
-    /// How often what it has done was declared undone.
-    resets: u64,
+    /// How often the task was cancelled. It may wrap: it would have to go all
+    /// the way round in the course of one attempt to be mistaken.
+    cancels: u32,
+    /// How often what it has done was declared undone. As above.
+    resets: u32,
     /// An attempt whose success is not in the registry yet.
     unwritten: Option<Begun>,
 }
@@ -81,8 +82,8 @@ pub(super) enum TimerEffect {
 pub(super) struct Begun {
     /// Which attempt it is.
     pub(super) attempt: u32,
-    cancels: u64,
-    resets: u64,
+    cancels: u32,
+    resets: u32,
 }
 
 /// One run.
@@ -217,6 +218,7 @@ impl<C> Machine<C> {
     /// ```
     ///
     /// It fires on a clock tick, which may be `tick` before the precise time.
+    #[inline]
     pub(super) fn timer_fired(&mut self, now: Instant, tick: Span) -> Effects {
         let mut timer = TimerEffect::Leave;
         if let Scheduled::Armed(due) = self.timer {
@@ -276,7 +278,7 @@ impl<C> Machine<C> {
     /// Its callback may still come. It finds nothing due.
     pub(super) fn cancel(&mut self) -> (Effects, Queue<C>) {
         self.cancelled = true;
-        self.cancels += 1;
+        self.cancels = self.cancels.wrapping_add(1);
         self.count = 0;
         self.failures = 0;
         let contexts = mem::replace(&mut self.runs, Queue::new());
@@ -300,7 +302,7 @@ impl<C> Machine<C> {
 
     /// Declares that the task has not run. A turn that has begun does not change that.
     pub(super) fn set_undone(&mut self) {
-        self.resets += 1;
+        self.resets = self.resets.wrapping_add(1);
         self.done = false;
     }
 
@@ -391,6 +393,7 @@ impl<C> Machine<C> {
     /// What the one who runs the task does next. If it is nothing, he stops
     /// being that in the same moment: a note that comes later finds nobody
     /// running, and its author calls a worker.
+    #[inline]
     pub(super) fn next_turn(&mut self) -> Option<(Turn<C>, Begun)> {
         let turn = self.take_turn();
         if turn.is_none() {
@@ -399,6 +402,7 @@ impl<C> Machine<C> {
         turn
     }
 
+    #[inline]
     fn take_turn(&mut self) -> Option<(Turn<C>, Begun)> {
         if !self.up {
             return None;
@@ -438,6 +442,8 @@ impl<C> Machine<C> {
     ///
     /// If the task was cancelled since the attempt began it may not, even if it
     /// was restarted meanwhile.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "each attempt goes through it")]
     pub(super) fn finish(
         &mut self,
         after: After,

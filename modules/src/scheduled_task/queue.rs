@@ -38,6 +38,9 @@ impl<C> Queue<C> {
     /// Takes the oldest.
     pub(super) fn pop(&mut self) -> Option<C> {
         if self.outgoing.is_empty() {
+            if self.incoming.is_empty() {
+                return None;
+            }
             mem::swap(&mut self.incoming, &mut self.outgoing);
             self.outgoing.reverse();
         }
