@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::ToolchainOption;
+use crate::bench;
 use crate::codegen;
 use crate::docs;
 use crate::image::{self, Profile};
@@ -85,6 +86,7 @@ impl Test {
             )?;
         }
 
+        bench::check(workspace, &tools)?;
         shown(
             Command::new(workspace.join("ntsim/fuzz/run"))
                 .current_dir(workspace)
@@ -165,7 +167,12 @@ pub fn packages(workspace: &Path) -> Result<()> {
 
 /// Drivers and modules on dmf are written without `unsafe`.
 fn no_unsafe(workspace: &Path) -> Result<()> {
-    for package in ["modules", "samples/sensor", "samples/mailbox"] {
+    for package in [
+        "modules",
+        "samples/sensor",
+        "samples/mailbox",
+        "benches/rust",
+    ] {
         let root = workspace.join(package).join("src/lib.rs");
         let text = std::fs::read_to_string(&root)
             .with_context(|| format!("cannot read {}", root.display()))?;
