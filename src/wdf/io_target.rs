@@ -20,16 +20,35 @@
 //!
 //! What is [forwarded](IoTarget::forward) goes on in every state.
 //!
-//! ```no_run
+//! ```
 //! use dmf::ioctl::{Access, DeviceType, IoctlCode};
 //! use dmf::prelude::*;
-//! use dmf::wdf::IoTarget;
+//! use dmf::wdf::{IoTarget, SentIo, TargetState};
+//!
+//! dmf::driver!(Fan);
 //!
 //! const GET_SPEED: IoctlCode<(), u32> = IoctlCode::new(DeviceType::UNKNOWN, 0x900, Access::Any);
 //!
-//! fn speed(lower: &IoTarget, irql: &Irql<'_, Passive>) -> Result<u32> {
-//!     lower.ioctl(irql, GET_SPEED, (), Duration::from_secs(1))
+//! struct Fan { lower: IoTarget }
+//!
+//! impl Device for Fan {
+//!     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+//!         Ok(Fan { lower: add.io_target() })
+//!     }
+//!
+//!     fn self_managed_io_init(&self, cx: &mut SelfManagedIoInit<'_>) -> Result {
+//!         let speed = self.lower.ioctl(cx.irql(), GET_SPEED, (), Duration::from_secs(1))?;
+//!         assert_eq!(speed, 1200);
+//!         self.lower.stop(cx.irql(), SentIo::Cancel)?;
+//!         assert_eq!(self.lower.state()?, TargetState::Stopped);
+//!         self.lower.start(cx.irql())
+//!     }
 //! }
+//! # let mut machine = ntsim::Machine::default();
+//! # let device = machine.add_driver("Fan", Fan::DRIVER_ENTRY).unwrap();
+//! # machine.set_lower_driver(&device, |_| ntsim::Answer::Now(0, 1200_u32.to_le_bytes().to_vec()));
+//! # machine.start_device(&device).unwrap();
+//! # machine.remove_device(&device).unwrap();
 //! ```
 //!
 //! See [Using I/O targets][ms].
@@ -155,7 +174,7 @@ impl Sent {
     /// # Errors
     /// The status.
     pub fn bytes(self) -> Result<usize> {
-        self.status.into_result().map(|_| self.information)
+        self.status.into_result().map(|()| self.information)
     }
 
     /// The lower driver's status.
@@ -254,7 +273,6 @@ impl IoTarget {
         // SAFETY: the target is valid.
         self.with(|target| NtStatus::from_raw(unsafe { sys::kmdf::WdfIoTargetStart(target) }))?
             .into_result()
-            .map(drop)
     }
 
     /// Stops the target: requests wait in it until it is [started](Self::start).
@@ -706,7 +724,7 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
         // SAFETY: the node is valid.
         let handle = match unsafe { owner.as_ref() }.expect_pnp() {
             // SAFETY: the device is valid.
-            Ok(_) => unsafe { sys::kmdf::WdfDeviceGetIoTarget(device) },
+            Ok(()) => unsafe { sys::kmdf::WdfDeviceGetIoTarget(device) },
             // Nothing is below a control device.
             Err(_) => no_handle(),
         };

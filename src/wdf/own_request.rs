@@ -372,7 +372,6 @@ impl OwnRequest {
         // SAFETY: the invariant: at rest; the structure is for the call.
         NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestReuse(self.raw.raw(), &raw mut params) })
             .into_result()
-            .map(drop)
     }
 
     /// Tells KMDF what it asks for.
@@ -428,7 +427,7 @@ impl OwnRequest {
                 }
             }
         };
-        NtStatus::from_raw(status).into_result().map(drop)
+        NtStatus::from_raw(status).into_result()
     }
 
     /// Sends it and waits until it has landed, at most as long as the timeout

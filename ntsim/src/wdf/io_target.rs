@@ -147,7 +147,7 @@ impl Target {
         self.remote.is_none()
     }
 
-    fn new(device: Handle, state: State, remote: Option<remote::Remote>) -> Data {
+    fn data(device: Handle, state: State, remote: Option<remote::Remote>) -> Data {
         Data::IoTarget(Box::new(Self {
             device,
             state,
@@ -208,7 +208,7 @@ fn default_target(k: &mut Kernel, device: Handle) -> Handle {
         return target;
     }
     let slot = object::get(k, device).driver;
-    let data = Target::new(device, State::Started, None);
+    let data = Target::data(device, State::Started, None);
     let target = object::create(k, slot, Some(device), &Attributes::default(), data)
         .unwrap_or(std::ptr::null_mut());
     if !target.is_null() {
@@ -271,7 +271,7 @@ pub(crate) fn create(
                 return Err(STATUS_INVALID_DEVICE_REQUEST);
             }
             let slot = object::get(k, device).driver;
-            let data = Target::new(device, State::Closed, Some(remote::Remote::default()));
+            let data = Target::data(device, State::Closed, Some(remote::Remote::default()));
             object::create(k, slot, Some(parent), &attributes, data)
         })
     });

@@ -218,9 +218,12 @@ pub(crate) struct CompletionParams {
 }
 
 impl CompletionParams {
+    #[expect(clippy::cast_possible_truncation, reason = "72 bytes")]
+    pub(crate) const SIZE: u32 = size_of::<Self>() as u32;
+
     /// Of a request that was not completed yet.
     pub(crate) const NOTHING: Self = Self {
-        size: size_of::<Self>() as u32,
+        size: Self::SIZE,
         kind: 0xFF,
         status: 0,
         information: 0,

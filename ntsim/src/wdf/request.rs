@@ -83,6 +83,10 @@ pub(crate) enum Stopping {
 }
 
 /// What the framework keeps of a request.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the request"
+)]
 pub(crate) struct Request {
     pub(crate) irp: IrpId,
     pub(crate) kind: Kind,

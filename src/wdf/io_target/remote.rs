@@ -106,7 +106,6 @@ impl RemoteTarget {
                 NtStatus::from_raw(unsafe { sys::kmdf::WdfIoTargetOpen(target, &raw mut params) })
             })?
             .into_result()
-            .map(drop)
     }
 
     /// Opens the device of this name: a symbolic link, a device's own name, or

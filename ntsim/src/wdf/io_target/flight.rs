@@ -45,7 +45,7 @@ use object::Handle;
 
 /// Names a flight for as long as the machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct FlightId(u64);
+pub(crate) struct FlightId(usize);
 
 /// Where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub(crate) struct Flight {
 /// Flights, and how synchronous ones ended.
 #[derive(Default)]
 pub(crate) struct Flights {
-    next: u64,
+    next: usize,
     live: std::collections::BTreeMap<FlightId, Flight>,
     landed: std::collections::BTreeMap<FlightId, (i32, usize)>,
 }
@@ -196,7 +196,7 @@ fn queue(k: &mut Kernel, id: FlightId, which: usize, body: fn(FlightId)) {
     };
     let name = name(k, flight.request);
     // No object has an address in this range.
-    let key = 0x10_0000 + (id.0 as usize) * 2 + which;
+    let key = 0x10_0000 + id.0 * 2 + which;
     k.queue_dpc(Dpc {
         key,
         name,
@@ -299,7 +299,7 @@ fn take_answer(id: FlightId, answer: Answer) {
                 }
                 let name = name(k, k.wdf.flights.live[&id].request);
                 k.queue_dpc(Dpc {
-                    key: 0x10_0001 + (id.0 as usize) * 2,
+                    key: 0x10_0001 + id.0 * 2,
                     name,
                     run: Box::new(move || {
                         land_with(id, status, information, &data);

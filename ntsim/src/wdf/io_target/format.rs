@@ -165,7 +165,7 @@ impl Format {
             ),
         };
         CompletionParams {
-            size: size_of::<CompletionParams>() as u32,
+            size: CompletionParams::SIZE,
             kind,
             status,
             information,
