@@ -110,6 +110,8 @@ const fn from_units(units: u64) -> Duration {
 /// assert_eq!(Duration::from(PERIOD), Duration::from_millis(2));
 /// assert_eq!(Span::new(Duration::from_nanos(1)).units(), 1); // rounded up
 /// ```
+///
+/// No C counterpart: there it is a `LONGLONG` whose unit the reader has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(u64);
 

@@ -1741,6 +1741,22 @@ fn values_are_written_and_read_under_the_parameters_key() {
         });
         assert_eq!(status, 0);
         assert_eq!(query_ulong(key, "Text"), Err(0xC000_0024_u32.cast_signed()));
+        // The type is looked at before the length, and a number that is too short
+        // is filled up with what is on KMDF's stack: FxRegKey::_QueryULong in
+        // https://github.com/microsoft/Windows-Driver-Frameworks.
+        for (kind, length, expected) in [
+            (1, 8, Err(0xC000_0024_u32.cast_signed())),
+            (4, 8, Err(0x8000_0005_u32.cast_signed())),
+            (4, 2, Ok(0xCCCC_0101)),
+        ] {
+            let bytes = [1_u8; 8];
+            let status = with_name("Odd", |name| {
+                wdf!(WdfRegistryAssignValue: WdfRegistryAssignValueTableIndex
+                    as PFN_WDFREGISTRYASSIGNVALUE(key, name, kind, length, bytes.as_ptr().cast_mut().cast()))
+            });
+            assert_eq!(status, 0);
+            assert_eq!(query_ulong(key, "Odd"), expected);
+        }
         close(key);
         0
     });

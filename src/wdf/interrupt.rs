@@ -92,7 +92,7 @@
 //! The state of an interrupt at the device's IRQL has a lock of its own, always
 //! taken above every device's IRQL. So [`Interrupt::with`] works whether or not
 //! the interrupt is connected, where `WdfInterruptAcquireLock` does only while
-//! it is. A passive interrupt has a [`WaitLock`](super::WaitLock), which KMDF
+//! it is. A passive interrupt has a [`WaitLock`], which KMDF
 //! takes before it calls the ISR.
 //!
 //! # Which resource

@@ -94,6 +94,10 @@ unsafe impl Sync for IoTarget {}
 /// What becomes of requests that a target has when it is [stopped](IoTarget::stop).
 ///
 /// C counterpart: `WDF_IO_TARGET_SENT_IO_ACTION`.
+///
+/// C counterpart: the choice of [`WdfIoTargetStop`][c].
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfiotarget/nf-wdfiotarget-wdfiotargetstop
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SentIo {
     /// They are cancelled and waited for.
@@ -107,6 +111,10 @@ pub enum SentIo {
 /// What an [`IoTarget`] does with requests.
 ///
 /// C counterpart: `WDF_IO_TARGET_STATE`.
+///
+/// C counterpart: what [`WdfIoTargetGetState`][c] returns.
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfiotarget/nf-wdfiotarget-wdfiotargetgetstate
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetState {
     /// It delivers them.

@@ -137,7 +137,7 @@ use crate::time::Timeout;
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestcreate
 ///
 /// # Invariants
-/// The object has a [`Context`], and no target has it as long as this value is
+/// The object has a `Context`, and no target has it as long as this value is
 /// not in that context.
 #[must_use = "dropping it deletes the request"]
 pub struct OwnRequest {
@@ -482,6 +482,8 @@ impl fmt::Debug for OwnRequest {
 
 /// A request that was not sent, and why. `?` turns it into the status and drops
 /// the request.
+///
+/// No C counterpart: there a request that was not sent is easily forgotten.
 #[derive(Debug)]
 #[must_use = "it has the request"]
 pub struct Unsent {
@@ -719,6 +721,10 @@ impl Canceller {
     /// # IRQL
     /// `<= DISPATCH_LEVEL`. The function that gets the request may be called
     /// before this returns: no lock of its may be held.
+    ///
+    /// C counterpart: [`WdfRequestCancelSentRequest`][c].
+    ///
+    /// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestcancelsentrequest
     #[expect(clippy::must_use_candidate, reason = "how the request ends says more")]
     pub fn cancel(&self) -> bool {
         // SAFETY: the invariant: referenced.

@@ -70,6 +70,10 @@ const GENERIC_WRITE: u32 = 0x4000_0000;
 pub struct RemoteTarget(IoTarget);
 
 /// What a remote target is opened for.
+///
+/// C counterpart: the `DesiredAccess` of [`WdfIoTargetOpen`][c].
+///
+/// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfiotarget/nf-wdfiotarget-wdfiotargetopen
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetAccess {
     /// `GENERIC_READ`
@@ -195,6 +199,9 @@ impl fmt::Debug for RemoteTarget {
 
 impl<O: Send + Sync + 'static> Modules<'_, O> {
     /// Adds a target that is to be connected to another device; it is closed.
+    ///
+    /// # IRQL
+    /// `PASSIVE_LEVEL`: where modules are added.
     ///
     /// # Errors
     /// What [`WdfIoTargetCreate`][ms] returns: `STATUS_INSUFFICIENT_RESOURCES`.
