@@ -472,6 +472,7 @@ fn whatever_fails_on_the_way_up_all_that_was_done_is_undone_and_a_second_try_suc
                 "io init",
             ];
             if who != "device" {
+                points.push("assign");
                 points.push("open");
                 if OPENS_ITSELF.contains(&policy) {
                     points.push("register");

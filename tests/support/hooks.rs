@@ -7,11 +7,11 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use dmf::device::{
-    ArmWakeFromS0, ArmWakeFromSx, D0EntryPostInterruptsEnabled, D0ExitPreInterruptsDisabled,
-    DisarmWakeFromS0, DisarmWakeFromSx, QueryRemove, QueryStop, RelationsQuery,
-    SelfManagedIoCleanup, SelfManagedIoFlush, SelfManagedIoInit, SelfManagedIoRestart,
-    SelfManagedIoSuspend, SpecialFile, SurpriseRemoval, UsageNotification, WakeFromS0Triggered,
-    WakeFromSxTriggered,
+    ArmWakeFromS0, ArmWakeFromSx, AssignResources, D0EntryPostInterruptsEnabled,
+    D0ExitPreInterruptsDisabled, DisarmWakeFromS0, DisarmWakeFromSx, QueryRemove, QueryStop,
+    RelationsQuery, SelfManagedIoCleanup, SelfManagedIoFlush, SelfManagedIoInit,
+    SelfManagedIoRestart, SelfManagedIoSuspend, SpecialFile, SurpriseRemoval, UsageNotification,
+    WakeFromS0Triggered, WakeFromSxTriggered,
 };
 use dmf::module::{
     Close, Create, Instance, Link, ModuleConfig, Open, OpenPolicy, Register, Unregister,
@@ -287,6 +287,9 @@ macro_rules! module {
             }
             fn unregister(&self, _cx: &mut Unregister<'_>) {
                 let _ = note($name, "unregister");
+            }
+            fn assign_resources(&self, _cx: &mut AssignResources<'_>) -> Result {
+                note($name, "assign")
             }
             fn self_managed_io_init(&self, cx: &mut SelfManagedIoInit<'_>) -> Result {
                 hook($name, "io init", cx.irql())
