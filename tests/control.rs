@@ -15,11 +15,12 @@ use dmf::driver::{Load, NonPnp};
 use dmf::irql::Passive;
 use dmf::module::{Create, Instance, Link, ModuleConfig, Owner};
 use dmf::prelude::*;
+use dmf::registry::{Access, Key};
 use dmf::unicode_string;
 use dmf::wdf::{
-    Called, ControlConfig, ControlDevice, ControlHandle, DefaultQueue, FileClose, Guid, IoTarget,
-    ManualQueue, Offer, QueueCallback, QueueConfig, Read, Request, Sddl, ShutdownMoment, Timer,
-    TimerFired, Write,
+    Afterwards, Called, ControlConfig, ControlDevice, ControlHandle, DefaultQueue, Failure,
+    FileClose, Guid, IoTarget, ManualQueue, Offer, QueueCallback, QueueConfig, Read, Request, Sddl,
+    ShutdownMoment, Timer, TimerFired, Write,
 };
 use ntsim::Machine;
 use ntsim::machine::Error;
@@ -334,6 +335,7 @@ struct Board {
 
 struct Panel {
     board: Owner<Board>,
+    failure: Failure,
     target: IoTarget,
 }
 
@@ -356,8 +358,11 @@ impl Device for Board {
                     .is_err()
             );
             assert!(add.module(Late).is_err());
+            assert!(add.property(dmf::wdf::Property::CLASS).is_err());
+            assert!(Key::device(add, Access::Read).is_err());
             Ok(Panel {
                 board,
+                failure: add.failure(),
                 target: add.io_target(),
             })
         })?;
@@ -373,6 +378,10 @@ impl ControlDevice for Panel {
                 .err(),
             Some(NtStatus::INVALID_DEVICE_REQUEST),
             "nothing is below"
+        );
+        assert_eq!(
+            self.failure.report(Afterwards::Stay),
+            Err(NtStatus::INVALID_DEVICE_REQUEST)
         );
         let length = usize::from(self.board.enter().is_ok());
         request.complete(Ok(length));

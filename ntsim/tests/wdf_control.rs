@@ -573,6 +573,21 @@ fn a_device_of_pnp_is_no_control_device() {
 }
 
 #[test]
+fn a_control_device_cannot_be_given_up() {
+    let mut machine = Machine::default();
+    machine.add_service("Lab", non_pnp).unwrap();
+    script(|script| {
+        script.entry = Some(Box::new(|_| {
+            let device = create_control().unwrap();
+            wdf!(WdfDeviceSetFailed: WdfDeviceSetFailedTableIndex
+                as PFN_WDFDEVICESETFAILED(device, 2));
+            0
+        }));
+    });
+    assert_eq!(bug_check(machine.start_service("Lab")).0, 0x1E);
+}
+
+#[test]
 fn memory_may_be_short_wherever_a_control_device_is_made() {
     for point in 1.. {
         let mut machine = Machine::default();

@@ -21,6 +21,14 @@ use crate::wdf::{Called, ControlConfig, ControlDevice, ControlHandle, control};
 /// Register the type with `dmf::driver!(Name: NonPnp)`. There is an example at
 /// [`control`].
 ///
+/// A type that is none is refused:
+///
+/// ```compile_fail,E0277
+/// dmf::driver!(Dice: NonPnp);
+///
+/// struct Dice;
+/// ```
+///
 /// C counterpart: a driver with `WdfDriverInitNonPnpDriver` in its
 /// [`WDF_DRIVER_CONFIG`][ms].
 ///

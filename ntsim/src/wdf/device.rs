@@ -898,6 +898,14 @@ pub(crate) fn set_failed(_: Globals, handle: Handle, action: u32) {
                 ),
             );
         }
+        // KMDF has no PnP state for one, and would follow a null pointer.
+        if object::device(k, handle, function).io.control.is_some() {
+            let name = k.name_of(handle as usize).unwrap_or("it").to_owned();
+            super::verifier_break(
+                k,
+                format!("{function} was given {name}, a control device, which has no PnP"),
+            );
+        }
         let device = object::device(k, handle, function);
         device.state[FAILED] = TRUE;
         device.pnp.set_failed(action);
