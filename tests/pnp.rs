@@ -3,6 +3,11 @@
 //! PnP and power as modules see them: each hook on a tree, each open policy at
 //! its moments, and what follows a failure anywhere.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "a policy's place is what the driver is told"
+)]
+
 #[path = "support/hooks.rs"]
 #[allow(dead_code, reason = "each test program uses some of it")]
 mod hooks;

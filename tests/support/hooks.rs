@@ -182,6 +182,7 @@ pub struct Hooks {
 }
 
 impl Hooks {
+    #[expect(clippy::unused_self, reason = "called as a module's name is")]
     const fn name(&self) -> &'static str {
         "device"
     }
@@ -250,9 +251,7 @@ macro_rules! module {
         }
 
         impl<const P: usize> $state<P> {
-            #[expect(clippy::unused_self, reason = "a callback, and a name")]
             fn tick(&self, _: &mut TimerFired<'_>) {}
-            #[expect(clippy::unused_self, reason = "a callback, and a name")]
             const fn name(&self) -> &'static str {
                 $name
             }
