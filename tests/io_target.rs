@@ -123,6 +123,7 @@ impl Lab {
         }
     }
 
+    #[expect(clippy::unused_self, reason = "a function of the device")]
     fn passed(&self, request: Request<Read>, sent: Sent) {
         note_status(sent.status());
         request.complete_with(sent.status(), sent.information());
@@ -266,12 +267,12 @@ fn what_is_not_sent_comes_back_with_its_buffers_and_the_reason() {
     probe.thread(|irql| {
         let lab = lab();
         let lab = lab.enter().unwrap();
-        let send = |request| lab.sender.send(&lab.lower, request, Timeout::Never);
-        let nothing = send(OwnRequest::new().unwrap()).unwrap_err();
+        let begin = |request| lab.sender.send(&lab.lower, request, Timeout::Never);
+        let nothing = begin(OwnRequest::new().unwrap()).unwrap_err();
         assert_eq!(nothing.status(), NtStatus::INVALID_DEVICE_REQUEST);
         lab.lower.purge(irql).unwrap();
         assert_eq!(lab.lower.state(), Ok(TargetState::Purged));
-        let refused = send(read_of(3)).unwrap_err();
+        let refused = begin(read_of(3)).unwrap_err();
         assert_eq!(refused.status(), NtStatus::INVALID_DEVICE_STATE);
         let mut request = refused.into_request();
         assert_eq!(request.output(), [0; 3]);
@@ -328,7 +329,7 @@ fn cancelling_asks_the_target_and_comes_too_late_for_another_sending() {
     probe.thread(|_| {
         let lab = lab();
         let lab = lab.enter().unwrap();
-        let send = |request| {
+        let begin = |request| {
             lab.sender
                 .send_cancelable(&lab.lower, request, Timeout::Never)
                 .unwrap()

@@ -268,7 +268,7 @@ fn a_thread_that_is_leaked_and_outlives_its_driver_stops_the_machine() {
     let mut probe = Probe::started(Tree::DRIVER_ENTRY, 0);
     probe.thread(|irql| {
         let thread = Thread::spawn(irql, |irql| {
-            dmf::sync::delay(irql, Duration::from_secs(60));
+            dmf::sync::delay(irql, Duration::from_mins(1));
         });
         std::mem::forget(thread);
     });

@@ -211,7 +211,9 @@ fn run(case: &Case) -> Result<(Vec<Done>, (u64, u64)), String> {
         let begun = tick();
         sleep.close(irql);
         let closed = (begun, tick());
-        threads.into_iter().for_each(|thread| thread.join(irql));
+        for thread in threads {
+            thread.join(irql);
+        }
         closed
     });
     let closed = closed.map_err(|stop| stop.to_string())?;
@@ -230,6 +232,10 @@ enum Wait {
 
 /// The slot, and the module around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fact of the model"
+)]
 struct Slot {
     /// New calls are let in.
     open: bool,

@@ -337,7 +337,6 @@ fn dmfs_54_tasks_run_as_often_as_dmf_says() {
         EXECUTED.take();
         let mut probe = Probe::started(Bus::DRIVER_ENTRY, seed);
         probe.run_for(Duration::from_secs(2));
-        let seconds = |machine: &ntsim::Machine| machine.now().as_secs();
         assert_eq!(executed(Legacy), expected(|row| row.legacy), "seed {seed}");
         probe.run_for(Duration::from_secs(8));
         assert_eq!(executed(Legacy), expected(|row| row.legacy), "seed {seed}");
@@ -359,7 +358,7 @@ fn dmfs_54_tasks_run_as_often_if_the_device_loses_power_in_between() {
         probe.run_for(Duration::from_millis(500));
         probe.power_down();
         let asleep = executed(Legacy);
-        probe.run_for(Duration::from_secs(60));
+        probe.run_for(Duration::from_mins(1));
         assert_eq!(executed(Legacy), asleep, "seed {seed}");
         probe.power_up();
         probe.run_for(Duration::from_secs(10));

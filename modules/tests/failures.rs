@@ -191,6 +191,10 @@ fn each_call_that_can_fail_ends_in_a_documented_result() {
     }
 }
 
+/// What it is called, what it is, whether it means "has run", and what the
+/// driver is told.
+type Held<'a> = (&'a str, Option<Value>, Option<bool>, Option<&'a str>);
+
 /// What the registry may hold, and whether that is "has run", by policy.
 #[test]
 fn whatever_the_registry_holds_the_policy_decides() {
@@ -198,7 +202,7 @@ fn whatever_the_registry_holds_the_policy_decides() {
         r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\Probe\Parameters";
     let mismatch = "read of TimesRun: STATUS_OBJECT_TYPE_MISMATCH (0xC0000024)";
     let size = "read of TimesRun: STATUS_OBJECT_TYPE_MISMATCH (0xC0000024)";
-    let values: [(&str, Option<Value>, Option<bool>, Option<&str>); 8] = [
+    let values: [Held<'_>; 8] = [
         ("nothing", None, Some(false), None),
         ("zero", Some(Value::dword(0)), Some(false), None),
         ("one", Some(Value::dword(1)), Some(true), None),

@@ -786,7 +786,7 @@ fn a_device_whose_driver_gives_it_up_is_removed_and_tried_again() {
     // (action, starts in all)
     for (action, starts) in [(1, 6), (2, 1)] {
         let mut bench = Bench::new().on("SelfManagedIoInit", move |device| {
-            set_failed(device, action)
+            set_failed(device, action);
         });
         bench.start();
         bench.machine.run_for(Duration::from_secs(1)).unwrap();
@@ -811,7 +811,7 @@ fn a_device_whose_callback_fails_is_tried_again() {
     bench.remove();
 }
 
-/// "The framework does not synchronize the EvtDeviceSurpriseRemoval callback
+/// "The framework does not synchronize the `EvtDeviceSurpriseRemoval` callback
 /// function with other PnP and power management callback functions":
 /// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_surprise_removal>
 #[test]

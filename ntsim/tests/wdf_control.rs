@@ -861,7 +861,7 @@ fn properties_say_what_the_inf_said() {
         let mut size = 0;
         let buffer = wdf!(WdfMemoryGetBuffer: WdfMemoryGetBufferTableIndex
             as PFN_WDFMEMORYGETBUFFER(memory, &raw mut size));
-        let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), size as usize) };
+        let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), size) };
         assert_eq!(bytes, sz("Sample"));
         delete(memory.cast());
         0

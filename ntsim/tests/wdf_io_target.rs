@@ -163,9 +163,9 @@ unsafe extern "C-unwind" fn completion(
     let landed = Landed {
         request: request as usize,
         status: unsafe { params.IoStatus.__bindgen_anon_1.Status },
-        information: params.IoStatus.Information as u64,
+        information: params.IoStatus.Information,
         context: context as usize,
-        kind: params.Type as i32,
+        kind: params.Type,
         irql: KeGetCurrentIrql(),
     };
     let then = SCRIPT.with_borrow_mut(|script| {
@@ -212,7 +212,7 @@ fn contents(memory: WDFMEMORY) -> Vec<u8> {
     let mut size = 0;
     let buffer = wdf!(WdfMemoryGetBuffer: WdfMemoryGetBufferTableIndex
         as PFN_WDFMEMORYGETBUFFER(memory, &raw mut size));
-    unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), size as usize) }.to_vec()
+    unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), size) }.to_vec()
 }
 
 fn delete(object: PVOID) {

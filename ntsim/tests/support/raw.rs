@@ -179,12 +179,8 @@ impl Bench {
     }
 
     /// What a callback of the driver does. `DeviceAdd` is after `WdfDeviceCreate`.
-    pub fn on(
-        self,
-        name: &'static str,
-        mut body: impl FnMut(WDFOBJECT) -> NTSTATUS + 'static,
-    ) -> Self {
-        let action: Action = Box::new(move |object| body(object));
+    pub fn on(self, name: &'static str, body: impl FnMut(WDFOBJECT) -> NTSTATUS + 'static) -> Self {
+        let action: Action = Box::new(body);
         ACTIONS.with_borrow_mut(|actions| actions.insert(name, action));
         self
     }

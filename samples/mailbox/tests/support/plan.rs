@@ -147,7 +147,7 @@ impl Box {
 
     /// Nobody asks for anything for a minute.
     pub fn be_silent(&mut self) {
-        let result = self.machine.run_for(Duration::from_secs(60));
+        let result = self.machine.run_for(Duration::from_mins(1));
         self.done(result);
     }
 
