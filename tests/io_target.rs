@@ -329,7 +329,7 @@ fn cancelling_asks_the_target_and_comes_too_late_for_another_sending() {
     probe.thread(|_| {
         let lab = lab();
         let lab = lab.enter().unwrap();
-        let begin = |request| {
+        let send = |request| {
             lab.sender
                 .send_cancelable(&lab.lower, request, Timeout::Never)
                 .unwrap()
