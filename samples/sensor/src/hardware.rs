@@ -12,24 +12,32 @@ const WARM_UP: u32 = 2;
 pub struct Hardware {
     present: bool,
     calibrated: bool,
+    hot: bool,
     /// Handshakes since the sensor had power last.
     handshakes: u32,
     polls: u32,
 }
 
+/// A temperature, in tenths of a degree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Temperature(u32);
+
 /// What a poll says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     poll: u32,
-    /// Tenths of a degree.
-    temperature: u32,
+    temperature: Temperature,
+    /// Whether the temperature can be believed.
+    pub is_calibrated: bool,
 }
 
 impl Hardware {
     pub const fn new() -> Self {
         Self {
             present: true,
-            calibrated: false,
+            // What was burnt in once is there after a reboot.
+            calibrated: true,
+            hot: false,
             handshakes: 0,
             polls: 0,
         }
@@ -38,11 +46,19 @@ impl Hardware {
     /// The sensor cools down without power.
     pub fn power_down(&mut self) {
         self.handshakes = 0;
+        self.hot = false;
     }
 
-    /// Writes the calibration.
+    /// The calibration has been burnt in.
     pub fn calibrate(&mut self) {
         self.calibrated = true;
+    }
+
+    /// The sensor gets hot, and forgets its calibration.
+    pub fn overheat(&mut self) -> Temperature {
+        self.hot = true;
+        self.calibrated = false;
+        self.temperature()
     }
 
     /// The sensor was pulled out.
@@ -62,18 +78,33 @@ impl Hardware {
             return None;
         }
         self.polls += 1;
-        // A warm day: up and down by a few tenths.
-        let temperature = 215 + self.polls * 7 % 11;
-        Some(Reading {
+        let reading = Reading {
             poll: self.polls,
-            temperature,
+            temperature: self.temperature(),
+            is_calibrated: self.calibrated,
+        };
+        self.hot = false;
+        Some(reading)
+    }
+
+    /// A warm day: up and down by a few tenths.
+    fn temperature(&self) -> Temperature {
+        Temperature(if self.hot {
+            851
+        } else {
+            215 + self.polls * 7 % 11
         })
+    }
+}
+
+impl fmt::Display for Temperature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{} C", self.0 / 10, self.0 % 10)
     }
 }
 
 impl fmt::Display for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (degrees, tenths) = (self.temperature / 10, self.temperature % 10);
-        write!(f, "poll #{} = {degrees}.{tenths} C", self.poll)
+        write!(f, "poll #{} = {}", self.poll, self.temperature)
     }
 }

@@ -12,7 +12,7 @@ use ntsim::machine::Error;
 use ntsim::store::{MachineDir, PackageSource};
 use ntsim::story::Step;
 use ntsim::trace::{Event, Line};
-use ntsim::{Machine, Settings};
+use ntsim::{Machine, SECOND, Settings};
 
 /// Where the driver's code comes from.
 pub enum FrontEnd {
@@ -83,8 +83,8 @@ pub fn prepare_with(
     Ok(machine)
 }
 
-/// Start, polls, a sleep cut short by a power-down, power-up, surprise removal,
-/// reboot, removal.
+/// Start, polls, an alarm, a sleep cut short by a power-down, power-up, surprise
+/// removal, reboot, removal.
 pub fn steps() -> Vec<Step> {
     let run = |milliseconds| Step::Run(Duration::from_millis(milliseconds));
     vec![
@@ -113,6 +113,9 @@ pub fn driver_visible(trace: &[Line]) -> Vec<String> {
         .collect()
 }
 
+/// What timers may be late, in the machine's time.
+const TICKS: u64 = 400_000;
+
 /// What is wrong with the story that a trace tells, a sentence each.
 pub fn check(trace: &[Line]) -> Vec<String> {
     let said: Vec<(u64, &str)> = trace
@@ -128,20 +131,32 @@ pub fn check(trace: &[Line]) -> Vec<String> {
             wrong.push(format!("{what}: {found} time(s) instead of {wanted}"));
         }
     };
-    let count = |part: &str| said.iter().filter(|(_, text)| text.contains(part)).count();
+    let times = |part: &'static str| {
+        said.iter()
+            .filter(move |(_, text)| text.contains(part))
+            .map(|(time, _)| *time)
+    };
+    let count = |part| times(part).count();
     expect(
         "the hardware was prepared at both boots",
         count("hardware ready"),
         2,
     );
     expect(
-        "the sensor was provisioned once ever",
-        count("provisioned"),
-        1,
+        "the sensor was provisioned once, and again each time it got hot",
+        count("sensor: provisioned"),
+        1 + 3,
+    );
+    expect(
+        "the second boot found it provisioned",
+        times("sensor: provisioned")
+            .filter(|time| (95 * SECOND..112 * SECOND).contains(time))
+            .count(),
+        0,
     );
     expect(
         "the handshake was tried again, at both boots",
-        count("try again in 2 s"),
+        count("no answer yet"),
         4,
     );
     expect(
@@ -155,14 +170,26 @@ pub fn check(trace: &[Line]) -> Vec<String> {
         3,
     );
     expect(
-        "each loss of power cut a sleep short",
+        "each loss of power and each alarm cut a sleep short",
         count("sleep cut short after"),
-        3,
+        3 + 3,
     );
     expect(
-        "the first of them after 4.2 s",
-        count("cut short after 4.2 s"),
+        "the first loss of power did so after 7.2 s",
+        count("cut short after 7.2 s"),
         1,
+    );
+    expect("each alarm was polled out of turn", count("= 85.1 C"), 3);
+    expect(
+        "each alarm was logged, with its own temperature",
+        count("log: overheated, 85.1 C"),
+        3,
+    );
+    expect("each loss of power was logged", count("log: power down"), 3);
+    expect(
+        "the log was alive every 15 s with power",
+        count("log: alive"),
+        2 + 2 + 2,
     );
     expect("the surprise removal was noticed", count("sensor: gone"), 1);
     expect(
@@ -175,17 +202,14 @@ pub fn check(trace: &[Line]) -> Vec<String> {
         unloads(trace),
         2,
     );
-    let attempts: Vec<u64> = said
-        .iter()
-        .filter(|(_, text)| text.contains("handshake attempt"))
-        .map(|(time, _)| *time)
-        .collect();
+    let attempts: Vec<u64> = times("handshake attempt").collect();
     let spaced = attempts.chunks(3).all(|boot| {
         boot.windows(2)
-            .all(|pair| (20_000_000..20_400_000).contains(&(pair[1] - pair[0])))
+            .zip([SECOND, 2 * SECOND])
+            .all(|(pair, period)| (period..period + TICKS).contains(&(pair[1] - pair[0])))
     });
     expect(
-        "two seconds, to the clock's tick, lay between handshakes",
+        "one second, then two, to the clock's tick, lay between handshakes",
         usize::from(spaced),
         1,
     );
