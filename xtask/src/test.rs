@@ -19,6 +19,9 @@ use crate::setup;
 /// The sample drivers.
 const SAMPLES: [&str; 2] = ["sensor", "mailbox"];
 
+/// Schedules that each module's model is played under.
+const SCHEDULES: &str = "20000";
+
 /// Inputs that each fuzz target gets.
 const FUZZ_RUNS: &str = "20000";
 
@@ -65,6 +68,7 @@ impl Test {
         no_unsafe(workspace)?;
         documentation(workspace)?;
         shown(&mut cargo(&["test", "--workspace"]))?;
+        explore(&mut cargo(&["test", "--release", "--package=dmf-modules"]))?;
 
         for sample in SAMPLES {
             let built = image::build_driver(workspace, &tools, sample, Profile::Driver)?;
@@ -96,6 +100,21 @@ impl Test {
         eprintln!("everything passed");
         Ok(())
     }
+}
+
+/// Plays each module's model under many schedules, of a seed of its own each
+/// time, which is printed.
+fn explore(cargo: &mut Command) -> Result<()> {
+    let models = [
+        "--test=alertable_sleep_model",
+        "--test=scheduled_task_model",
+    ];
+    shown(
+        cargo
+            .args(models)
+            .args(["--", "--nocapture"])
+            .env("DMF_SCHEDULES", SCHEDULES),
+    )
 }
 
 /// Runs a program whose output is the point of it.
