@@ -895,6 +895,8 @@ impl fmt::Display for SleepOutcome {
 
 #[cfg(test)]
 mod tests {
+    use std::string::ToString;
+
     use super::*;
 
     #[test]
@@ -911,6 +913,12 @@ mod tests {
         ] {
             assert_eq!(NtStatus::from(early), NtStatus::UNSUCCESSFUL);
         }
+    }
+
+    #[test]
+    fn outcomes_have_names_for_people() {
+        assert_eq!(SleepOutcome::Elapsed.to_string(), "elapsed");
+        assert_eq!(SleepOutcome::Closing.to_string(), "closing");
     }
 
     /// A slot that has been opened, and the generation of its sleeper.

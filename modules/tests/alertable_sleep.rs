@@ -196,6 +196,27 @@ fn slots_are_independent_and_abort_all_reaches_all() {
 }
 
 #[test]
+fn abort_all_says_whether_it_woke_anybody() {
+    with_slots(3, |probe| {
+        probe.thread(|irql| {
+            for slot in 0..3 {
+                let thread = sleeper(irql, slot, LONG);
+                dmf::sync::delay(irql, SHORT);
+                assert_eq!(module().abort_all(), Ok(Woken::Sleeper));
+                assert_eq!(module().abort_all(), Ok(Woken::Nobody));
+                thread.join(irql);
+                for slot in 0..3 {
+                    let Ok(SleepOutcome::Aborted(seen)) = module().try_sleep(slot) else {
+                        panic!("it reaches all");
+                    };
+                    assert_eq!(module().reset_for_reuse(slot, seen), Ok(Reset::Ready));
+                }
+            }
+        });
+    });
+}
+
+#[test]
 fn a_bad_index_and_a_second_sleeper_are_refused() {
     with_slots(2, |probe| {
         probe.thread(|irql| {

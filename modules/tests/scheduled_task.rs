@@ -41,6 +41,8 @@ thread_local! {
     static CONFIGURE: Cell<Configure> = const { Cell::new(|config| config) };
     static FIRST: Cell<First> = const { Cell::new(First::Return(TaskResult::Success)) };
     static RUNS: RefCell<Vec<(Trigger, u32)>> = const { RefCell::new(Vec::new()) };
+    /// The power state that each run was told.
+    static PREVIOUS: RefCell<Vec<Option<PowerState>>> = const { RefCell::new(Vec::new()) };
     static RUNNING: Cell<bool> = const { Cell::new(false) };
     /// Not dropped with the test's thread, where there is no kernel to free it.
     static TASK: RefCell<Option<ManuallyDrop<Handle<ScheduledTask>>>> =
@@ -83,6 +85,7 @@ impl Busy {
             !RUNNING.replace(true),
             "callbacks of one task never overlap"
         );
+        PREVIOUS.with_borrow_mut(|states| states.push(task.previous_state()));
         let first = RUNS.with_borrow_mut(|runs| {
             runs.push((task.trigger(), task.attempt()));
             runs.len() == 1
@@ -155,6 +158,7 @@ fn play_seeds(seeds: u64, first: First, configure: Configure, test: impl Fn(&mut
         CONFIGURE.set(configure);
         FIRST.set(first);
         RUNS.take();
+        PREVIOUS.take();
         NOTED.take();
         RUNNING.set(false);
         KEEP.set(true);
@@ -746,6 +750,68 @@ fn a_config_that_cannot_be_meant_is_refused_with_the_field_and_the_value() {
     CONFIGURE.set(|config| config.persistence_name(UnicodeStr::literal(LONGEST)));
     let mut probe = Probe::started(Busy::DRIVER_ENTRY, 0);
     probe.remove();
+}
+
+#[test]
+fn the_persistent_state_key_is_used_instead_of_parameters_if_the_config_says_so() {
+    const SERVICE: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\Probe";
+    play(
+        First::Return(TaskResult::Success),
+        |config| {
+            config
+                .execute_when(ExecuteWhen::PrepareHardware)
+                .persistent_across_reboots()
+                .persistent_state_key()
+        },
+        |probe| {
+            use ntsim::registry::Value;
+            // What is in the other key does not count.
+            let parameters = format!(r"{SERVICE}\Parameters");
+            set_value(probe, &parameters, "TimesRun", Value::dword(5));
+            probe.start().unwrap();
+            probe.run_for(PERIOD);
+            assert_eq!(runs(), 1);
+            let times = |place: &str| {
+                let registry = probe.machine.registry();
+                let key = registry.open(format!(r"{SERVICE}\{place}")).unwrap();
+                registry.value(key, "TimesRun").unwrap().clone()
+            };
+            assert_eq!(times("PersistentState"), Value::dword(1));
+            assert_eq!(times("Parameters"), Value::dword(5));
+        },
+    );
+}
+
+#[test]
+fn of_immediate_and_deferred_the_last_counts() {
+    play(
+        First::Return(TaskResult::Fail),
+        |config| {
+            config
+                .execute_when(ExecuteWhen::PrepareHardware)
+                .immediate()
+                .deferred()
+        },
+        |probe| {
+            probe.start().unwrap();
+            probe.run_for(PERIOD);
+            assert_eq!(runs(), 1);
+        },
+    );
+}
+
+#[test]
+fn an_immediate_task_at_d0_entry_is_told_which_state_the_device_comes_from() {
+    play(
+        First::Return(TaskResult::SuccessButTryAgain),
+        |config| config.execute_when(ExecuteWhen::D0Entry).immediate(),
+        |probe| {
+            probe.start().unwrap();
+            probe.run_for(PERIOD);
+            let previous = PREVIOUS.take();
+            assert_eq!(previous, [Some(PowerState::D3Final), None], "{previous:?}");
+        },
+    );
 }
 
 #[test]

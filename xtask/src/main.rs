@@ -7,6 +7,7 @@ mod codegen;
 mod demo;
 mod docs;
 mod image;
+mod mutants;
 mod run;
 mod setup;
 mod test;
@@ -39,6 +40,8 @@ enum Command {
     Bench(bench::Bench),
     /// Run the whole test suite, host and image
     Test(test::Test),
+    /// Break the modules in each way that cargo-mutants knows, and see a test fail
+    Mutants(mutants::Mutants),
     /// Build a driver package: image, symbols and INF
     Build {
         /// The package of the workspace to build
@@ -102,6 +105,7 @@ impl Command {
             Self::Bench(bench) => return bench.execute(&workspace),
             Self::Demo(demo) => return demo.execute(&workspace),
             Self::Test(test) => test.execute(&workspace)?,
+            Self::Mutants(mutants) => mutants.execute(&workspace)?,
             Self::Build {
                 package,
                 debug,

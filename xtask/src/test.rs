@@ -118,7 +118,7 @@ fn explore(cargo: &mut Command) -> Result<()> {
 }
 
 /// Runs a program whose output is the point of it.
-fn shown(command: &mut Command) -> Result<()> {
+pub fn shown(command: &mut Command) -> Result<()> {
     let text = crate::run::show(command);
     eprintln!("running {text}");
     let status = command
