@@ -108,7 +108,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use dmf::irql::{Irql, Passive};
-use dmf::module::{Create, DynamicInstance, Link, Module, ModuleConfig, Open};
+use dmf::module::{Create, DynamicInstance, Link, Module, ModuleConfig};
 use dmf::pool::Vec;
 use dmf::sync::{AlertableOutcome, Event, EventKind, SpinLock, WaitOutcome};
 use dmf::time::Timeout;
@@ -274,11 +274,10 @@ impl AlertableSleep {
     /// - `STATUS_DEVICE_BUSY` if the slot has a sleeper, or is taken.
     /// - `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     pub fn take_sleeper(&self, slot: usize) -> Result<Sleeper> {
-        let generation = self.0.enter()?.slot(slot)?.take()?;
+        self.0.enter()?.slot(slot)?.take()?;
         Ok(Sleeper {
             module: self.clone(),
             slot,
-            generation,
         })
     }
 
@@ -473,15 +472,11 @@ pub enum Reset {
 
 /// The one owner of a slot. Dropping it gives the slot back.
 ///
-/// It ends with the module's close: if the module is opened again, the slot is
-/// free for others, and the old `Sleeper` is refused.
-///
 /// No C counterpart: there a slot is a number that everybody may use.
 #[derive(Debug)]
 pub struct Sleeper {
     module: AlertableSleep,
     slot: usize,
-    generation: Generation,
 }
 
 impl Sleeper {
@@ -491,8 +486,7 @@ impl Sleeper {
     /// `PASSIVE_LEVEL`
     ///
     /// # Errors
-    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open, or was closed
-    /// since the slot was taken.
+    /// `STATUS_INVALID_DEVICE_STATE` if the module is not open.
     pub fn sleep(
         &mut self,
         irql: &Irql<'_, Passive>,
@@ -500,8 +494,7 @@ impl Sleeper {
     ) -> Result<SleepOutcome> {
         let slots = self.module.0.enter()?;
         let slot = slots.slot(self.slot)?;
-        let by = By::Owner(self.generation);
-        slot.sleep(irql, duration.into(), slots.alertability, by)
+        slot.sleep(irql, duration.into(), slots.alertability, By::Owner)
     }
 
     /// Clears the aborts that the sleeper has `seen`.
@@ -531,7 +524,7 @@ impl Drop for Sleeper {
         if let Ok(slots) = self.module.0.enter()
             && let Ok(slot) = slots.slot(self.slot)
         {
-            slot.give_back(self.generation);
+            slot.state.with(|state| state.is_taken = false);
         }
     }
 }
@@ -582,13 +575,6 @@ impl Slots {
 }
 
 impl DynamicInstance for Slots {
-    fn open(&self, _cx: &mut Open<'_>) -> Result {
-        for slot in &*self.slots {
-            slot.renew();
-        }
-        Ok(())
-    }
-
     fn closing(&self) {
         for slot in &*self.slots {
             slot.state.with(|state| {
@@ -599,8 +585,8 @@ impl DynamicInstance for Slots {
         }
     }
 
-    // Nothing at `close`: sleeping is a method, and the framework has waited for
-    // those in flight.
+    // Nothing at `open`: slots are made ready, and opened once. Nothing at `close`:
+    // sleeping is a method, and the framework has waited for those in flight.
 }
 
 /// # Invariants
@@ -620,15 +606,9 @@ struct SlotState {
     wait: Wait,
     aborted: bool,
     closing: bool,
-    /// How often the slot was aborted, in all generations.
+    /// How often the slot was aborted.
     aborts: u64,
-    generation: Generation,
 }
-
-/// How often the module was opened. What was taken from one open is nothing to
-/// the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Generation(u64);
 
 /// What a slot's sleeper does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -667,8 +647,8 @@ enum Ended {
 enum By {
     /// A caller of `AlertableSleep::sleep`.
     Anybody,
-    /// A `Sleeper` that was taken in this generation.
-    Owner(Generation),
+    /// The `Sleeper`, who cannot sleep twice at once.
+    Owner,
 }
 
 impl SlotState {
@@ -676,11 +656,7 @@ impl SlotState {
     fn check(&self, by: By) -> Result {
         match by {
             By::Anybody if self.is_taken || self.wait != Wait::None => Err(NtStatus::DEVICE_BUSY),
-            By::Owner(generation) if self.generation != generation => {
-                Err(NtStatus::INVALID_DEVICE_STATE)
-            }
-            // An owner cannot sleep twice at once.
-            By::Anybody | By::Owner(_) => Ok(()),
+            By::Anybody | By::Owner => Ok(()),
         }
     }
 
@@ -722,39 +698,17 @@ impl Slot {
                 aborted: false,
                 closing: false,
                 aborts: 0,
-                generation: Generation(0),
             }),
         })
     }
 
-    /// The module is opened: everything that an earlier open left behind is gone.
-    fn renew(&self) {
-        self.state.with(|state| {
-            state.generation.0 += 1;
-            state.is_taken = false;
-            state.wait = Wait::None;
-            state.aborted = false;
-            state.closing = false;
-            self.event.clear();
-        });
-    }
-
     /// Takes the slot for a `Sleeper`.
-    fn take(&self) -> Result<Generation> {
+    fn take(&self) -> Result {
         self.state.with(|state| {
             state.check(By::Anybody)?;
             state.is_taken = true;
-            Ok(state.generation)
+            Ok(())
         })
-    }
-
-    /// Undoes `take` of that generation.
-    fn give_back(&self, generation: Generation) {
-        self.state.with(|state| {
-            if state.generation == generation {
-                state.is_taken = false;
-            }
-        });
     }
 
     /// Sleeps.
@@ -921,19 +875,11 @@ mod tests {
         assert_eq!(SleepOutcome::Closing.to_string(), "closing");
     }
 
-    /// A slot that has been opened, and the generation of its sleeper.
-    fn taken() -> (Slot, Generation) {
-        let slot = Slot::new().unwrap();
-        slot.renew();
-        let generation = slot.take().unwrap();
-        (slot, generation)
-    }
-
     #[test]
     fn a_sleeper_that_was_woken_wakes_even_if_the_abort_is_reset_before_it_waits() {
         ntsim::run(|| {
-            let (slot, generation) = taken();
-            assert_eq!(slot.begin(By::Owner(generation)), Ok(None));
+            let slot = Slot::new().unwrap();
+            assert_eq!(slot.begin(By::Anybody), Ok(None));
             assert_eq!(slot.abort(), Woken::Sleeper);
             let aborts = slot.state.with(|state| state.aborts);
             let seen = Abort {
@@ -946,24 +892,6 @@ mod tests {
             let outcome = slot.end(None);
             assert_eq!(outcome, Ended::Aborted(aborts));
             assert!(!slot.event.is_signaled(), "the next sleep is a whole one");
-        });
-    }
-
-    #[test]
-    fn what_was_taken_before_a_close_is_nothing_after_the_next_open() {
-        ntsim::run(|| {
-            let (slot, old) = taken();
-            slot.renew();
-            assert_eq!(
-                slot.begin(By::Owner(old)),
-                Err(NtStatus::INVALID_DEVICE_STATE)
-            );
-            let new = slot.take().unwrap();
-            slot.give_back(old);
-            let taken = slot.take();
-            assert_eq!(taken, Err(NtStatus::DEVICE_BUSY));
-            slot.give_back(new);
-            assert!(slot.take().is_ok());
         });
     }
 }

@@ -137,13 +137,12 @@ pub use persistence::{PersistenceFailure, PersistenceOperation};
 
 use core::fmt;
 use core::marker::PhantomData;
-use core::mem;
 use core::time::Duration;
 
 use dmf::device::{D0Entry, D0Exit, PowerState, PrepareHardware, ReleaseHardware};
 use dmf::irql::{Irql, Passive};
 use dmf::module::{
-    Callback, Close, Create, Function, Instance, Link, Module, ModuleConfig, Open, Signature,
+    Callback, Close, Create, Function, Instance, Link, Module, ModuleConfig, Signature,
 };
 use dmf::string::UnicodeStr;
 use dmf::sync::{Event, EventKind, Mutex, SpinLock};
@@ -717,7 +716,7 @@ impl<O: Send + Sync + 'static, C: Send + Sync + 'static> ModuleConfig<O> for Con
         }
         self.persistence.check_name()?;
         Ok(State {
-            machine: SpinLock::new(Machine::new(false)),
+            machine: SpinLock::new(Machine::new(self.when == ExecuteWhen::Other)),
             idle: Event::new(EventKind::Notification)?,
             registry: Mutex::new(())?,
             timer: cx.timer(State::on_timer)?,
@@ -780,15 +779,6 @@ impl<C: 'static> fmt::Debug for State<C> {
 }
 
 impl<C: Send + Sync + 'static> Instance for State<C> {
-    fn open(&self, _cx: &mut Open<'_>) -> Result {
-        let up = self.when == ExecuteWhen::Other;
-        let closed = self
-            .machine
-            .with(|machine| mem::replace(machine, Machine::new(up)));
-        drop(closed);
-        Ok(())
-    }
-
     fn closing(&self) {
         drop(self.change(Machine::cancel));
     }
