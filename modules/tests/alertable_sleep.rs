@@ -281,6 +281,21 @@ fn join_all(probe: &mut Probe, threads: [Thread; 2]) {
 }
 
 #[test]
+fn a_device_that_comes_back_sleeps_whole_again() {
+    with_slots(1, |probe| {
+        probe.thread(|_| {
+            module().abort(0).unwrap();
+            forget_module();
+        });
+        probe.remove();
+        probe.start().unwrap();
+        probe.thread(|irql| {
+            assert_eq!(module().sleep(irql, 0, SHORT), Ok(SleepOutcome::Elapsed));
+        });
+    });
+}
+
+#[test]
 fn an_event_count_of_zero_is_refused_with_a_sentence() {
     SLOTS.set(0);
     let mut probe = Probe::new(Sleepy::DRIVER_ENTRY, 0);
