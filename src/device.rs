@@ -173,11 +173,23 @@ impl fmt::Display for PowerState {
 pub struct Resources {
     raw: sys::WDFCMRESLIST,
     translated: sys::WDFCMRESLIST,
+    /// Whose they are; null until the device's tree is told.
+    device: sys::WDFDEVICE,
 }
 
 impl Resources {
     pub(crate) const fn new(raw: sys::WDFCMRESLIST, translated: sys::WDFCMRESLIST) -> Self {
-        Self { raw, translated }
+        Self {
+            raw,
+            translated,
+            device: core::ptr::null_mut(),
+        }
+    }
+
+    /// The resources of this device.
+    pub(crate) const fn of(mut self, device: sys::WDFDEVICE) -> Self {
+        self.device = device;
+        self
     }
 
     #[cfg(test)]
@@ -465,6 +477,13 @@ contexts! {
     DisarmWakeFromSx {}
     /// What [`wake_from_sx_triggered`](Device::wake_from_sx_triggered) is given.
     WakeFromSxTriggered {}
+}
+
+impl PrepareHardware<'_> {
+    /// The device that is told.
+    pub(crate) const fn device(&self) -> sys::WDFDEVICE {
+        self.resources.device
+    }
 }
 
 #[cfg(test)]

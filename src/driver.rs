@@ -153,6 +153,8 @@ callback! {
 struct DeviceContext {
     /// First: a node's list is of links. Only a control device is in one.
     link: ObjectLink,
+    /// Counted: a device that was deleted may still be told of an open, or that
+    /// the system shuts down, which was on its way.
     root: NonNull<Header>,
 }
 
@@ -211,6 +213,7 @@ pub(crate) unsafe fn create_device(
 ) -> Result<sys::WDFDEVICE> {
     let mut device = no_handle();
     let mut attributes = attributes(&DEVICE, ptr::null_mut());
+    attributes.EvtDestroyCallback = Some(evt_device_destroy);
     // SAFETY: the caller's promise.
     NtStatus::from_raw(unsafe {
         sys::kmdf::WdfDeviceCreate(&raw mut *init, &raw mut attributes, &raw mut device)
@@ -221,11 +224,23 @@ pub(crate) unsafe fn create_device(
     let context = unsafe { DEVICE.of::<DeviceContext>(device) };
     let filled = DeviceContext {
         link: ObjectLink::new(device, stop_nothing),
-        root: root.node(),
+        root: root.clone().into_raw(),
     };
     // SAFETY: the context is ours, and the caller's promise.
     unsafe { context.write(filled) };
     Ok(device)
+}
+
+callback! {
+    unsafe fn evt_device_destroy(device: sys::WDFOBJECT) {
+        // SAFETY: KMDF calls this for the devices that were created with this
+        // context, which was written as soon as there was one.
+        let context = unsafe { DEVICE.of::<DeviceContext>(device) };
+        // SAFETY: a context is freed after this.
+        let root = unsafe { context.as_ref() }.root;
+        // SAFETY: the context's count; nobody has the device any more.
+        drop(unsafe { Reference::from_raw(root) });
+    }
 }
 
 /// A control device that is deleted stops by itself.

@@ -112,6 +112,23 @@ impl<O: Send + Sync + 'static> Owner<O> {
     /// # ntsim::run_driver(Sensor::DRIVER_ENTRY, |_, _| {});
     /// ```
     ///
+    /// The config cannot bring a token along, because the module that it makes
+    /// is given another, with which it could take a spin lock:
+    ///
+    /// ```compile_fail,E0277
+    /// use dmf::module::{DynamicInstance, Module, ModuleConfig, Owner};
+    /// use dmf::prelude::*;
+    ///
+    /// fn refused<O, C>(owner: &Owner<O>, irql: &Irql<'_, Passive>, config: C)
+    /// where
+    ///     O: Send + Sync + 'static,
+    ///     C: ModuleConfig<O>, // and perhaps of `&Irql`: it is not `Send`
+    ///     <C::Module as Module>::Instance: DynamicInstance,
+    /// {
+    ///     let _ = owner.create(irql, config);
+    /// }
+    /// ```
+    ///
     /// # IRQL
     /// `PASSIVE_LEVEL`
     ///
@@ -124,7 +141,8 @@ impl<O: Send + Sync + 'static> Owner<O> {
     /// C counterpart: `DMF_<Module>_Create`, with `DynamicModule` set.
     pub fn create<C>(&self, _irql: &Irql<'_, Passive>, config: C) -> Result<Dynamic<C::Module>>
     where
-        C: ModuleConfig<O>,
+        // What is made gets a token of its own, so it must not bring another.
+        C: ModuleConfig<O> + Send,
         InstanceOf<C, O>: DynamicInstance,
     {
         let owner = self.0.node();

@@ -744,6 +744,7 @@ unsafe fn visit(node: NonNull<Header>, step: Step) -> Result {
     match step {
         Step::Create => come(&[OpenPolicy::Create, OpenPolicy::NotifyCreate]),
         Step::PrepareHardware(resources) => {
+            let resources = resources.of(header.device.get());
             call(Hook::AssignResources(resources))?;
             up(Hook::PrepareHardware(resources), done::PREPARED)?;
             come(&[
@@ -840,6 +841,11 @@ impl Header {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether the device may be working while the node is being made.
+    pub(crate) fn is_made_at_run_time(&self) -> bool {
+        self.is_dynamic.get()
     }
 
     fn has(&self, bits: u16) -> bool {

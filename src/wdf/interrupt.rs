@@ -122,7 +122,7 @@ use super::resources::Resource;
 use crate::device::PrepareHardware;
 use crate::irql::{Dispatch, Irql, Passive};
 use crate::module::Modules;
-use crate::module::node::{Header, Reference};
+use crate::module::node::{self, Header, Reference};
 use crate::pool::{Arc, Box};
 use crate::status::{NtStatus, Result};
 use crate::sync::{SpinLock, finally};
@@ -730,6 +730,13 @@ struct Table {
     drop: unsafe fn(NonNull<()>),
 }
 
+/// What the context's box holds.
+struct Held<S, K: sealed::Handling<S>> {
+    shared: Arc<Shared<S, K>>,
+    /// An owner that was made at run time may go before the interrupt does.
+    _owner: Reference,
+}
+
 struct TableOf<S, K>(PhantomData<(S, K)>);
 impl<S: Send + 'static, K: Handling<S>> TableOf<S, K> {
     const TABLE: &'static Table = &Table {
@@ -869,6 +876,13 @@ impl<S: Send + 'static, K: Handling<S>> Interrupt<S, K> {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfinterrupt/nf-wdfinterrupt-wdfinterruptcreate
     /// [config]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfinterrupt/ns-wdfinterrupt-_wdf_interrupt_config
     pub fn create(&self, cx: &PrepareHardware<'_>, index: u32) -> Result {
+        // SAFETY: the reference keeps the memory valid.
+        let _alive = unsafe { node::enter_alive_erased(self.owner.node()) }?;
+        let device = self.owner.header().device.get();
+        // Another device's resources, at another device's moment.
+        if cx.device() != device {
+            return Err(NtStatus::INVALID_DEVICE_REQUEST);
+        }
         let assigned = cx.assigned();
         if !matches!(
             assigned.get(index).map(|assigned| assigned.translated),
@@ -879,7 +893,6 @@ impl<S: Send + 'static, K: Handling<S>> Interrupt<S, K> {
         if self.shared.raw.with(|raw| !raw.0.is_null()) {
             return Err(NtStatus::INVALID_DEVICE_STATE);
         }
-        let device = self.owner.header().device.get();
         // SAFETY: the device is in PrepareHardware, at PASSIVE_LEVEL, and the
         // descriptors are of the lists that it was given.
         unsafe { self.create_raw(device, assigned.descriptors(index)) }.map(drop)
@@ -894,7 +907,10 @@ impl<S: Send + 'static, K: Handling<S>> Interrupt<S, K> {
         (raw_descriptor, translated): Descriptors,
     ) -> Result<sys::WDFINTERRUPT> {
         let shared = &*self.shared;
-        let held = Box::new(self.shared.clone())?;
+        let held = Box::new(Held {
+            shared: self.shared.clone(),
+            _owner: self.owner.clone(),
+        })?;
         let mut config = sys::WDF_INTERRUPT_CONFIG {
             Size: sys::size_field::<sys::WDF_INTERRUPT_CONFIG>(),
             ShareVector: match shared.options.sharing {
@@ -1201,7 +1217,7 @@ impl Priority {
 /// `held` is a context's, of an interrupt with a state `S` at `K`, and valid for `'a`.
 unsafe fn shared<'a, S, K: sealed::Handling<S>>(held: NonNull<()>) -> &'a Arc<Shared<S, K>> {
     // SAFETY: the caller's promise; the context holds the box.
-    unsafe { held.cast::<Arc<Shared<S, K>>>().as_ref() }
+    &unsafe { held.cast::<Held<S, K>>().as_ref() }.shared
 }
 
 /// Runs `function` on the state, under the lock.
@@ -1268,9 +1284,9 @@ unsafe fn deferred<S: Send + 'static, K: Handling<S>>(held: NonNull<()>) {
     match shared.functions.deferred {
         Deferred::None => {}
         Deferred::Dpc(function, call) | Deferred::WorkItem(function, call) => {
-            // SAFETY: interrupts are disconnected and their DPCs and work items
-            // done before the node that owns the interrupt is freed; the two
-            // belong together, and KMDF calls at the function's level.
+            // SAFETY: the box counts the owner, which may be dropped before the
+            // interrupt is disconnected: nobody is called then. The two belong
+            // together, and KMDF calls at the function's level.
             unsafe { call(shared.owner, function) };
         }
     }
@@ -1284,7 +1300,7 @@ unsafe fn forget<S: Send + 'static, K: Handling<S>>(held: NonNull<()>) {
 
 unsafe fn drop_shared<S: Send + 'static, K: Handling<S>>(held: NonNull<()>) {
     // SAFETY: the context's box, given up by `Box::into_raw`.
-    drop(unsafe { Box::<Arc<Shared<S, K>>>::from_raw(held.cast()) });
+    drop(unsafe { Box::<Held<S, K>>::from_raw(held.cast()) });
 }
 
 /// # Safety

@@ -657,7 +657,9 @@ impl<K: Kind> Sender<K> {
         }
         // SAFETY: the completion routine takes the ownership back.
         let sent = unsafe { self.target.submit(request, &mut options(timeout.into())) };
-        if sent.is_err() {
+        if let Err(refused) = &sent {
+            // Who gets it back may forward it, and nobody is to be told then.
+            refused.forget_routine();
             // SAFETY: the count from above, which no completion routine drops.
             drop(unsafe { Reference::from_raw(owner) });
         }
@@ -689,6 +691,10 @@ callback! {
         // SAFETY: KMDF gives the request back to the driver; `send` counted the
         // owner, a node of the request's device.
         let request = unsafe { Request::<K>::from_delivered(raw, owner) };
+        if sent.status.severity() == crate::status::Severity::Error {
+            // It may say how much it would have written; it wrote nothing.
+            request.forget_information();
+        }
         // SAFETY: `send` counted the owner for this.
         let owner = unsafe { Reference::from_raw(owner) };
         // SAFETY: written from this type, for the same `K`.

@@ -1133,6 +1133,11 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfio/nf-wdfio-wdfioqueuecreate
     pub fn default_queue(&mut self, queue: DefaultQueue) -> Result<Queue> {
         let (owner, device) = self.raw();
+        // It would deliver before it is ready for that.
+        // SAFETY: the node is valid.
+        if unsafe { owner.as_ref() }.is_made_at_run_time() {
+            return Err(NtStatus::INVALID_DEVICE_REQUEST);
+        }
         let mut config = config(queue.dispatch, queue.power, queue.zero_length);
         config.DefaultQueue = 1;
         config.EvtIoRead = Some(evt_default_read);

@@ -612,6 +612,7 @@ impl<K: Kind> Request<K> {
             // see, and `self` is borrowed mutably.
             let output = unsafe { core::slice::from_raw_parts_mut(buffer, length) };
             output[start.min(length)..].fill(0);
+            self.mark_cleared(length);
         }
         Ok(())
     }
@@ -628,17 +629,23 @@ impl<K: Kind> Request<K> {
         if self.cleared || length == 0 || self.method() != Method::Buffered {
             return None;
         }
-        self.cleared = true;
         // SAFETY: the invariant.
         let written = unsafe { sys::kmdf::WdfRequestGetInformation(self.raw) };
         let start = input.max(usize::try_from(written).unwrap_or(0));
         if start >= length {
+            self.cleared = true;
             return None;
         }
+        Some(start)
+    }
+
+    /// Remembers that nothing of the output is unwritten any more, also in the
+    /// request, for whoever gets it from a queue.
+    fn mark_cleared(&mut self, length: usize) {
+        self.cleared = true;
         // `as`: `ULONG_PTR` and `usize` are both as wide as a pointer.
         // SAFETY: the invariant.
         unsafe { sys::kmdf::WdfRequestSetInformation(self.raw, length as _) };
-        Some(start)
     }
 
     /// Whether the caller wants the request back.
@@ -772,6 +779,26 @@ impl<K: Kind> Request<K> {
     }
 }
 
+impl<K: Kind> Request<K> {
+    /// What a lower driver that failed said about the output is not true.
+    pub(super) fn forget_information(&self) {
+        // SAFETY: the invariant.
+        unsafe { sys::kmdf::WdfRequestSetInformation(self.raw, 0) };
+    }
+}
+
+impl<K: Kind> Refused<K> {
+    /// Takes the completion routine away from a request that was not sent.
+    pub(super) fn forget_routine(&self) {
+        if let Some(request) = &self.request {
+            // SAFETY: the request is the driver's and not sent.
+            unsafe {
+                sys::kmdf::WdfRequestSetCompletionRoutine(request.raw, None, ptr::null_mut());
+            }
+        }
+    }
+}
+
 impl<K: HasInput> Request<K> {
     /// The bytes that came with the request.
     ///
@@ -850,6 +877,7 @@ impl<K: HasOutput> Request<K> {
         let output = unsafe { core::slice::from_raw_parts_mut(buffer, length) };
         if let Some(start) = unwritten {
             output[start.min(length)..].fill(0);
+            self.mark_cleared(length);
         }
         Ok(output)
     }
