@@ -16,8 +16,9 @@ use crate::image::{self, Profile};
 use crate::run::{Step, ask, run};
 use crate::setup;
 
-/// The sample drivers.
-const SAMPLES: [&str; 2] = ["sensor", "mailbox"];
+/// The drivers whose images are compared with what is linked into their tests:
+/// the samples, and those that go through all of dmf.
+const DRIVERS: [&str; 4] = ["sensor", "mailbox", "surface", "surface_service"];
 
 /// Schedules that each module's model is played under.
 const SCHEDULES: &str = "20000";
@@ -70,8 +71,8 @@ impl Test {
         shown(&mut cargo(&["test", "--workspace"]))?;
         explore(&mut cargo(&["test", "--release", "--package=dmf-modules"]))?;
 
-        for sample in SAMPLES {
-            let built = image::build_driver(workspace, &tools, sample, Profile::Driver)?;
+        for driver in DRIVERS {
+            let built = image::build_driver(workspace, &tools, driver, Profile::Driver)?;
             let facts = image::verify(&built.sys)?;
             let imports: Vec<_> = facts
                 .imports
@@ -81,12 +82,12 @@ impl Test {
             eprintln!("{}: imports {}", built.sys.display(), imports.join(", "));
             let inf = built
                 .inf
-                .with_context(|| format!("the package {sample} has no .inx file"))?;
+                .with_context(|| format!("the package {driver} has no .inx file"))?;
             // The tests of the image itself need one, so they are behind a feature.
-            let package = format!("--package={sample}");
+            let package = format!("--package={driver}");
             shown(
                 cargo(&["test", &package, "--features=image", "--test=image"])
-                    .env(format!("{}_INF", sample.to_uppercase()), &inf),
+                    .env(format!("{}_INF", driver.to_uppercase()), &inf),
             )?;
         }
 
@@ -191,6 +192,8 @@ fn no_unsafe(workspace: &Path) -> Result<()> {
         "samples/sensor",
         "samples/mailbox",
         "benches/rust",
+        "tests/surface",
+        "tests/surface_service",
     ] {
         let root = workspace.join(package).join("src/lib.rs");
         let text = std::fs::read_to_string(&root)

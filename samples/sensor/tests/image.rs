@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! The sensor's story told by its image, and compared with the linked driver's.
-//!
-//! `cargo xtask test` builds the image and says in `SENSOR_INF` where it is.
 
 #[path = "../examples/story/plan.rs"]
 #[allow(dead_code, reason = "each test needs another part of it")]
@@ -10,7 +8,7 @@ mod plan;
 
 use ntsim::store::MachineDir;
 use ntsim::story;
-use plan::FrontEnd;
+use plan::{FrontEnd, PACKAGE};
 
 fn told(front_end: &FrontEnd, seed: u64) -> Vec<ntsim::trace::Line> {
     let mut machine = plan::prepare(front_end, MachineDir::in_memory(), seed).unwrap();
@@ -19,29 +17,16 @@ fn told(front_end: &FrontEnd, seed: u64) -> Vec<ntsim::trace::Line> {
     machine.trace().to_vec()
 }
 
-fn image() -> FrontEnd {
-    let inf = std::env::var_os("SENSOR_INF")
-        .expect("SENSOR_INF: run `cargo xtask test`, which builds the image and names its INF");
-    FrontEnd::Image(inf.into())
-}
-
 #[test]
 fn image_and_linked_driver_make_the_same_calls_with_the_same_results() {
-    for seed in 0..10 {
-        let (image, host) = (told(&image(), seed), told(&FrontEnd::Host, seed));
-        let (image, host) = (plan::driver_visible(&image), plan::driver_visible(&host));
-        for (number, (image, host)) in image.iter().zip(&host).enumerate() {
-            assert_eq!(image, host, "seed {seed}, line {number}");
-        }
-        assert_eq!(image.len(), host.len(), "seed {seed}");
-    }
+    PACKAGE.assert_image_and_host_agree(told);
 }
 
 #[test]
 fn the_image_tells_the_story_under_every_schedule() {
     for seed in 0..50 {
         assert_eq!(
-            plan::check(&told(&image(), seed)),
+            plan::check(&told(&PACKAGE.image(), seed)),
             Vec::<String>::new(),
             "seed {seed}"
         );
@@ -51,7 +36,7 @@ fn the_image_tells_the_story_under_every_schedule() {
 #[test]
 fn one_seed_gives_the_image_one_trace_byte_for_byte() {
     let text = |seed| {
-        told(&image(), seed)
+        told(&PACKAGE.image(), seed)
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>()
@@ -61,7 +46,7 @@ fn one_seed_gives_the_image_one_trace_byte_for_byte() {
 
 #[test]
 fn a_report_names_functions_and_lines_of_the_image() {
-    let image = image();
+    let image = PACKAGE.image();
     let settings = ntsim::Settings {
         // Reached soon: the machine takes the driver for one that never waits.
         livelock_limit: 60,

@@ -3,26 +3,27 @@
 //! The mailbox on a simulated machine: how it gets there, and what programs do
 //! with it. The same for the image and for the linked driver.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use dmf::ioctl::IoctlData;
 use mailbox::interface::{self, Statistics};
-use ntsim::inf::{Architecture, DriverDate, Inf, StampOptions, stamp};
-use ntsim::machine::Error;
-use ntsim::store::{MachineDir, PackageSource};
-use ntsim::trace::{Event, Line};
-use ntsim::{Completion, File, Machine, Pending, Settings};
+use ntsim::store::MachineDir;
+use ntsim::trace::Line;
+use ntsim::{Completion, File, Machine, Pending};
 
-/// How the driver gets onto the machine.
-#[allow(dead_code, reason = "each test program uses one")]
-pub enum FrontEnd {
-    /// As the image of the package with this INF.
-    Image(PathBuf),
-    /// Linked into the test.
-    Host,
-}
+#[path = "../../../../tests/support/front_end.rs"]
+mod front_end;
+
+#[allow(unused_imports, reason = "each test program uses one")]
+pub use front_end::{FrontEnd, Package};
+
+/// The driver package.
+pub const PACKAGE: Package = Package {
+    name: "mailbox",
+    inx: include_str!("../../mailbox.inx"),
+    service: "DmfMailbox",
+    entry: mailbox::Mailbox::DRIVER_ENTRY,
+};
 
 /// The mailbox's hardware id.
 const HARDWARE_ID: &str = r"Root\DmfMailbox";
@@ -51,12 +52,9 @@ pub struct Box {
 impl Box {
     /// The package is installed, and the device is plugged in and started.
     pub fn started(front_end: &FrontEnd, seed: u64) -> Self {
-        let settings = match front_end {
-            FrontEnd::Image(_) => Settings::for_images(),
-            FrontEnd::Host => Settings::default(),
-        };
-        let mut machine = Machine::boot(MachineDir::in_memory(), Settings { seed, ..settings });
-        let device = install(&mut machine, front_end)
+        let mut machine = Machine::boot(MachineDir::in_memory(), front_end.settings(seed));
+        let device = PACKAGE
+            .install(&mut machine, front_end)
             .and_then(|()| machine.plug_in(HARDWARE_ID))
             .and_then(|device| machine.start_device(&device).map(|()| device))
             .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
@@ -170,30 +168,6 @@ impl Box {
     }
 }
 
-fn install(machine: &mut Machine, front_end: &FrontEnd) -> Result<(), Error> {
-    match front_end {
-        FrontEnd::Image(inf) => {
-            machine.install(inf)?;
-        }
-        FrontEnd::Host => {
-            let inx = include_str!("../../mailbox.inx");
-            let date = DriverDate::new(2026, 1, 1).expect("a day of the calendar");
-            let inf = stamp(inx, &StampOptions::new(date, [0, 1, 0, 0]));
-            let package = Inf::parse("mailbox.inf", inf.as_bytes())
-                .and_then(|inf| inf.validate_for(Architecture::Amd64))
-                .map_err(ntsim::store::StoreError::from)?;
-            // The package's image is this program, so its file is empty.
-            let files = BTreeMap::from([
-                ("mailbox.inf".to_owned(), inf.into_bytes()),
-                ("mailbox.sys".to_owned(), Vec::new()),
-            ]);
-            machine.install_package(&package, PackageSource::Memory(&files))?;
-            machine.link_driver("DmfMailbox", mailbox::Mailbox::DRIVER_ENTRY);
-        }
-    }
-    Ok(())
-}
-
 /// A bit of everything: messages, reads that wait, a read that is cancelled,
 /// IOCTLs, a power cycle, idle sleep, surprise removal with a read that waits. The trace.
 #[allow(dead_code, reason = "each test program uses some of it")]
@@ -225,15 +199,4 @@ pub fn whole_life(front_end: &FrontEnd, seed: u64) -> Vec<Line> {
     mailbox.surprise_remove();
     assert!(!mailbox.end_of(read).is_success(), "seed {seed}");
     mailbox.machine.trace().to_vec()
-}
-
-/// What of the trace a driver can see: calls with their results and callbacks,
-/// each with its thread; not the machine's remarks.
-#[allow(dead_code, reason = "for the comparison")]
-pub fn driver_visible(trace: &[Line]) -> Vec<String> {
-    trace
-        .iter()
-        .filter(|line| !matches!(line.what, Event::Machine(_)))
-        .map(ToString::to_string)
-        .collect()
 }

@@ -3,46 +3,27 @@
 //! What happens to the sensor, and what must come of it. The tests play the
 //! same.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use ntsim::inf::{Architecture, DriverDate, Inf, StampOptions, stamp};
 use ntsim::machine::Error;
-use ntsim::store::{MachineDir, PackageSource};
+use ntsim::store::MachineDir;
 use ntsim::story::Step;
 use ntsim::trace::{Event, Line};
 use ntsim::{Machine, SECOND, Settings};
 
-/// Where the driver's code comes from.
-pub enum FrontEnd {
-    /// The image beside this INF.
-    Image(PathBuf),
-    /// Linked into this program.
-    Host,
-}
+#[path = "../../../../tests/support/front_end.rs"]
+mod front_end;
 
-impl FrontEnd {
-    /// The name that outcomes give it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Image(_) => "image",
-            Self::Host => "host",
-        }
-    }
+#[allow(unused_imports, reason = "the tests use more of it than the story")]
+pub use front_end::{FrontEnd, Package};
 
-    /// The machine's settings for it.
-    pub fn settings(&self, seed: u64) -> Settings {
-        let settings = match self {
-            Self::Image(inf) => Settings {
-                symbol_path: inf.parent().map(Into::into).into_iter().collect(),
-                ..Settings::for_images()
-            },
-            Self::Host => Settings::default(),
-        };
-        Settings { seed, ..settings }
-    }
-}
+/// The driver package.
+pub const PACKAGE: Package = Package {
+    name: "sensor",
+    inx: include_str!("../../sensor.inx"),
+    service: "DmfSensor",
+    entry: sensor::Sensor::DRIVER_ENTRY,
+};
 
 /// The sensor's hardware id.
 const HARDWARE_ID: &str = r"Root\DmfSensor";
@@ -59,26 +40,7 @@ pub fn prepare_with(
     settings: Settings,
 ) -> Result<Machine, Error> {
     let mut machine = Machine::boot(dir, settings);
-    match front_end {
-        FrontEnd::Image(inf) => {
-            machine.install(inf)?;
-        }
-        FrontEnd::Host => {
-            let inx = include_str!("../../sensor.inx");
-            let date = DriverDate::new(2026, 1, 1).expect("a day of the calendar");
-            let inf = stamp(inx, &StampOptions::new(date, [0, 1, 0, 0]));
-            let package = Inf::parse("sensor.inf", inf.as_bytes())
-                .and_then(|inf| inf.validate_for(Architecture::Amd64))
-                .map_err(ntsim::store::StoreError::from)?;
-            // The package's image is this program, so its file is empty.
-            let files = BTreeMap::from([
-                ("sensor.inf".to_owned(), inf.into_bytes()),
-                ("sensor.sys".to_owned(), Vec::new()),
-            ]);
-            machine.install_package(&package, PackageSource::Memory(&files))?;
-            machine.link_driver("DmfSensor", sensor::Sensor::DRIVER_ENTRY);
-        }
-    }
+    PACKAGE.install(&mut machine, front_end)?;
     machine.plug_in(HARDWARE_ID)?;
     Ok(machine)
 }
@@ -101,16 +63,6 @@ pub fn steps() -> Vec<Step> {
         run(33_000),
         Step::Remove,
     ]
-}
-
-/// What of the trace a driver can see: calls with their results and callbacks,
-/// each with its thread; not the machine's remarks.
-pub fn driver_visible(trace: &[Line]) -> Vec<String> {
-    trace
-        .iter()
-        .filter(|line| !matches!(line.what, Event::Machine(_)))
-        .map(ToString::to_string)
-        .collect()
 }
 
 /// What timers may be late, in the machine's time.
