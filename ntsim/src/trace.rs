@@ -145,15 +145,30 @@ impl Arg for () {
     fn show(&self, _: &Kernel, _: &mut String) {}
 }
 
+/// Shows a pointer to a `T`.
+///
+/// Nobody tells the kernel that a lock of one word is gone, so its name stays with
+/// an address where later, on a stack, something else may be. It is shown only
+/// where such a word is meant.
+fn show_pointer<T>(address: usize, k: &Kernel, out: &mut String) {
+    let is_word = ["usize", "i32"].contains(&std::any::type_name::<T>());
+    let kind = k.name_of(address).and_then(|name| name.split('#').next());
+    if !is_word && matches!(kind, Some("spinlock" | "pushlock" | "rundown")) {
+        out.push_str("ptr");
+    } else {
+        k.show_address(address, out);
+    }
+}
+
 impl<T> Arg for *mut T {
     fn show(&self, k: &Kernel, out: &mut String) {
-        k.show_address(self.cast::<c_void>() as usize, out);
+        show_pointer::<T>(self.cast::<c_void>() as usize, k, out);
     }
 }
 
 impl<T> Arg for *const T {
     fn show(&self, k: &Kernel, out: &mut String) {
-        k.show_address(self.cast::<c_void>() as usize, out);
+        show_pointer::<T>(self.cast::<c_void>() as usize, k, out);
     }
 }
 
