@@ -10,9 +10,10 @@ use dmf::string::{UnicodeStr, UnicodeString};
 use dmf::time::{PerformanceCounter, Span, SystemTime, Tenths};
 use dmf::{sync, unicode_string};
 
+use crate::Surface;
 use crate::tell::Teller;
 
-pub fn time(irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
+pub fn time(_: &Surface, irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
     let start = Instant::now();
     tell.value("instant", start.units());
     let now = SystemTime::now();
@@ -49,7 +50,7 @@ pub fn time(irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
     Ok(())
 }
 
-pub fn strings(irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
+pub fn strings(_: &Surface, irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
     let literal = unicode_string!("Grüße, 𝄞");
     tell.value("literal", literal);
     tell.value("units", literal.units().len());
@@ -89,7 +90,7 @@ impl Tag for SurfaceTag {
 #[repr(align(64))]
 struct Line(#[allow(dead_code, reason = "shown")] u8);
 
-pub fn pool(irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
+pub fn pool(_: &Surface, irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
     let boxed = Box::<_, SurfaceTag>::new_tagged(Line(7))?;
     tell.value("box", &boxed);
     tell.value("inner", Box::into_inner(boxed));
@@ -122,7 +123,7 @@ pub fn pool(irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
     Ok(())
 }
 
-pub fn traces(_irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
+pub fn traces(_: &Surface, _irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
     dmf::error!("{} {:>6}", "error", 1);
     dmf::warn!("warn {:#x}", 2);
     dmf::info!("info {:?}", Some(3));

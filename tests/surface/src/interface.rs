@@ -19,6 +19,8 @@ pub const KEEP: IoctlCode<(), ()> = typed(0x802);
 pub const FILL: DirectIoctlCode<u8, ToCaller> = direct(0x803);
 /// Adds up the bytes of the caller's buffer; completed with the sum.
 pub const SUM: DirectIoctlCode<(), FromCaller> = direct(0x804);
+/// The device says that it has failed.
+pub const FAIL: IoctlCode<(), ()> = typed(0x806);
 /// An internal one: doubles.
 pub const DOUBLE: IoctlCode<u32, u32> = typed(0x805);
 

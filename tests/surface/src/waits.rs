@@ -14,11 +14,12 @@ use dmf::thread::ThreadId;
 use dmf::time::SystemTime;
 use dmf::{sync, wdf};
 
+use crate::Surface;
 use crate::tell::Teller;
 
 const SOON: Duration = Duration::from_millis(40);
 
-pub fn waits(irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
+pub fn waits(_: &Surface, irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
     let latch = Event::new(EventKind::Notification)?;
     let pulse = Event::new(EventKind::Synchronization)?;
     tell.value("polled", latch.try_wait());
@@ -91,7 +92,7 @@ pub fn waits(irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
     Ok(())
 }
 
-pub fn locks(irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
+pub fn locks(_: &Surface, irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
     let spin = SpinLock::new(1_u32);
     spin.lock(irql, |value, held| {
         *value += 1;
@@ -137,7 +138,7 @@ struct Shared {
     order: AtomicU32,
 }
 
-pub fn threads(irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
+pub fn threads(_: &Surface, irql: &mut Irql<'_, Passive>, tell: &mut Teller) -> Result {
     let shared = Arc::new(Shared {
         spin: SpinLock::new(0),
         queued: QueuedSpinLock::new(0),
