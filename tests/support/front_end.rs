@@ -109,7 +109,7 @@ impl Package {
 
 /// What of the trace a driver can see: calls with their results and callbacks,
 /// each with its thread; not the machine's remarks.
-fn driver_visible(trace: &[Line]) -> Vec<String> {
+pub fn driver_visible(trace: &[Line]) -> Vec<String> {
     trace
         .iter()
         .filter(|line| !matches!(line.what, Event::Machine(_)))

@@ -15,7 +15,7 @@ use ntsim::{Machine, SECOND, Settings};
 mod front_end;
 
 #[allow(unused_imports, reason = "the tests use more of it than the story")]
-pub use front_end::{FrontEnd, Package};
+pub use front_end::{FrontEnd, Package, driver_visible};
 
 /// The driver package.
 pub const PACKAGE: Package = Package {
