@@ -277,8 +277,6 @@ pub trait Instance: Sized + Send + Sync + 'static {
 /// policies the moment of registering counts: a parent must be prepared for a
 /// child of that kind to be closed.
 ///
-/// C counterpart: `DmfModuleOpenOption`.
-///
 /// C counterpart: [`DmfModuleOpenOption`][dmf].
 ///
 /// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md

@@ -42,7 +42,7 @@ impl<M: Module> fmt::Debug for Client<'_, M> {
 /// A function of the client `O` of a module `M`.
 type ClientFunction<O, M> = for<'o, 'b, 'a> fn(&'o O, &'b mut Client<'a, M>);
 
-/// Attributes for any config.
+/// Attributes for any config. Of one that is given twice, the last counts.
 ///
 /// ```
 /// use dmf::module::{Client, ModuleConfigExt};
@@ -159,9 +159,12 @@ impl<O: Send + Sync + 'static, C: ModuleConfig<O>> ModuleConfig<O> for Attribute
         self,
         cx: &mut Create<'_, O, <C::Module as Module>::Instance>,
     ) -> Result<<C::Module as Module>::Instance> {
-        // Each wrapper sets only what it was given, so that they nest.
+        let node = cx.add.node;
+        let instance = self.config.create(cx)?;
+        // Each wrapper sets only what it was given, so that they nest, and after
+        // the ones inside, so that the last word counts.
         // SAFETY: the node is valid while its instance is being made.
-        let header = unsafe { cx.add.node.as_ref() };
+        let header = unsafe { node.as_ref() };
         if let Some(name) = self.name {
             header.name.set(name);
         }
@@ -175,7 +178,7 @@ impl<O: Send + Sync + 'static, C: ModuleConfig<O>> ModuleConfig<O> for Attribute
         if let Some(function) = self.pre_close {
             header.pre_close.set(Some(client(function)));
         }
-        self.config.create(cx)
+        Ok(instance)
     }
 }
 
