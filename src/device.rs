@@ -66,7 +66,6 @@
 
 use core::fmt;
 
-use crate::irql::{Irql, Passive};
 use crate::module::Modules;
 use crate::status::Result;
 use crate::sys;
@@ -360,42 +359,6 @@ impl WakeReason {
     pub const fn children_wake(&self) -> bool {
         self.children
     }
-}
-
-macro_rules! contexts {
-    ($(
-        $(#[$meta:meta])*
-        $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty),* $(,)? }
-    )*) => {$(
-        $(#[$meta])*
-        #[derive(Debug)]
-        pub struct $name<'a> {
-            irql: Irql<'a, Passive>,
-            $($field: $ty,)*
-        }
-
-        impl<'a> $name<'a> {
-            /// # Safety
-            /// The level is `PASSIVE_LEVEL`.
-            pub(crate) unsafe fn new($($field: $ty),*) -> Self {
-                // SAFETY: the caller's promise.
-                Self { irql: unsafe { Irql::assume() }, $($field),* }
-            }
-
-            /// The proof that the callback runs at `PASSIVE_LEVEL`.
-            pub fn irql(&mut self) -> &mut Irql<'a, Passive> {
-                &mut self.irql
-            }
-
-            $(
-                $(#[$field_meta])*
-                #[must_use]
-                pub fn $field(&self) -> $ty {
-                    self.$field
-                }
-            )*
-        }
-    )*};
 }
 
 contexts! {

@@ -39,6 +39,43 @@ pub(crate) enum Hook {
     WakeFromSxTriggered,
 }
 
+/// What callbacks at `PASSIVE_LEVEL` are given: the proof of that, and facts.
+macro_rules! contexts {
+    ($(
+        $(#[$meta:meta])*
+        $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty),* $(,)? }
+    )*) => {$(
+        $(#[$meta])*
+        #[derive(Debug)]
+        pub struct $name<'a> {
+            irql: $crate::irql::Irql<'a, $crate::irql::Passive>,
+            $($field: $ty,)*
+        }
+
+        impl<'a> $name<'a> {
+            /// # Safety
+            /// The level is `PASSIVE_LEVEL` for `'a`.
+            pub(crate) unsafe fn new($($field: $ty),*) -> Self {
+                // SAFETY: the caller's promise.
+                Self { irql: unsafe { $crate::irql::Irql::assume() }, $($field),* }
+            }
+
+            /// The proof that the callback runs at `PASSIVE_LEVEL`.
+            pub fn irql(&mut self) -> &mut $crate::irql::Irql<'a, $crate::irql::Passive> {
+                &mut self.irql
+            }
+
+            $(
+                $(#[$field_meta])*
+                #[must_use]
+                pub const fn $field(&self) -> $ty {
+                    self.$field
+                }
+            )*
+        }
+    )*};
+}
+
 /// The trait methods.
 macro_rules! hooks {
     () => {

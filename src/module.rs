@@ -354,35 +354,11 @@ pub trait ModuleConfig<O> {
     ) -> Result<<Self::Module as Module>::Instance>;
 }
 
-macro_rules! contexts {
-    ($($(#[$meta:meta])* $name:ident)*) => {$(
-        $(#[$meta])*
-        #[derive(Debug)]
-        pub struct $name<'a> {
-            irql: Irql<'a, Passive>,
-        }
-
-        impl<'a> $name<'a> {
-            /// # Safety
-            /// The level is `PASSIVE_LEVEL`.
-            pub(crate) unsafe fn new() -> Self {
-                // SAFETY: the caller's promise.
-                Self { irql: unsafe { Irql::assume() } }
-            }
-
-            /// The proof that the call is at `PASSIVE_LEVEL`.
-            pub fn irql(&mut self) -> &mut Irql<'a, Passive> {
-                &mut self.irql
-            }
-        }
-    )*};
-}
-
 contexts! {
     /// What [`Instance::open`] is given.
-    Open
+    Open {}
     /// What [`Instance::close`] is given.
-    Close
+    Close {}
 }
 
 /// Adds modules, timers and work items to their owner, the device or module

@@ -452,6 +452,25 @@ fn the_attribute_that_is_given_last_counts() {
     end(probe);
 }
 
+/// DMF finds a module by its name, and takes the last one if there is none.
+#[test]
+fn modules_of_one_name_are_two_modules() {
+    let mut probe = started(|add| {
+        let kept = add.module(PART.named("pump"))?;
+        // The opener that is kept is of the one that registers last.
+        let other = add.module(PART.named("pump"))?;
+        assert_eq!(kept.name(), other.name());
+        with_kept(|at| at.part = Some(kept));
+        Ok(())
+    });
+    probe.thread(|irql| {
+        opener().open(irql).unwrap();
+        let first = with_kept(|kept| kept.part.as_ref().unwrap().look());
+        assert_eq!(first, Err(REFUSED), "only the other one is open");
+    });
+    end(probe);
+}
+
 // ---- modules that are made at run time --------------------------------------
 
 #[test]

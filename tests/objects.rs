@@ -249,7 +249,7 @@ impl Device for Ticker {
 
     fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
         self.tick.start(Duration::from_millis(100))?;
-        self.exact.start(Duration::from_millis(1))
+        self.exact.start(Duration::from_millis(1)).map(drop)
     }
 
     fn d0_exit(&self, cx: &mut D0Exit<'_>) {
@@ -494,15 +494,18 @@ fn what_is_queued_runs_once_and_is_waited_for() {
             let ran = take();
             assert!(matches!(ran[..], ["work"] | ["work", "work"]), "{ran:?}");
 
-            this.timer.start(Duration::from_millis(100)).unwrap();
-            this.timer.stop().unwrap();
+            let start = |time| this.timer.start(time);
+            assert_eq!(start(Duration::from_millis(100)), Ok(Queued::Now));
+            assert_eq!(this.timer.stop(), Ok(Cancelled::BeforeItRan));
+            assert_eq!(this.timer.stop(), Ok(Cancelled::NotQueued));
             dmf::sync::delay(irql, Duration::from_millis(200));
             assert_eq!(take(), [""; 0]);
             // A second start moves the due time.
-            this.timer.start(Duration::from_secs(10)).unwrap();
-            this.timer.start(Duration::from_millis(10)).unwrap();
+            assert_eq!(start(Duration::from_secs(10)), Ok(Queued::Now));
+            assert_eq!(start(Duration::from_millis(10)), Ok(Queued::Already));
             dmf::sync::delay(irql, Duration::from_millis(200));
-            this.timer.stop_and_wait(irql).unwrap();
+            let stopped = this.timer.stop_and_wait(irql);
+            assert_eq!(stopped, Ok(Cancelled::NotQueued));
             assert_eq!(take(), ["timer"]);
 
             assert_eq!(this.dpc.cancel(), Ok(Cancelled::NotQueued));
@@ -554,7 +557,9 @@ fn stopped_by(misuse: impl FnOnce(&Caller) + 'static) -> StopKind {
 /// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimerstop>
 #[test]
 fn a_timer_that_its_own_callback_waits_for_is_stopped_by_the_verifier() {
-    let stop = stopped_by(|this| this.timer.start(Duration::ZERO).unwrap());
+    let stop = stopped_by(|this| {
+        let _ = this.timer.start(Duration::ZERO);
+    });
     assert!(matches!(stop, StopKind::BugCheck { .. }));
 }
 

@@ -66,6 +66,7 @@ fn each_weakness_of_dmf_is_kept_out_by_a_type_or_a_test_that_exists() {
             let exists = match kind {
                 "test" => tests.contains(name),
                 "type" => types.contains(name),
+                "program" => root.join(format!("tests/compile_fail/{name}.rs")).exists(),
                 _ => panic!("{kind}: {line}"),
             };
             assert!(exists, "weakness {number}: there is no {kind} `{name}`");

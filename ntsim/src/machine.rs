@@ -1048,6 +1048,10 @@ impl Machine {
         self.note(format!("driver {service} is loaded"));
         let id = io::create_driver(&mut self.k, service, entry, image);
         let status = self.pnp(move || io::start_driver(id))?;
+        if status < 0 {
+            // It is gone at once, without its unload routine.
+            self.k.guarded(|k| check_left_behind(k, service))?;
+        }
         check_status(if status < 0 { Err(status) } else { Ok(()) }, || {
             format!("DriverEntry of {service}")
         })?;

@@ -20,7 +20,8 @@ pub(crate) const STATUS_OBJECT_TYPE_MISMATCH: i32 = 0xC000_0024_u32.cast_signed(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handle {
     Thread(ThreadId),
-    Key(KeyId),
+    /// With the rights that were granted when it was opened.
+    Key(KeyId, u32),
 }
 
 /// The system's handle table.
@@ -124,7 +125,7 @@ pub(crate) fn ob_reference_object_by_handle(
                     .references += 1;
                 Ok(id.address())
             }
-            Some(Handle::Key(_)) => Err(STATUS_OBJECT_TYPE_MISMATCH),
+            Some(Handle::Key(..)) => Err(STATUS_OBJECT_TYPE_MISMATCH),
             None => Err(STATUS_INVALID_HANDLE),
         }
     });
@@ -184,7 +185,7 @@ pub(crate) fn zw_wait_for_single_object(
             let object = id.address() as *mut crate::ke::dispatcher::Header;
             crate::ke::wait::ke_wait_for_single_object(object, 0, 0, alertable, timeout)
         }
-        Some(Handle::Key(_)) => STATUS_OBJECT_TYPE_MISMATCH,
+        Some(Handle::Key(..)) => STATUS_OBJECT_TYPE_MISMATCH,
         None => STATUS_INVALID_HANDLE,
     }
 }

@@ -114,6 +114,7 @@ const BUFFER_OVERFLOW: i32 = status(0x8000_0005);
 const NO_MORE_ENTRIES: i32 = status(0x8000_001A);
 const INVALID_HANDLE: i32 = status(0xC000_0008);
 const INVALID_PARAMETER: i32 = status(0xC000_000D);
+const ACCESS_DENIED: i32 = status(0xC000_0022);
 const BUFFER_TOO_SMALL: i32 = status(0xC000_0023);
 const NOT_FOUND: i32 = status(0xC000_0034);
 const PATH_SYNTAX_BAD: i32 = status(0xC000_003B);
@@ -150,8 +151,13 @@ fn attributes(root: usize, path: &str) -> *const ObjectAttributes {
 }
 
 fn open(root: usize, path: &str) -> Result<usize, i32> {
+    // KEY_READ
+    open_for(0x20019, root, path)
+}
+
+fn open_for(access: u32, root: usize, path: &str) -> Result<usize, i32> {
     let mut handle = 0;
-    match ZwOpenKey(&raw mut handle, 0x20019, attributes(root, path)) {
+    match ZwOpenKey(&raw mut handle, access, attributes(root, path)) {
         0 => Ok(handle),
         status => Err(status),
     }
@@ -482,5 +488,55 @@ fn values_are_written_by_path() {
             0
         );
         assert!(open(key, r"A\B").is_ok());
+    });
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-zwenumeratekey>
+/// and the pages of the others: which right the handle must have been opened with.
+#[test]
+fn a_handle_does_what_it_was_opened_for_and_nothing_else() {
+    ntsim::run(|| {
+        let made = key();
+        assert_eq!(set(made, "Value", REG_BINARY, &[]), 0);
+        ZwClose(create(made, "Below", 0).unwrap().0);
+        // (the right, what it is for)
+        let rights = [(0x1, "query"), (0x2, "set"), (0x8, "enumerate"), (0, "no")];
+        for (access, what) in rights {
+            let key = open_for(access, 0, &format!(r"{SERVICES}\Test")).unwrap();
+            let query = |ask: &dyn Fn(*mut u8, u32, *mut u32) -> i32| into(64, ask).0;
+            let expect = |needs| if what == needs { 0 } else { ACCESS_DENIED };
+            let name = string("Value");
+            assert_eq!(
+                query(&|to, room, result| ZwQueryKey(key, 0, to, room, result)),
+                expect("query"),
+                "{what}"
+            );
+            assert_eq!(
+                query(&|to, room, result| ZwQueryValueKey(key, name, 0, to, room, result)),
+                expect("query"),
+                "{what}"
+            );
+            assert_eq!(
+                query(&|to, room, result| ZwEnumerateValueKey(key, 0, 0, to, room, result)),
+                expect("query"),
+                "{what}"
+            );
+            assert_eq!(
+                query(&|to, room, result| ZwEnumerateKey(key, 0, 0, to, room, result)),
+                expect("enumerate"),
+                "{what}"
+            );
+            assert_eq!(set(key, "Value", REG_BINARY, &[1]), expect("set"), "{what}");
+            assert_eq!(
+                ZwDeleteValueKey(key, string("Other")),
+                match what {
+                    "set" => NOT_FOUND,
+                    _ => ACCESS_DENIED,
+                }
+            );
+            assert_eq!(ZwDeleteKey(key), ACCESS_DENIED, "{what}");
+            ZwClose(key);
+        }
+        ZwClose(made);
     });
 }

@@ -889,6 +889,23 @@ fn a_driver_entry_that_fails_is_unbound() {
     );
 }
 
+/// Such a driver is gone without its unload routine: what it left, it left for good.
+#[test]
+fn a_driver_entry_that_fails_and_leaves_something_behind_stops_the_machine() {
+    unsafe extern "C-unwind" {
+        safe fn ExAllocatePool2(flags: u64, size: usize, tag: u32) -> *mut std::ffi::c_void;
+    }
+    unsafe extern "C-unwind" fn leaks(_: *mut DRIVER_OBJECT, _: PCUNICODE_STRING) -> NTSTATUS {
+        // POOL_FLAG_NON_PAGED
+        assert!(!ExAllocatePool2(0x40, 16, u32::from_le_bytes(*b"Leak")).is_null());
+        FAILED
+    }
+    let mut machine = ntsim::Machine::default();
+    let device = machine.add_driver("Leaks", leaks).unwrap();
+    let error = machine.start_device(&device).unwrap_err().to_string();
+    assert!(error.contains("tag 'Leak'"), "{error}");
+}
+
 // ---- objects ------------------------------------------------------------
 
 #[test]

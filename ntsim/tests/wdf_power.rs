@@ -17,6 +17,7 @@ mod raw;
 use std::cell::Cell;
 
 use ntsim::StopKind;
+use ntsim::machine::Sleep;
 use ntsim_sys::{
     NTSTATUS, WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS, WDF_DEVICE_POWER_POLICY_WAKE_SETTINGS,
     WDFDEVICE,
@@ -192,4 +193,100 @@ fn giving_back_a_reference_that_was_not_taken_is_stopped_by_the_verifier() {
     bench.start();
     let stop = bench.machine.run_thread("test", resume_idle).unwrap_err();
     assert!(matches!(stop.kind, StopKind::BugCheck { .. }), "{stop}");
+}
+
+/// The states that the driver was told to take the device to: `WDF_POWER_DEVICE_STATE`.
+fn targets(bench: &Bench) -> Vec<String> {
+    let lines = bench.machine.trace().iter().map(ToString::to_string);
+    let exits = lines.filter(|line| line.contains("-> EvtDeviceD0Exit("));
+    exits
+        .map(|line| {
+            let (_, state) = line.split_once("TargetState=").unwrap();
+            state.trim_end_matches(')').to_owned()
+        })
+        .collect()
+}
+
+/// `DxState` of <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ns-wdfdevice-_wdf_device_power_policy_wake_settings>:
+/// for a device that is armed; one that is not goes to D3.
+#[test]
+fn a_device_that_is_to_wake_the_system_goes_to_the_state_of_its_settings() {
+    // (PowerDeviceD2, D3, Maximum; whether it can be armed; where it goes)
+    for (state, armed, target) in [
+        (3, 0, "3"),
+        (4, 0, "4"),
+        (5, 0, "4"),
+        (3, UNSUCCESSFUL, "4"),
+    ] {
+        let mut bench = Bench::new(1)
+            .on("DeviceAdd", |device| {
+                DEVICE.set(device.cast());
+                0
+            })
+            .on("SelfManagedIoInit", move |_| {
+                let mut wake = WDF_DEVICE_POWER_POLICY_WAKE_SETTINGS {
+                    DxState: state,
+                    UserControlOfWakeSettings: 2,
+                    Enabled: 2,
+                    ..sized()
+                };
+                wdf!(WdfDeviceAssignSxWakeSettings: WdfDeviceAssignSxWakeSettingsTableIndex
+                    as PFN_WDFDEVICEASSIGNSXWAKESETTINGS(DEVICE.get(), &raw mut wake))
+            })
+            .on("ArmWakeFromSx", move |_| armed);
+        bench.start();
+        bench.machine.sleep(Sleep::S3).unwrap();
+        bench.machine.wake().unwrap();
+        assert_eq!(
+            targets(&bench),
+            [target],
+            "DxState {state}, armed: {armed:#x}"
+        );
+        assert!(in_d0(&mut bench));
+        bench.remove();
+    }
+}
+
+/// `DxState` of <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ns-wdfdevice-_wdf_device_power_policy_idle_settings>
+#[test]
+fn a_device_that_idles_goes_to_the_state_of_its_settings() {
+    for (state, target) in [(2, "2"), (3, "3"), (5, "4")] {
+        let mut bench = idler(1, CAN_WAKE).on("SelfManagedIoInit", move |_| {
+            assign(WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS {
+                DxState: state,
+                ..settings(CAN_WAKE)
+            })
+        });
+        bench.start();
+        bench.run_for(1_100);
+        assert_eq!(targets(&bench), [target]);
+        bench.remove();
+    }
+}
+
+/// `PowerUpIdleDeviceOnSystemWake` of
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ns-wdfdevice-_wdf_device_power_policy_idle_settings>:
+/// by default a device that idles stays in its low-power state.
+#[test]
+fn an_idle_device_comes_back_with_the_system_if_it_is_to() {
+    // WdfFalse, WdfTrue, WdfUseDefault
+    for (wanted, back) in [(0, false), (1, true), (2, false)] {
+        let mut bench = idler(1, CANNOT_WAKE).on("SelfManagedIoInit", move |_| {
+            assign(WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS {
+                PowerUpIdleDeviceOnSystemWake: wanted,
+                ..settings(CANNOT_WAKE)
+            })
+        });
+        bench.start();
+        bench.run_for(1_100);
+        assert!(!in_d0(&mut bench));
+        bench.machine.sleep(Sleep::S3).unwrap();
+        bench.machine.wake().unwrap();
+        assert_eq!(in_d0(&mut bench), back, "{wanted}");
+        // Either can be used again.
+        assert_eq!(bench.run(|| stop_idle(true)), 0);
+        assert!(in_d0(&mut bench));
+        bench.run(resume_idle);
+        bench.remove();
+    }
 }

@@ -128,30 +128,13 @@ impl fmt::Debug for Register<'_> {
     }
 }
 
-/// What [`Instance::unregister`](super::Instance::unregister) is given.
-///
-/// C counterpart: the argument of [`DMF_ModuleNotificationUnregister`][dmf].
-///
-/// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
-#[derive(Debug)]
-pub struct Unregister<'a> {
-    irql: Irql<'a, Passive>,
-}
-
-impl<'a> Unregister<'a> {
-    /// # Safety
-    /// The level is `PASSIVE_LEVEL`.
-    pub(crate) unsafe fn new() -> Self {
-        Self {
-            // SAFETY: the caller's promise.
-            irql: unsafe { Irql::assume() },
-        }
-    }
-
-    /// The proof that the call is at `PASSIVE_LEVEL`.
-    pub fn irql(&mut self) -> &mut Irql<'a, Passive> {
-        &mut self.irql
-    }
+contexts! {
+    /// What [`Instance::unregister`](super::Instance::unregister) is given.
+    ///
+    /// C counterpart: the argument of [`DMF_ModuleNotificationUnregister`][dmf].
+    ///
+    /// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
+    Unregister {}
 }
 
 /// Opens and closes an instance whose policy is one of the `Notify` ones.

@@ -70,30 +70,40 @@ bound_handle!(Dpc, WDFDPC);
 /// What a DPC's callback is given.
 pub type DpcRun<'a> = Called<'a, Dispatch>;
 
-/// Whether a DPC was put into the queue.
+/// Whether a DPC was put into its queue, or a timer into its.
 ///
-/// C counterpart: the `BOOLEAN` of [`WdfDpcEnqueue`][ms].
+/// C counterpart: the `BOOLEAN` of [`WdfDpcEnqueue`][ms] and its like.
 ///
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdpc/nf-wdfdpc-wdfdpcenqueue
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queued {
     /// Yes.
     Now,
-    /// It was there already, and runs once.
+    /// It was there already: a DPC runs once, a timer fires at its new time.
     Already,
 }
 
-/// Whether a DPC was taken out of the queue.
+/// Whether a DPC or a timer was taken out of its queue.
 ///
-/// C counterpart: the `BOOLEAN` of [`WdfDpcCancel`][ms].
+/// C counterpart: the `BOOLEAN` of [`WdfDpcCancel`][ms] and its like.
 ///
 /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdpc/nf-wdfdpc-wdfdpccancel
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {
-    /// It was queued, and does not run.
+    /// It was queued, and does not run; a periodic timer, not again.
     BeforeItRan,
     /// It was not in the queue: it runs, has run, or was never queued.
     NotQueued,
+}
+
+impl Cancelled {
+    pub(crate) const fn from_raw(cancelled: sys::BOOLEAN) -> Self {
+        if cancelled == 0 {
+            Self::NotQueued
+        } else {
+            Self::BeforeItRan
+        }
+    }
 }
 
 impl Queued {
@@ -167,10 +177,7 @@ impl Dpc {
     pub fn cancel(&self) -> Result<Cancelled> {
         // SAFETY: the object is valid while the owner is alive.
         self.0
-            .with(|dpc| match unsafe { sys::kmdf::WdfDpcCancel(dpc, 0) } {
-                0 => Cancelled::NotQueued,
-                _ => Cancelled::BeforeItRan,
-            })
+            .with(|dpc| Cancelled::from_raw(unsafe { sys::kmdf::WdfDpcCancel(dpc, 0) }))
     }
 
     /// Takes the DPC out of the queue, if it is there, and waits until its

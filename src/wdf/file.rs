@@ -174,44 +174,22 @@ pub enum FileAnswer {
     Refused(NtStatus),
 }
 
-macro_rules! contexts {
-    ($($(#[$meta:meta])* $name:ident)*) => {$(
-        $(#[$meta])*
-        #[derive(Debug)]
-        pub struct $name<'a> {
-            file: File<'a>,
-            irql: Irql<'a, Passive>,
-        }
-
-        impl<'a> $name<'a> {
-            /// # Safety
-            /// The level is `PASSIVE_LEVEL` for `'a`.
-            unsafe fn new(file: File<'a>) -> Self {
-                // SAFETY: the caller's promise.
-                Self { file, irql: unsafe { Irql::assume() } }
-            }
-
-            /// The file.
-            #[must_use]
-            pub const fn file(&self) -> File<'a> {
-                self.file
-            }
-
-            /// The proof that the callback runs at `PASSIVE_LEVEL`.
-            pub fn irql(&mut self) -> &mut Irql<'a, Passive> {
-                &mut self.irql
-            }
-        }
-    )*};
-}
-
 contexts! {
     /// What [`file_create`](crate::Device::file_create) is given.
-    FileCreate
+    FileCreate {
+        /// The file.
+        file: File<'a>,
+    }
     /// What [`file_cleanup`](crate::Device::file_cleanup) is given.
-    FileCleanup
+    FileCleanup {
+        /// The file.
+        file: File<'a>,
+    }
     /// What [`file_close`](crate::Device::file_close) is given.
-    FileClose
+    FileClose {
+        /// The file.
+        file: File<'a>,
+    }
 }
 
 impl FileCreate<'_> {

@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 use core::time::Duration;
 
 use super::bound::{self, Bound, Called, bound_handle};
+use super::dpc::{Cancelled, Queued};
 use crate::irql::{Dispatch, Irql, Level, Passive};
 use crate::module::Modules;
 use crate::module::node::Header;
@@ -87,7 +88,7 @@ pub enum Precision {
 ///     }
 ///
 ///     fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
-///         self.tick.start(Duration::from_millis(100))
+///         self.tick.start(Duration::from_millis(100)).map(drop)
 ///     }
 ///
 ///     fn d0_exit(&self, cx: &mut D0Exit<'_>) {
@@ -239,7 +240,7 @@ impl Timer {
     }
 
     /// Makes the timer fire once, `due` from now. A timer that is queued
-    /// already fires then instead.
+    /// already fires then instead. Tells whether it was.
     ///
     /// # IRQL
     /// `<= DISPATCH_LEVEL`
@@ -250,16 +251,19 @@ impl Timer {
     /// C counterpart: [`WdfTimerStart`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimerstart
-    pub fn start(&self, due: impl Into<Span>) -> Result {
+    pub fn start(&self, due: impl Into<Span>) -> Result<Queued> {
         let due = due.into().to_due_time();
         // SAFETY: the invariant.
-        self.0.with(|timer| unsafe {
-            sys::kmdf::WdfTimerStart(timer, due);
-        })
+        self.0.with(
+            |timer| match unsafe { sys::kmdf::WdfTimerStart(timer, due) } {
+                0 => Queued::Now,
+                _ => Queued::Already,
+            },
+        )
     }
 
     /// Takes the timer out of the queue, if it is there. Its callback may be
-    /// running and may still begin.
+    /// running and may still begin. Tells whether it was there.
     ///
     /// # IRQL
     /// `<= DISPATCH_LEVEL`
@@ -270,15 +274,15 @@ impl Timer {
     /// C counterpart: [`WdfTimerStop`][ms] without waiting.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimerstop
-    pub fn stop(&self) -> Result {
+    pub fn stop(&self) -> Result<Cancelled> {
         // SAFETY: the invariant.
-        self.0.with(|timer| unsafe {
-            sys::kmdf::WdfTimerStop(timer, 0);
-        })
+        self.0
+            .with(|timer| Cancelled::from_raw(unsafe { sys::kmdf::WdfTimerStop(timer, 0) }))
     }
 
     /// Takes the timer out of the queue, and waits until its callback does not
-    /// run any more. Not to be called from the callback itself.
+    /// run any more. Not to be called from the callback itself. Tells whether it
+    /// was queued.
     ///
     /// # IRQL
     /// `PASSIVE_LEVEL`
@@ -289,11 +293,10 @@ impl Timer {
     /// C counterpart: [`WdfTimerStop`][ms], waiting.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimerstop
-    pub fn stop_and_wait(&self, _irql: &Irql<'_, Passive>) -> Result {
+    pub fn stop_and_wait(&self, _irql: &Irql<'_, Passive>) -> Result<Cancelled> {
         // SAFETY: the invariant, and the token proves the level.
-        self.0.with(|timer| unsafe {
-            sys::kmdf::WdfTimerStop(timer, 1);
-        })
+        self.0
+            .with(|timer| Cancelled::from_raw(unsafe { sys::kmdf::WdfTimerStop(timer, 1) }))
     }
 }
 

@@ -704,10 +704,14 @@ fn power_down_now(device: DeviceId, why: PowerAction) -> Result<(), i32> {
     );
     let suspended = suspend_self_managed_io(device);
     stop_io(device, PowerStop::Suspend);
-    if to != PowerState::D3Final {
-        power_policy::arm_for_sx(device.0);
+    let mut number = to.number();
+    if to != PowerState::D3Final
+        && let Some(wakes_from) = power_policy::arm_for_sx(device.0)
+        && to == PowerState::D3
+    {
+        number = wakes_from;
     }
-    let left = exit_d0(device, to.number());
+    let left = exit_d0(device, number);
     let result = suspended.and(left);
     if result.is_err() {
         fail(device);

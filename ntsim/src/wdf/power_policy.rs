@@ -83,7 +83,8 @@ const STATUS_POWER_STATE_INVALID: i32 = 0xC000_02D3_u32.cast_signed();
 pub(crate) struct PowerPolicy {
     /// What the driver assigned; nothing yet.
     idle: Option<Idle>,
-    wake_from_sx: bool,
+    /// The power state in which the device is to wake the system.
+    wake_from_sx: Option<i32>,
     references: u32,
     timer: Option<TimerKey>,
     /// It is in Dx because it was idle.
@@ -184,10 +185,10 @@ pub(crate) fn assign_sx_wake_settings(
     if !kernel(|k| object::device(k, device, function).is_power_policy_owner()) {
         return STATUS_INVALID_DEVICE_REQUEST;
     }
-    if target(settings.dx_state).is_none() {
+    let Some(state) = target(settings.dx_state) else {
         return STATUS_INVALID_PARAMETER;
-    }
-    kernel(|k| policy(k, device).wake_from_sx = settings.enabled != FALSE);
+    };
+    kernel(|k| policy(k, device).wake_from_sx = (settings.enabled != FALSE).then_some(state));
     STATUS_SUCCESS
 }
 
@@ -398,7 +399,7 @@ pub(crate) fn is_idle(k: &mut Kernel, device: Handle) -> bool {
 /// device in D0 can.
 pub(crate) fn needs_d0_to_sleep(k: &mut Kernel, device: Handle) -> bool {
     let policy = policy(k, device);
-    policy.asleep && (policy.armed_for_s0 || policy.wake_from_sx)
+    policy.asleep && (policy.armed_for_s0 || policy.wake_from_sx.is_some())
 }
 
 /// Whether an idle device stays in Dx when the system wakes up.
@@ -456,10 +457,11 @@ pub(crate) fn arm_for_s0(device: Handle) -> Result<(), i32> {
 /// down with the system, if the driver assigned wake settings. A failure leaves
 /// the device unarmed, and it is disarmed at once:
 /// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_arm_wake_from_sx_with_reason>
-pub(crate) fn arm_for_sx(device: Handle) {
-    if !kernel(|k| policy(k, device).wake_from_sx) {
-        return;
-    }
+///
+/// Returns the power state that an armed device goes to: `DxState` of the settings.
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/ns-wdfdevice-_wdf_device_power_policy_wake_settings>
+pub(crate) fn arm_for_sx(device: Handle) -> Option<i32> {
+    let state = kernel(|k| policy(k, device).wake_from_sx)?;
     let with_reason = routine(device, |callbacks| callbacks.arm_wake_from_sx_with_reason);
     let armed = if with_reason == 0 {
         ask(device, "EvtDeviceArmWakeFromSx", |callbacks| {
@@ -486,6 +488,7 @@ pub(crate) fn arm_for_sx(device: Handle) {
         });
     }
     kernel(|k| policy(k, device).armed_for_sx = armed);
+    armed.then_some(state)
 }
 
 /// The wake callbacks of the way up.

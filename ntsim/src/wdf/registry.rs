@@ -12,6 +12,9 @@ use crate::registry::{
     Volatility,
 };
 use crate::trap::kernel;
+use crate::zw::key::{
+    DELETE, KEY_CREATE_SUB_KEY, KEY_QUERY_VALUE, KEY_SET_VALUE, STATUS_ACCESS_DENIED, rights,
+};
 
 use super::memory;
 use super::object::{self, Allow, Attributes, Data, Handle};
@@ -20,17 +23,6 @@ use super::{
     Globals, STATUS_BUFFER_OVERFLOW, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
     STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS, required, status,
 };
-
-const STATUS_ACCESS_DENIED: i32 = status(0xC000_0022);
-
-const KEY_QUERY_VALUE: u32 = 0x1;
-const KEY_SET_VALUE: u32 = 0x2;
-const KEY_CREATE_SUB_KEY: u32 = 0x4;
-const DELETE: u32 = 0x1_0000;
-const GENERIC_READ: u32 = 0x8000_0000;
-const GENERIC_WRITE: u32 = 0x4000_0000;
-const GENERIC_ALL: u32 = 0x1000_0000;
-const MAXIMUM_ALLOWED: u32 = 0x0200_0000;
 
 /// What the framework keeps of a key.
 pub(crate) struct Key {
@@ -47,21 +39,6 @@ impl Key {
             crate::ob::close(k, handle);
         }
     }
-}
-
-/// The rights that a requested access amounts to.
-fn rights(requested: u32) -> u32 {
-    let mut rights = requested;
-    if requested & GENERIC_READ != 0 {
-        rights |= KEY_QUERY_VALUE;
-    }
-    if requested & GENERIC_WRITE != 0 {
-        rights |= KEY_SET_VALUE | KEY_CREATE_SUB_KEY;
-    }
-    if requested & (GENERIC_ALL | MAXIMUM_ALLOWED) != 0 {
-        rights |= KEY_QUERY_VALUE | KEY_SET_VALUE | KEY_CREATE_SUB_KEY | DELETE;
-    }
-    rights
 }
 
 /// Makes the object for a key of the registry. Its parent is the driver unless
@@ -230,10 +207,12 @@ pub(crate) fn wdm_get_handle(_: Globals, handle: Handle) -> usize {
     kernel(|k| {
         crate::ke::irql::passive(k, function);
         let Key {
-            id, handle: known, ..
+            id,
+            access,
+            handle: known,
         } = *object::key(k, handle, function);
         known.unwrap_or_else(|| {
-            let opened = crate::ob::open(k, crate::ob::Handle::Key(id));
+            let opened = crate::ob::open(k, crate::ob::Handle::Key(id, access));
             object::key(k, handle, function).handle = Some(opened);
             opened
         })

@@ -2,8 +2,9 @@
 
 //! Registry keys: <https://learn.microsoft.com/windows-hardware/drivers/kernel/using-the-registry-in-a-driver>
 //!
-//! Everything here is at `PASSIVE_LEVEL`. A handle's access mask is not looked
-//! at, as the kernel does not when a driver calls a `Zw` routine.
+//! Everything here is at `PASSIVE_LEVEL`. A handle must have been opened with the
+//! rights that the routine's page asks for, or it says `STATUS_ACCESS_DENIED`: a
+//! driver cannot rely on the kernel to be lenient with callers in kernel mode.
 
 use crate::access::{Addr, UnicodeString, peek, peek_bytes, peek_unicode, poke};
 use crate::bugcheck::Stop;
@@ -16,6 +17,7 @@ use crate::trap::kernel;
 use super::information::{self, Information};
 
 const STATUS_INVALID_PARAMETER: i32 = 0xC000_000D_u32.cast_signed();
+pub(crate) const STATUS_ACCESS_DENIED: i32 = 0xC000_0022_u32.cast_signed();
 const STATUS_OBJECT_NAME_INVALID: i32 = 0xC000_0033_u32.cast_signed();
 const STATUS_OBJECT_PATH_SYNTAX_BAD: i32 = 0xC000_003B_u32.cast_signed();
 const STATUS_NO_MORE_ENTRIES: i32 = 0x8000_001A_u32.cast_signed();
@@ -27,6 +29,32 @@ const REG_OPTION_OPEN_LINK: u32 = 8;
 
 const REG_CREATED_NEW_KEY: u32 = 1;
 const REG_OPENED_EXISTING_KEY: u32 = 2;
+
+pub(crate) const KEY_QUERY_VALUE: u32 = 0x1;
+pub(crate) const KEY_SET_VALUE: u32 = 0x2;
+pub(crate) const KEY_CREATE_SUB_KEY: u32 = 0x4;
+const KEY_ENUMERATE_SUB_KEYS: u32 = 0x8;
+pub(crate) const DELETE: u32 = 0x1_0000;
+const GENERIC_READ: u32 = 0x8000_0000;
+const GENERIC_WRITE: u32 = 0x4000_0000;
+const GENERIC_ALL: u32 = 0x1000_0000;
+const MAXIMUM_ALLOWED: u32 = 0x0200_0000;
+
+/// The rights that a requested access amounts to.
+pub(crate) fn rights(requested: u32) -> u32 {
+    let mut rights = requested;
+    if requested & GENERIC_READ != 0 {
+        rights |= KEY_QUERY_VALUE | KEY_ENUMERATE_SUB_KEYS;
+    }
+    if requested & GENERIC_WRITE != 0 {
+        rights |= KEY_SET_VALUE | KEY_CREATE_SUB_KEY;
+    }
+    if requested & (GENERIC_ALL | MAXIMUM_ALLOWED) != 0 {
+        rights |=
+            KEY_QUERY_VALUE | KEY_SET_VALUE | KEY_CREATE_SUB_KEY | KEY_ENUMERATE_SUB_KEYS | DELETE;
+    }
+    rights
+}
 
 /// `OBJ_VALID_ATTRIBUTES`.
 const VALID_ATTRIBUTES: u32 = 0x1FF2;
@@ -74,10 +102,11 @@ fn target(attributes: *const ObjectAttributes) -> Result<Target, i32> {
     Ok(Target { root, path })
 }
 
-/// The key that `handle` stands for.
-fn key(k: &Kernel, handle: usize) -> Result<KeyId, i32> {
+/// The key that `handle` stands for, if it was opened with the rights that are needed.
+fn key(k: &Kernel, handle: usize, need: u32) -> Result<KeyId, i32> {
     match ob::look_up(k, handle) {
-        Some(Handle::Key(key)) => Ok(key),
+        Some(Handle::Key(key, rights)) if rights & need == need => Ok(key),
+        Some(Handle::Key(..)) => Err(STATUS_ACCESS_DENIED),
         Some(_) => Err(STATUS_OBJECT_TYPE_MISMATCH),
         None => Err(STATUS_INVALID_HANDLE),
     }
@@ -89,7 +118,7 @@ fn find(k: &Kernel, target: &Target) -> Result<KeyId, i32> {
     let registry = &k.zw.registry;
     match target.root {
         None => registry.open(path),
-        Some(root) => registry.open_at(key(k, root)?, path),
+        Some(root) => registry.open_at(key(k, root, 0)?, path),
     }
     .map_err(|error| super::status(&error))
 }
@@ -97,16 +126,16 @@ fn find(k: &Kernel, target: &Target) -> Result<KeyId, i32> {
 /// `ZwOpenKey`.
 pub(crate) fn zw_open_key(
     handle: *mut usize,
-    _access: u32,
+    access: u32,
     attributes: *const ObjectAttributes,
 ) -> i32 {
-    open(handle, attributes, "ZwOpenKey")
+    open(handle, access, attributes, "ZwOpenKey")
 }
 
 /// `ZwOpenKeyEx`.
 pub(crate) fn zw_open_key_ex(
     handle: *mut usize,
-    _access: u32,
+    access: u32,
     attributes: *const ObjectAttributes,
     options: u32,
 ) -> i32 {
@@ -116,16 +145,21 @@ pub(crate) fn zw_open_key_ex(
     if options & !REG_OPTION_BACKUP_RESTORE != 0 {
         return STATUS_INVALID_PARAMETER;
     }
-    open(handle, attributes, "ZwOpenKeyEx")
+    open(handle, access, attributes, "ZwOpenKeyEx")
 }
 
-fn open(handle: *mut usize, attributes: *const ObjectAttributes, function: &'static str) -> i32 {
+fn open(
+    handle: *mut usize,
+    access: u32,
+    attributes: *const ObjectAttributes,
+    function: &'static str,
+) -> i32 {
     kernel(|k| irql::passive(k, function));
     let opened = target(attributes).and_then(|target| {
         kernel(|k| {
             crate::inject::check(k, function)?;
             let key = find(k, &target)?;
-            Ok(ob::open(k, Handle::Key(key)))
+            Ok(ob::open(k, Handle::Key(key, rights(access))))
         })
     });
     give(handle, opened)
@@ -150,7 +184,7 @@ fn not_simulated(k: &mut Kernel, what: &str) {
 /// `ZwCreateKey`: creates the last key of the path only, or opens it.
 pub(crate) fn zw_create_key(
     handle: *mut usize,
-    _access: u32,
+    access: u32,
     attributes: *const ObjectAttributes,
     _title_index: u32,
     _class: *const UnicodeString,
@@ -172,7 +206,7 @@ pub(crate) fn zw_create_key(
     let made = target(attributes).and_then(|target| {
         kernel(|k| {
             crate::inject::check(k, "ZwCreateKey")?;
-            create(k, &target, volatility)
+            create(k, &target, access, volatility)
         })
     });
     match made {
@@ -187,7 +221,12 @@ pub(crate) fn zw_create_key(
     }
 }
 
-fn create(k: &mut Kernel, target: &Target, volatility: Volatility) -> Result<(usize, u32), i32> {
+fn create(
+    k: &mut Kernel,
+    target: &Target,
+    access: u32,
+    volatility: Volatility,
+) -> Result<(usize, u32), i32> {
     let (key, disposition) = match find(k, target) {
         Ok(key) => (key, Disposition::Opened),
         Err(super::STATUS_OBJECT_NAME_NOT_FOUND) => create_last(k, target, volatility)?,
@@ -197,7 +236,7 @@ fn create(k: &mut Kernel, target: &Target, volatility: Volatility) -> Result<(us
         Disposition::Created => REG_CREATED_NEW_KEY,
         Disposition::Opened => REG_OPENED_EXISTING_KEY,
     };
-    Ok((ob::open(k, Handle::Key(key)), disposition))
+    Ok((ob::open(k, Handle::Key(key, rights(access))), disposition))
 }
 
 fn create_last(
@@ -237,7 +276,7 @@ pub(crate) fn zw_delete_key(Addr(handle): Addr) -> i32 {
     kernel(|k| {
         irql::passive(k, "ZwDeleteKey");
         set_clock(k);
-        ended(key(k, handle).and_then(|key| {
+        ended(key(k, handle, DELETE).and_then(|key| {
             k.zw.registry
                 .delete(key)
                 .map_err(|error| super::status(&error))
@@ -250,7 +289,7 @@ pub(crate) fn zw_delete_key(Addr(handle): Addr) -> i32 {
 pub(crate) fn zw_flush_key(Addr(handle): Addr) -> i32 {
     kernel(|k| {
         irql::passive(k, "ZwFlushKey");
-        ended(live_key(k, handle).map(drop))
+        ended(live_key(k, handle, 0).map(drop))
     })
 }
 
@@ -260,8 +299,8 @@ fn ended(result: Result<(), i32>) -> i32 {
 }
 
 /// The key that `handle` stands for, unless it was deleted meanwhile.
-fn live_key(k: &Kernel, handle: usize) -> Result<KeyId, i32> {
-    let key = key(k, handle)?;
+fn live_key(k: &Kernel, handle: usize, need: u32) -> Result<KeyId, i32> {
+    let key = key(k, handle, need)?;
     k.zw.registry
         .name(key)
         .map_err(|error| super::status(&error))?;
@@ -302,11 +341,15 @@ pub(crate) fn zw_set_value_key(
     kernel(|k| {
         set_clock(k);
         let checked = crate::inject::check(k, "ZwSetValueKey");
-        ended(checked.and_then(|()| key(k, handle)).and_then(|key| {
-            k.zw.registry
-                .set_value(key, name, Value::new(kind, data))
-                .map_err(|error| super::status(&error))
-        }))
+        ended(
+            checked
+                .and_then(|()| key(k, handle, KEY_SET_VALUE))
+                .and_then(|key| {
+                    k.zw.registry
+                        .set_value(key, name, Value::new(kind, data))
+                        .map_err(|error| super::status(&error))
+                }),
+        )
     })
 }
 
@@ -319,7 +362,7 @@ pub(crate) fn zw_delete_value_key(Addr(handle): Addr, name: *const UnicodeString
     };
     kernel(|k| {
         set_clock(k);
-        ended(key(k, handle).and_then(|key| {
+        ended(key(k, handle, KEY_SET_VALUE).and_then(|key| {
             k.zw.registry
                 .delete_value(key, name)
                 .map(drop)
@@ -341,7 +384,7 @@ pub(crate) fn zw_query_value_key(
     let found = value_name(name).and_then(|name| {
         kernel(|k| {
             crate::inject::check(k, "ZwQueryValueKey")?;
-            let key = key(k, handle)?;
+            let key = key(k, handle, KEY_QUERY_VALUE)?;
             let registry = &k.zw.registry;
             let value = registry
                 .value(key, &name)
@@ -371,7 +414,7 @@ pub(crate) fn zw_enumerate_value_key(
 ) -> i32 {
     let found = kernel(|k| {
         irql::passive(k, "ZwEnumerateValueKey");
-        let key = key(k, handle)?;
+        let key = key(k, handle, KEY_QUERY_VALUE)?;
         let value =
             k.zw.registry
                 .value_at(key, index as usize)
@@ -393,7 +436,7 @@ pub(crate) fn zw_query_key(
 ) -> i32 {
     let found = kernel(|k| {
         irql::passive(k, "ZwQueryKey");
-        let key = live_key(k, handle)?;
+        let key = live_key(k, handle, KEY_QUERY_VALUE)?;
         information::of_key(&k.zw.registry, key, class)
             .map_err(|error| refuse(k, "ZwQueryKey", class, error))
     });
@@ -411,7 +454,7 @@ pub(crate) fn zw_enumerate_key(
 ) -> i32 {
     let found = kernel(|k| {
         irql::passive(k, "ZwEnumerateKey");
-        let key = live_key(k, handle)?;
+        let key = live_key(k, handle, KEY_ENUMERATE_SUB_KEYS)?;
         let child =
             k.zw.registry
                 .subkey_at(key, index as usize)

@@ -60,7 +60,7 @@ fn place(relative_to: u32, path: *const u16, function: &str) -> Result<Place, i3
         // The path is a handle then.
         let handle = path as usize;
         return match kernel(|k| crate::ob::look_up(k, handle)) {
-            Some(crate::ob::Handle::Key(key)) => Ok(Place {
+            Some(crate::ob::Handle::Key(key, _)) => Ok(Place {
                 below: Some(key),
                 path: RegString::from(""),
             }),

@@ -106,6 +106,7 @@ device_callbacks! {
     self_managed_io_suspend() = "SelfManagedIoSuspend";
     self_managed_io_restart() = "SelfManagedIoRestart";
     arm_wake_from_s0() = "ArmWakeFromS0";
+    arm_wake_from_sx() = "ArmWakeFromSx";
 }
 
 unsafe extern "C-unwind" fn disarm_wake_from_s0(device: WDFDEVICE) {
@@ -144,6 +145,7 @@ unsafe extern "C-unwind" fn device_add(_: WDFDRIVER, mut init: PWDFDEVICE_INIT) 
         EvtDeviceArmWakeFromS0: Some(arm_wake_from_s0),
         EvtDeviceDisarmWakeFromS0: Some(disarm_wake_from_s0),
         EvtDeviceWakeFromS0Triggered: Some(wake_from_s0_triggered),
+        EvtDeviceArmWakeFromSx: Some(arm_wake_from_sx),
         ..sized()
     };
     wdf!(WdfDeviceInitSetPowerPolicyEventCallbacks: WdfDeviceInitSetPowerPolicyEventCallbacksTableIndex
