@@ -2,7 +2,7 @@
 
 //! The handle of one module, where that of another is wanted.
 //~ E0308
-//~ expected `Handle<ScheduledTask>`, found `Handle<AlertableSleep>`
+//~ expected `&Handle<ScheduledTask>`, found `&Handle<AlertableSleep>`
 
 use dmf::prelude::*;
 use dmf_modules::{AlertableSleep, ScheduledTask};
