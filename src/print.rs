@@ -27,6 +27,9 @@ use core::fmt;
 
 use crate::sys;
 
+/// `DPFLTR_IHVDRIVER_ID`: a macro in some headers, an enumerator in others.
+const IHVDRIVER: u32 = 77;
+
 /// What `DbgPrint` takes in one call, with the NUL at the end.
 const PIECE: usize = 512;
 
@@ -62,7 +65,7 @@ impl Writer {
             },
             // SAFETY: as above.
             Sink::Filtered(level) => unsafe {
-                sys::ntddk::DbgPrintEx(sys::DPFLTR_IHVDRIVER_ID, level, format, text);
+                sys::ntddk::DbgPrintEx(IHVDRIVER, level, format, text);
             },
         }
         self.used = 0;

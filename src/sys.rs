@@ -512,7 +512,7 @@ pub(crate) mod kmdf {
         fn WdfDeviceRetrieveDeviceInterfaceString(device: WDFDEVICE, class: *const GUID, reference: PCUNICODE_STRING, string: WDFSTRING) -> NTSTATUS
             = WdfDeviceRetrieveDeviceInterfaceStringTableIndex, PFN_WDFDEVICERETRIEVEDEVICEINTERFACESTRING;
         /// Reads a property of a device.
-        fn WdfDeviceQueryProperty(device: WDFDEVICE, property: DEVICE_REGISTRY_PROPERTY, length: ULONG, buffer: PVOID, needed: PULONG) -> NTSTATUS
+        fn WdfDeviceQueryProperty(device: WDFDEVICE, property: DEVICE_REGISTRY_PROPERTY::Type, length: ULONG, buffer: PVOID, needed: PULONG) -> NTSTATUS
             = WdfDeviceQueryPropertyTableIndex, PFN_WDFDEVICEQUERYPROPERTY;
         /// Says that a device has failed.
         fn WdfDeviceSetFailed(device: WDFDEVICE, action: WDF_DEVICE_FAILED_ACTION)

@@ -77,6 +77,11 @@ use crate::time::Timeout;
 /// }
 /// ```
 ///
+/// A thread that is never dropped is not waited for: one that is given to
+/// [`core::mem::forget`], or kept in a `static`, and still runs when the driver is
+/// unloaded, runs in memory that is gone. The types do not see that; `ntsim` and
+/// Windows stop with bug check 0xCE.
+///
 /// # IRQL
 /// To be dropped at `<= APC_LEVEL`; see [the module](self).
 ///

@@ -58,8 +58,9 @@ use crate::sys;
 /// `value` is changed only while `lock` is held exclusively, read only while it
 /// is held, or touched through `&mut self`.
 pub struct PushLock<T> {
-    /// Zero is a lock that is not held; there is nothing to initialize.
-    lock: UnsafeCell<sys::EX_PUSH_LOCK>,
+    /// Zero is a lock that is not held; there is nothing to initialize. An
+    /// `EX_PUSH_LOCK`, which is a macro in some headers.
+    lock: UnsafeCell<sys::ULONG_PTR>,
     value: UnsafeCell<T>,
 }
 

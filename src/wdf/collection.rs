@@ -272,7 +272,7 @@ impl WdfString {
     /// The text.
     ///
     /// # IRQL
-    /// `PASSIVE_LEVEL`
+    /// `PASSIVE_LEVEL`, as long as the text is used: it may be in paged memory.
     ///
     /// C counterpart: [`WdfStringGetUnicodeString`][ms].
     ///
@@ -280,7 +280,7 @@ impl WdfString {
     #[must_use]
     pub fn text<'a>(
         &'a self,
-        _irql: &crate::irql::Irql<'_, crate::irql::Passive>,
+        _irql: &'a crate::irql::Irql<'_, crate::irql::Passive>,
     ) -> crate::string::UnicodeStr<'a> {
         let mut raw = sys::UNICODE_STRING::default();
         // SAFETY: the string is valid, the token proves the level, and `raw` is writable.

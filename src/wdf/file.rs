@@ -120,13 +120,16 @@ impl<'a> File<'a> {
     /// `\\.\Device\a\b`; empty if nothing.
     ///
     /// # IRQL
-    /// `PASSIVE_LEVEL`
+    /// `PASSIVE_LEVEL`, as long as the text is used: it is in paged memory.
     ///
     /// C counterpart: [`WdfFileObjectGetFileName`][ms].
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdffileobject/nf-wdffileobject-wdffileobjectgetfilename
     #[must_use]
-    pub fn name(self, _irql: &Irql<'_, Passive>) -> UnicodeStr<'a> {
+    pub fn name<'t>(self, _irql: &'t Irql<'_, Passive>) -> UnicodeStr<'t>
+    where
+        'a: 't,
+    {
         // SAFETY: the invariant, and the token proves the level.
         let name = unsafe { sys::kmdf::WdfFileObjectGetFileName(self.raw) };
         let Some(name) = NonNull::new(name) else {

@@ -433,6 +433,11 @@ impl OwnRequest {
     /// Sends it and waits until it has landed, at most as long as the timeout
     /// says: then it is cancelled, and its status is `STATUS_IO_TIMEOUT`.
     ///
+    /// While it waits the owner is not destroyed. The device's own lower driver
+    /// is told to give up when the device goes; that of a
+    /// [`RemoteTarget`](super::RemoteTarget) is not, so with
+    /// [`Timeout::Never`] removal may take as long as it does.
+    ///
     /// # IRQL
     /// `PASSIVE_LEVEL`
     ///

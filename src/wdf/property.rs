@@ -43,14 +43,14 @@ use crate::sys;
 ///
 /// [c]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/ne-wdm-device_registry_property
 #[derive(Debug)]
-pub struct Property<T>(sys::DEVICE_REGISTRY_PROPERTY, PhantomData<fn() -> T>);
+pub struct Property<T>(sys::DEVICE_REGISTRY_PROPERTY::Type, PhantomData<fn() -> T>);
 
 macro_rules! properties {
     ($($ty:ty { $($(#[$meta:meta])* $name:ident = $raw:ident;)* })*) => {$(
         impl Property<$ty> {
             $($(#[$meta])*
             pub const $name: Self =
-                Self(sys::_DEVICE_REGISTRY_PROPERTY::$raw, PhantomData);)*
+                Self(sys::DEVICE_REGISTRY_PROPERTY::$raw, PhantomData);)*
         }
     )*};
 }

@@ -908,7 +908,7 @@ unsafe extern "C-unwind" {
     #[must_use]
     pub fn IoGetDeviceProperty(
         DeviceObject: PDEVICE_OBJECT,
-        DeviceProperty: DEVICE_REGISTRY_PROPERTY,
+        DeviceProperty: DEVICE_REGISTRY_PROPERTY::Type,
         BufferLength: ULONG,
         PropertyBuffer: PVOID,
         ResultLength: PULONG,

@@ -6049,7 +6049,7 @@ pub mod _DEVICE_USAGE_NOTIFICATION_TYPE {
     pub const DeviceUsageTypeGuestAssigned: Type = 6;
 }
 pub use self::_DEVICE_USAGE_NOTIFICATION_TYPE::Type as DEVICE_USAGE_NOTIFICATION_TYPE;
-pub mod _DEVICE_REGISTRY_PROPERTY {
+pub mod DEVICE_REGISTRY_PROPERTY {
     #[allow(unused_imports)]
     use super::*;
     pub type Type = crate::ctypes::c_int;
@@ -6077,7 +6077,6 @@ pub mod _DEVICE_REGISTRY_PROPERTY {
     pub const DevicePropertyAllocatedResources: Type = 21;
     pub const DevicePropertyContainerID: Type = 22;
 }
-pub use self::_DEVICE_REGISTRY_PROPERTY::Type as DEVICE_REGISTRY_PROPERTY;
 pub mod _SYSTEM_POWER_STATE {
     #[allow(unused_imports)]
     use super::*;
@@ -22576,7 +22575,7 @@ pub type PFN_WDFDEVICEQUERYPROPERTY = ::core::option::Option<
     unsafe extern "C-unwind" fn(
         DriverGlobals: PWDF_DRIVER_GLOBALS,
         Device: WDFDEVICE,
-        DeviceProperty: DEVICE_REGISTRY_PROPERTY,
+        DeviceProperty: DEVICE_REGISTRY_PROPERTY::Type,
         BufferLength: ULONG,
         PropertyBuffer: PVOID,
         ResultLength: PULONG,
@@ -22586,7 +22585,7 @@ pub type PFN_WDFDEVICEALLOCANDQUERYPROPERTY = ::core::option::Option<
     unsafe extern "C-unwind" fn(
         DriverGlobals: PWDF_DRIVER_GLOBALS,
         Device: WDFDEVICE,
-        DeviceProperty: DEVICE_REGISTRY_PROPERTY,
+        DeviceProperty: DEVICE_REGISTRY_PROPERTY::Type,
         PoolType: POOL_TYPE,
         PropertyMemoryAttributes: PWDF_OBJECT_ATTRIBUTES,
         PropertyMemory: *mut WDFMEMORY,
@@ -22897,7 +22896,7 @@ pub type PFN_WDFFDOINITQUERYPROPERTY = ::core::option::Option<
     unsafe extern "C-unwind" fn(
         DriverGlobals: PWDF_DRIVER_GLOBALS,
         DeviceInit: PWDFDEVICE_INIT,
-        DeviceProperty: DEVICE_REGISTRY_PROPERTY,
+        DeviceProperty: DEVICE_REGISTRY_PROPERTY::Type,
         BufferLength: ULONG,
         PropertyBuffer: PVOID,
         ResultLength: PULONG,
@@ -22907,7 +22906,7 @@ pub type PFN_WDFFDOINITALLOCANDQUERYPROPERTY = ::core::option::Option<
     unsafe extern "C-unwind" fn(
         DriverGlobals: PWDF_DRIVER_GLOBALS,
         DeviceInit: PWDFDEVICE_INIT,
-        DeviceProperty: DEVICE_REGISTRY_PROPERTY,
+        DeviceProperty: DEVICE_REGISTRY_PROPERTY::Type,
         PoolType: POOL_TYPE,
         PropertyMemoryAttributes: PWDF_OBJECT_ATTRIBUTES,
         PropertyMemory: *mut WDFMEMORY,
@@ -23227,7 +23226,7 @@ pub type PFN_WDFIOTARGETQUERYTARGETPROPERTY = ::core::option::Option<
     unsafe extern "C-unwind" fn(
         DriverGlobals: PWDF_DRIVER_GLOBALS,
         IoTarget: WDFIOTARGET,
-        DeviceProperty: DEVICE_REGISTRY_PROPERTY,
+        DeviceProperty: DEVICE_REGISTRY_PROPERTY::Type,
         BufferLength: ULONG,
         PropertyBuffer: PVOID,
         ResultLength: PULONG,
@@ -23237,7 +23236,7 @@ pub type PFN_WDFIOTARGETALLOCANDQUERYTARGETPROPERTY = ::core::option::Option<
     unsafe extern "C-unwind" fn(
         DriverGlobals: PWDF_DRIVER_GLOBALS,
         IoTarget: WDFIOTARGET,
-        DeviceProperty: DEVICE_REGISTRY_PROPERTY,
+        DeviceProperty: DEVICE_REGISTRY_PROPERTY::Type,
         PoolType: POOL_TYPE,
         PropertyMemoryAttributes: PWDF_OBJECT_ATTRIBUTES,
         PropertyMemory: *mut WDFMEMORY,

@@ -96,7 +96,7 @@ use constants;
 /// right. Its metadata was taken from the headers for 32-bit x86 in some places.
 const KNOWN: &[(&str, &str)] = &[
     (
-        "_DEVICE_REGISTRY_PROPERTY :: *",
+        "DEVICE_REGISTRY_PROPERTY :: *",
         "the metadata has the bits that the headers add for static analysis only",
     ),
     ("CLOCK_LEVEL", X86),

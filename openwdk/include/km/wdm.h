@@ -1020,7 +1020,7 @@ typedef enum _DEVICE_USAGE_NOTIFICATION_TYPE {
     DeviceUsageTypePostDisplay,
     DeviceUsageTypeGuestAssigned
 } DEVICE_USAGE_NOTIFICATION_TYPE;
-typedef enum _DEVICE_REGISTRY_PROPERTY {
+typedef enum {
     DevicePropertyDeviceDescription = 0x0,
     DevicePropertyHardwareID = 0x1,
     DevicePropertyCompatibleIDs = 0x2,
