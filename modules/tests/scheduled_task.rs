@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
+use dmf::module::{Create, Instance, Link, Module, ModuleConfig};
 use dmf::prelude::*;
 use dmf::string::UnicodeStr;
 use dmf_modules::ScheduledTask;
@@ -52,6 +53,8 @@ thread_local! {
     static KEEP: Cell<bool> = const { Cell::new(true) };
     /// Whether the device's own hooks leave notes.
     static NOTE_HOOKS: Cell<bool> = const { Cell::new(false) };
+    /// Whether the device's D0Entry fails, a second after it began.
+    static D0_ENTRY_FAILS: Cell<bool> = const { Cell::new(false) };
     static NOTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -63,19 +66,53 @@ impl Device for Busy {
         Ok(())
     }
 
-    fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
+    fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result {
         if NOTE_HOOKS.get() {
             note("awake".to_owned());
+        }
+        if D0_ENTRY_FAILS.get() {
+            dmf::sync::delay(cx.irql(), Duration::from_secs(1));
+            return Err(NtStatus::UNSUCCESSFUL);
         }
         Ok(())
     }
 
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
+        if D0_ENTRY_FAILS.get() {
+            add.module(Earlier)?;
+        }
         let task = add.module(CONFIGURE.get()(ScheduledTask::config(Busy::run)))?;
         if KEEP.get() {
             TASK.set(Some(ManuallyDrop::new(task.clone())));
         }
         Ok(Busy { task })
+    }
+}
+
+/// The config, the module and the instance of a module that is added before the
+/// task, so that its ReleaseHardware comes after the task's.
+#[derive(Clone)]
+struct Earlier;
+
+impl Instance for Earlier {
+    fn release_hardware(&self, _cx: &mut ReleaseHardware<'_>) {
+        note(format!("released: running = {}", RUNNING.get()));
+    }
+}
+
+impl Module for Earlier {
+    type Instance = Earlier;
+
+    fn over(_instance: Link<Earlier>) -> Self {
+        Earlier
+    }
+}
+
+impl<O: Send + Sync + 'static> ModuleConfig<O> for Earlier {
+    type Module = Earlier;
+
+    fn create(self, _cx: &mut Create<'_, O, Earlier>) -> Result<Earlier> {
+        Ok(self)
     }
 }
 
@@ -355,6 +392,61 @@ fn a_persistent_task_in_d0_entry_uses_the_registry_outside() {
             NOTED.take();
         },
     );
+}
+
+#[test]
+fn at_prepare_hardware_only_a_persistent_immediate_task_of_d0_entry_goes_by_the_value() {
+    use ntsim::registry::Value;
+    let path = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\Probe\Parameters";
+    play(
+        First::Return(TaskResult::Success),
+        |config| config.execute_when(ExecuteWhen::D0Entry).immediate(),
+        |probe| {
+            set_value(probe, path, "TimesRun", Value::dword(1));
+            probe.start().unwrap();
+            assert_eq!(runs(), 1, "it is not persistent");
+        },
+    );
+    play(
+        First::Return(TaskResult::Success),
+        |config| {
+            config
+                .execute_when(ExecuteWhen::D0Entry)
+                .persistent_across_reboots()
+                .initial_delay(PERIOD)
+        },
+        |probe| {
+            set_value(probe, path, "TimesRun", Value::dword(1));
+            probe.start().unwrap();
+            set_value(probe, path, "TimesRun", Value::dword(0));
+            probe.run_for(PERIOD * 2);
+            assert_eq!(runs(), 1, "a deferred one reads it before it runs");
+        },
+    );
+}
+
+#[test]
+fn nothing_but_the_success_of_a_persistent_task_is_written() {
+    use TaskResult::{Fail, Success, SuccessButTryAgain};
+    let cases: [(Configure, TaskResult, u32); 4] = [
+        (|config| config, Success, 0),
+        (Config::persistent_across_reboots, Fail, 0),
+        (Config::persistent_across_reboots, SuccessButTryAgain, 0),
+        (Config::persistent_across_reboots, Success, 1),
+    ];
+    for (configure, result, expected) in cases {
+        play(First::Return(result), configure, |probe| {
+            probe.start().unwrap();
+            let times = probe.thread(|irql| {
+                module().execute_now_deferred_ex().unwrap();
+                // Before the retry.
+                dmf::sync::delay(irql, Duration::from_millis(500));
+                module().times_run_get(irql)
+            });
+            assert_eq!(runs(), 1);
+            assert_eq!(times, Ok(expected), "{result:?}");
+        });
+    }
 }
 
 #[test]
@@ -689,6 +781,102 @@ fn retries_are_limited_and_come_less_and_less_often() {
 }
 
 #[test]
+fn cancel_and_a_power_down_wait_for_a_run_on_demand_too() {
+    let waits: [fn(&mut Probe); 2] = [
+        |probe| {
+            let cancelled = probe.thread(|irql| module().cancel(irql));
+            assert_eq!(cancelled, Ok(Cancelled::Quiet));
+        },
+        Probe::power_down,
+    ];
+    for wait in waits {
+        play(
+            First::Delay(Duration::from_secs(2)),
+            |config| {
+                config
+                    .execute_when(ExecuteWhen::D0Entry)
+                    .initial_delay(PERIOD * 10)
+            },
+            |probe| {
+                probe.start().unwrap();
+                // The worker runs it: to wait for the timer is not enough.
+                probe
+                    .thread(|_| module().execute_now_deferred_ex())
+                    .unwrap();
+                probe.run_for(Duration::from_secs(1));
+                assert!(RUNNING.get());
+                wait(probe);
+                assert!(!RUNNING.get());
+                assert_eq!(runs(), 1);
+            },
+        );
+    }
+}
+
+#[test]
+fn close_forgets_what_is_pending_even_if_a_call_is_waiting() {
+    play(
+        First::Delay(Duration::from_secs(2)),
+        |config| config,
+        |probe| {
+            probe.start().unwrap();
+            let waiting = probe.thread(|irql| {
+                for _ in 0..10 {
+                    module().execute_now_deferred().unwrap();
+                }
+                let task = module();
+                let waiting = Thread::spawn(irql, move |irql| {
+                    note(format!("{:?}", task.execute_now(irql)));
+                })
+                .unwrap();
+                dmf::sync::delay(irql, Duration::from_secs(1));
+                forget_module();
+                waiting
+            });
+            // Its thread's handle is memory that the driver leaves behind.
+            let device = probe.device.clone();
+            let removed = probe.machine.remove_device(&device);
+            probe.thread(move |irql| waiting.join(irql));
+            removed.unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(runs(), 1);
+            assert_eq!(NOTED.take(), ["Err(STATUS_CANCELLED (0xC0000120))"]);
+        },
+    );
+}
+
+#[test]
+fn a_task_on_demand_runs_while_the_device_is_given_other_resources_and_afterwards() {
+    play(
+        First::Return(TaskResult::Success),
+        |config| config,
+        |probe| {
+            probe.start().unwrap();
+            let run = |probe: &mut Probe| probe.thread(|irql| module().execute_now(irql));
+            let device = probe.device.clone();
+            probe.machine.stop_device(&device).unwrap();
+            assert_eq!(run(probe), Ok(TaskResult::Success));
+            probe.machine.restart_device(&device).unwrap();
+            assert_eq!(run(probe), Ok(TaskResult::Success));
+        },
+    );
+}
+
+#[test]
+fn a_task_of_prepare_hardware_has_ended_at_release_hardware_even_if_d0_entry_failed() {
+    D0_ENTRY_FAILS.set(true);
+    play(
+        First::Delay(Duration::from_secs(2)),
+        |config| config.execute_when(ExecuteWhen::PrepareHardware),
+        |probe| {
+            KEEP.set(false);
+            probe.start().unwrap_err();
+            assert_eq!(runs(), 1);
+            assert_eq!(NOTED.take(), ["released: running = false"]);
+        },
+    );
+}
+
+#[test]
 fn close_waits_for_the_task() {
     play(
         First::Delay(Duration::from_secs(2)),
@@ -747,9 +935,15 @@ fn a_config_that_cannot_be_meant_is_refused_with_the_field_and_the_value() {
         let said = (probe.machine.trace().iter()).any(|line| line.to_string().contains(sentence));
         assert!(said, "{sentence}");
     }
-    CONFIGURE.set(|config| config.persistence_name(UnicodeStr::literal(LONGEST)));
-    let mut probe = Probe::started(Busy::DRIVER_ENTRY, 0);
-    probe.remove();
+    let just_allowed: [Configure; 2] = [
+        |config| config.persistence_name(UnicodeStr::literal(LONGEST)),
+        |config| config.retry_on_fail(PERIOD).back_off(PERIOD),
+    ];
+    for configure in just_allowed {
+        CONFIGURE.set(configure);
+        let mut probe = Probe::started(Busy::DRIVER_ENTRY, 0);
+        probe.remove();
+    }
 }
 
 #[test]
