@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
-use dmf::module::{Create, Instance, Link, Module, ModuleConfig};
+use dmf::module::{Close, Create, Instance, Link, Module, ModuleConfig};
 use dmf::prelude::*;
 use dmf::string::UnicodeStr;
 use dmf_modules::ScheduledTask;
@@ -53,8 +53,8 @@ thread_local! {
     static KEEP: Cell<bool> = const { Cell::new(true) };
     /// Whether the device's own hooks leave notes.
     static NOTE_HOOKS: Cell<bool> = const { Cell::new(false) };
-    /// Whether the device's D0Entry fails, a second after it began.
-    static D0_ENTRY_FAILS: Cell<bool> = const { Cell::new(false) };
+    /// Whether there is an `Earlier`, and the result of its D0Entry.
+    static EARLIER: Cell<Option<Result>> = const { Cell::new(None) };
     static NOTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -66,19 +66,15 @@ impl Device for Busy {
         Ok(())
     }
 
-    fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result {
+    fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
         if NOTE_HOOKS.get() {
             note("awake".to_owned());
-        }
-        if D0_ENTRY_FAILS.get() {
-            dmf::sync::delay(cx.irql(), Duration::from_secs(1));
-            return Err(NtStatus::UNSUCCESSFUL);
         }
         Ok(())
     }
 
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
-        if D0_ENTRY_FAILS.get() {
+        if EARLIER.get().is_some() {
             add.module(Earlier)?;
         }
         let task = add.module(CONFIGURE.get()(ScheduledTask::config(Busy::run)))?;
@@ -90,11 +86,20 @@ impl Device for Busy {
 }
 
 /// The config, the module and the instance of a module that is added before the
-/// task, so that its ReleaseHardware comes after the task's.
+/// task: it comes before the task on the way up, and after it on the way down.
 #[derive(Clone)]
 struct Earlier;
 
 impl Instance for Earlier {
+    fn d0_entry(&self, cx: &mut D0Entry<'_>) -> Result {
+        dmf::sync::delay(cx.irql(), Duration::from_secs(1));
+        EARLIER.get().unwrap()
+    }
+
+    fn close(&self, _cx: &mut Close<'_>) {
+        note(format!("closed: running = {}", RUNNING.get()));
+    }
+
     fn release_hardware(&self, _cx: &mut ReleaseHardware<'_>) {
         note(format!("released: running = {}", RUNNING.get()));
     }
@@ -863,7 +868,8 @@ fn a_task_on_demand_runs_while_the_device_is_given_other_resources_and_afterward
 
 #[test]
 fn a_task_of_prepare_hardware_has_ended_at_release_hardware_even_if_d0_entry_failed() {
-    D0_ENTRY_FAILS.set(true);
+    // The task's own D0Entry does not come, and so no D0Exit either.
+    EARLIER.set(Some(Err(NtStatus::UNSUCCESSFUL)));
     play(
         First::Delay(Duration::from_secs(2)),
         |config| config.execute_when(ExecuteWhen::PrepareHardware),
@@ -871,13 +877,15 @@ fn a_task_of_prepare_hardware_has_ended_at_release_hardware_even_if_d0_entry_fai
             KEEP.set(false);
             probe.start().unwrap_err();
             assert_eq!(runs(), 1);
-            assert_eq!(NOTED.take(), ["released: running = false"]);
+            let noted = NOTED.take();
+            assert_eq!(noted[0], "released: running = false", "{noted:?}");
         },
     );
 }
 
 #[test]
 fn close_waits_for_the_task() {
+    EARLIER.set(Some(Ok(())));
     play(
         First::Delay(Duration::from_secs(2)),
         |config| config,
@@ -890,7 +898,11 @@ fn close_waits_for_the_task() {
             probe.run_for(Duration::from_secs(1));
             assert!(RUNNING.get());
             probe.remove();
-            assert!(!RUNNING.get());
+            let noted = NOTED.take();
+            assert!(
+                noted.contains(&"closed: running = false".to_owned()),
+                "{noted:?}"
+            );
         },
     );
 }
