@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The table of DMF's weaknesses, `docs/dmf-weaknesses.md`, cannot rot: what it
-//! names exists.
+//! The tables of DMF's weaknesses, `docs/dmf-weaknesses.md`, and of the modules'
+//! promises, `docs/promises.md`, cannot rot: what they name exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,8 +43,8 @@ fn types_of(source: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-#[test]
-fn each_weakness_of_dmf_is_kept_out_by_a_type_or_a_test_that_exists() {
+/// Checks the tables of a document, and tells how many rows they have.
+fn rows(document: &str) -> Vec<u32> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     for folder in ["src", "tests", "modules", "ntsim/src", "ntsim/tests"] {
@@ -54,11 +54,16 @@ fn each_weakness_of_dmf_is_kept_out_by_a_type_or_a_test_that_exists() {
     let types: BTreeSet<_> = files.iter().flat_map(|file| types_of(file)).collect();
     assert!(tests.len() > 300 && types.len() > 100, "nothing was read");
 
-    let table = fs::read_to_string(root.join("docs/dmf-weaknesses.md")).unwrap();
-    let mut number = 0;
-    for line in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+    let text = fs::read_to_string(root.join(document)).unwrap();
+    let mut rows: Vec<u32> = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
-        number += 1;
+        if cells[0] == "no." {
+            rows.push(0);
+            continue;
+        }
+        let number = rows.last_mut().expect("a table has a head");
+        *number += 1;
         assert_eq!(cells[0], number.to_string(), "{line}");
         for named in cells[2].split(", ") {
             let (kind, name) = named.split_once(": ").unwrap_or_else(|| panic!("{line}"));
@@ -69,8 +74,18 @@ fn each_weakness_of_dmf_is_kept_out_by_a_type_or_a_test_that_exists() {
                 "program" => root.join(format!("tests/compile_fail/{name}.rs")).exists(),
                 _ => panic!("{kind}: {line}"),
             };
-            assert!(exists, "weakness {number}: there is no {kind} `{name}`");
+            assert!(exists, "{document}, {number}: there is no {kind} `{name}`");
         }
     }
-    assert_eq!(number, 40);
+    rows
+}
+
+#[test]
+fn each_weakness_of_dmf_is_kept_out_by_a_type_or_a_test_that_exists() {
+    assert_eq!(rows("docs/dmf-weaknesses.md"), [40]);
+}
+
+#[test]
+fn each_promise_of_the_modules_is_kept_by_a_type_or_a_test_that_exists() {
+    assert_eq!(rows("docs/promises.md"), [20, 25]);
 }

@@ -403,3 +403,106 @@ fn an_alert_ends_a_sleep_if_the_config_says_so_and_no_other() {
         });
     }
 }
+
+#[test]
+fn no_time_looks_and_for_ever_ends_only_by_an_abort() {
+    with_slots(1, |probe| {
+        probe.thread(|irql| {
+            let start = Instant::now();
+            let looked = module().sleep(irql, 0, Duration::ZERO);
+            assert_eq!(looked, Ok(SleepOutcome::Elapsed));
+            assert_eq!(start.elapsed(), Duration::ZERO);
+
+            let sleep = module();
+            let thread = Thread::spawn(irql, move |irql| {
+                let outcome = sleep.sleep(irql, 0, Timeout::Never);
+                drop(sleep);
+                OUTCOMES.with_borrow_mut(|outcomes| outcomes.push(outcome));
+            })
+            .unwrap();
+            dmf::sync::delay(irql, LONG * 1000);
+            assert_eq!(outcomes(), []);
+            assert_eq!(module().abort(0), Ok(Woken::Sleeper));
+            thread.join(irql);
+            assert!(matches!(outcomes()[..], [Ok(SleepOutcome::Aborted(_))]));
+        });
+    });
+}
+
+#[test]
+fn all_but_sleeping_may_be_called_at_dispatch_level() {
+    static LOCK: SpinLock<()> = SpinLock::new(());
+    with_slots(2, |probe| {
+        probe.thread(|irql| {
+            let sleep = module();
+            let thread = sleeper(irql, 0, LONG);
+            dmf::sync::delay(irql, SHORT);
+            LOCK.with(|()| {
+                assert!(sleep.status(0).unwrap().is_sleeping());
+                assert_eq!(sleep.abort(0), Ok(Woken::Sleeper));
+                let mut taken = sleep.take_sleeper(1).unwrap();
+                assert_eq!(taken.aborter().abort(), Ok(Woken::Nobody));
+                assert_eq!(sleep.try_sleep(1), Err(NtStatus::DEVICE_BUSY));
+                assert_eq!(sleep.abort_all(), Ok(Woken::Nobody));
+                let _ = &mut taken;
+            });
+            thread.join(irql);
+            outcomes();
+            LOCK.with(|()| {
+                let Ok(SleepOutcome::Aborted(seen)) = sleep.try_sleep(0) else {
+                    panic!("aborted");
+                };
+                assert_eq!(sleep.reset_for_reuse(0, seen), Ok(Reset::Ready));
+                assert_eq!(sleep.try_sleep(0), Ok(SleepOutcome::Elapsed));
+            });
+        });
+    });
+}
+
+#[test]
+fn a_closed_module_refuses_everything() {
+    with_slots(1, |probe| {
+        probe.thread(|irql| {
+            const REFUSED: NtStatus = NtStatus::INVALID_DEVICE_STATE;
+            let owner = OWNER.with_borrow(|owner| owner.as_deref().cloned().unwrap());
+            let pause = owner.create(irql, AlertableSleep::config()).unwrap();
+            let sleep = pause.handle().clone();
+            let mut taken = sleep.take_sleeper(0).unwrap();
+            sleep.abort(0).unwrap();
+            let Ok(SleepOutcome::Aborted(seen)) = taken.sleep(irql, LONG) else {
+                panic!("aborted");
+            };
+            pause.close(irql);
+            assert_eq!(taken.sleep(irql, SHORT), Err(REFUSED));
+            assert_eq!(taken.reset(seen), Err(REFUSED));
+            assert_eq!(taken.aborter().abort(), Err(REFUSED));
+            assert_eq!(sleep.sleep(irql, 0, SHORT), Err(REFUSED));
+            assert_eq!(sleep.try_sleep(0), Err(REFUSED));
+            assert_eq!(sleep.abort(0), Err(REFUSED));
+            assert_eq!(sleep.abort_all(), Err(REFUSED));
+            assert_eq!(sleep.reset_for_reuse(0, seen), Err(REFUSED));
+            assert_eq!(sleep.status(0), Err(REFUSED));
+            assert_eq!(sleep.event_count(), Err(REFUSED));
+            assert_eq!(sleep.take_sleeper(0).map(drop), Err(REFUSED));
+            assert_eq!(sleep.aborter(0).map(drop), Err(REFUSED));
+        });
+    });
+}
+
+#[test]
+fn memory_grows_by_the_same_for_each_slot() {
+    let pool = |slots| {
+        SLOTS.set(slots);
+        let mut probe = Probe::started(Sleepy::DRIVER_ENTRY, 0);
+        let pool = probe.machine.pool();
+        probe.thread(|_| forget_module());
+        probe.remove();
+        pool
+    };
+    let [one, two, thousand] = [1, 2, 1000].map(pool);
+    let slot = two.bytes - one.bytes;
+    assert!((1..=128).contains(&slot), "{slot} bytes for a slot");
+    assert_eq!(thousand.bytes - one.bytes, 999 * slot);
+    // Its event has a block of its own, because it must not move.
+    assert_eq!(thousand.blocks - one.blocks, 999);
+}

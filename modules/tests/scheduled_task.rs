@@ -1062,3 +1062,55 @@ fn set_value(probe: &mut Probe, path: &str, name: &str, value: ntsim::registry::
         .unwrap();
     registry.set_value(key, name, value).unwrap();
 }
+
+#[test]
+fn a_persistent_value_has_the_name_and_the_key_that_the_config_says() {
+    const SERVICE: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\Probe";
+    // (what is configured, the values that there are afterwards)
+    const TASKS: [(Configure, [bool; 3]); 3] = [
+        (|config| config, [true, false, false]),
+        (
+            |config| config.persistence_name(dmf::unicode_string!("Mine")),
+            [true, true, false],
+        ),
+        (
+            |config| {
+                config
+                    .persistence_name(dmf::unicode_string!("Mine"))
+                    .persistent_state_key()
+            },
+            [true, true, true],
+        ),
+    ];
+    thread_local!(static TASK: Cell<Configure> = const { Cell::new(|config| config) });
+    play(
+        First::Return(TaskResult::Success),
+        |config| {
+            TASK.get()(config)
+                .execute_when(ExecuteWhen::PrepareHardware)
+                .immediate()
+                .persistent_across_reboots()
+        },
+        |probe| {
+            for (number, (configure, expected)) in TASKS.into_iter().enumerate() {
+                TASK.set(configure);
+                // What one task has done is nothing to the next.
+                probe.start().unwrap();
+                assert_eq!(runs(), number + 1);
+                finish(probe);
+                let registry = probe.machine.registry();
+                let is_there = [
+                    ("Parameters", "TimesRun"),
+                    ("Parameters", "Mine"),
+                    ("PersistentState", "Mine"),
+                ]
+                .map(|(key, name)| {
+                    registry
+                        .open(format!(r"{SERVICE}\{key}").as_str())
+                        .is_ok_and(|key| registry.value(key, name).is_ok())
+                });
+                assert_eq!(is_there, expected);
+            }
+        },
+    );
+}

@@ -34,7 +34,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use dmf::prelude::*;
 use dmf::time::Tenths;
 use dmf::wdf::{Timer, TimerConfig, TimerFired};
-use dmf_modules::alertable_sleep::{Aborter, AlertableSleep, SleepOutcome, Sleeper, Woken};
+use dmf_modules::alertable_sleep::{
+    Aborter, AlertableSleep, SleepOutcome, Sleeper, SlotStatus, Woken,
+};
 use dmf_modules::scheduled_task::{
     ExecuteWhen, PersistenceFailure, ScheduledTask, Task, TaskResult,
 };
@@ -177,7 +179,7 @@ impl Device for Sensor {
         if self
             .pauses
             .status(BURNER)
-            .is_ok_and(|slot| slot.is_sleeping())
+            .is_ok_and(SlotStatus::is_sleeping)
         {
             let _ = self.pauses.abort(BURNER);
         }
