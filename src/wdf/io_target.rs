@@ -334,7 +334,7 @@ impl IoTarget {
     ///
     /// While it waits the owner is not destroyed. The device's own lower driver
     /// is told to give up when the device goes; that of a
-    /// [`RemoteTarget`](RemoteTarget) is not, so with
+    /// [`RemoteTarget`] is not, so with
     /// [`Timeout::Never`] removal may take as long as it does.
     ///
     /// # IRQL
