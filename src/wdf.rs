@@ -20,6 +20,16 @@
 //! | `WDFIOTARGET` | [`IoTarget`], [`Sender`], [`RemoteTarget`] | KMDF; the device or module that has it |
 //! | `WDFCMRESLIST` | [`Resources`] | the callback |
 //!
+//! What a device has that is no object:
+//!
+//! | What | Here |
+//! |---|---|
+//! | its interface, by which programs find it | [`DeviceInterface`] |
+//! | its properties | [`Property`] |
+//! | its idling and waking | [`PowerPolicy`], [`InD0`] |
+//! | that it failed | [`Failure`] |
+//! | the bytes of direct I/O | [`DirectInput`], [`DirectOutput`] |
+//!
 //! # Timers and work items
 //!
 //! They are made while their owner is made, by [`Modules::timer`] and
