@@ -4,7 +4,10 @@
 //! one that is chosen among the resources.
 
 use dmf::prelude::*;
-use dmf::wdf::{Claim, Interrupt, InterruptConfig, InterruptDpc, InterruptWork, Isr, Sharing};
+use dmf::wdf::{
+    Affinity, Claim, Interrupt, InterruptConfig, InterruptDpc, InterruptWork, Isr, Priority,
+    Sharing,
+};
 
 use crate::Surface;
 use crate::tell::Teller;
@@ -28,6 +31,7 @@ pub struct Lines {
 impl Lines {
     pub fn new(add: &mut Modules<'_, Surface>) -> Result<Self> {
         let line = InterruptConfig::new(isr)
+            .policy(Affinity::All, Priority::High)
             .dpc(Surface::served)
             .enable(|cx| {
                 cx.state().enabled = true;

@@ -142,9 +142,10 @@ impl Surface {
         if let Ok(Some(mut read)) = long {
             dmf::println!("read {} at {}", read.len(), read.offset());
             dmf::println!("no slice: {:?}", read.output().err());
-            let written = read
-                .direct_output()
-                .and_then(|pages| pages.copy_from(read.len() - 1, b"x"));
+            let written = read.direct_output().and_then(|pages| {
+                dmf::println!("pages: {:?}", pages.mdl().map(|mdl| mdl.byte_count()));
+                pages.copy_from(read.len() - 1, b"x")
+            });
             dmf::println!("written: {written:?}");
             read.complete_with_bytes(b"surface");
         }

@@ -29,9 +29,10 @@ use dmf::prelude::*;
 use dmf::registry::{Access, Key};
 use dmf::unicode_string;
 use dmf::wdf::{
-    Afterwards, DefaultQueue, DeviceInit, DeviceInterface, Failure, FileAnswer, FileCleanup,
-    FileClose, FileCreate, IdleSettings, InterfaceState, IoType, Ioctl, Offer, PowerPolicy,
-    Property, QueueCallback, Read, Request, WaitForD0, WakeSettings, Write,
+    Afterwards, Characteristics, DefaultQueue, DeviceInit, DeviceInterface, DeviceType, Failure,
+    FileAnswer, FileCleanup, FileClose, FileCreate, IdleSettings, InterfaceState, IoType, Ioctl,
+    Offer, PowerOwnership, PowerPaging, PowerPolicy, Property, QueueCallback, Read, Request, Sddl,
+    WaitForD0, WakeSettings, Write,
 };
 
 use interface as codes;
@@ -86,7 +87,15 @@ pub struct Surface {
 
 impl Device for Surface {
     fn describe(init: DeviceInit<'_>) -> Result<DeviceInit<'_>> {
-        Ok(init.io_type(IoType::Direct))
+        init.io_type(IoType::Direct)
+            .device_type(DeviceType::UNKNOWN)
+            .characteristics(Characteristics::SECURE_OPEN)
+            .class(codes::SURFACE)
+            .power(PowerPaging::Pageable)
+            .power(PowerPaging::NotPageable)
+            .power_policy(PowerOwnership::Owner)
+            .name(unicode_string!(r"\Device\DmfSurface"))?
+            .security(Sddl::SYSTEM_AND_ADMINISTRATORS)
     }
 
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
@@ -158,6 +167,10 @@ impl Device for Surface {
     fn io_read(&self, _cx: &mut QueueCallback<'_>, request: Request<Read>) -> Offer<Read> {
         let result = request.forward(&self.queues.reads).map_err(NtStatus::from);
         dmf::println!("a read waits: {result:?}");
+        if let Ok(Some(first)) = self.queues.reads.next() {
+            let result = first.requeue().map_err(NtStatus::from);
+            dmf::println!("put back: {result:?}");
+        }
         // The queue says so only if it was empty.
         self.ready();
         Offer::Handled

@@ -10,7 +10,7 @@ use dmf::unicode_string;
 use dmf::wdf::{
     ControlConfig, ControlDevice, ControlHandle, DefaultQueue, FileAnswer, FileClose, FileCreate,
     IoTarget, Ioctl, Memory, Offer, OwnRequest, OwnSender, QueueCallback, Read, RemoteTarget,
-    Request, Sddl, Sender, Sent, SentIo, TargetAccess, Write,
+    Request, Sddl, Sender, Sent, SentIo, ShutdownMoment, TargetAccess, Write,
 };
 
 use crate::tell::Teller;
@@ -30,13 +30,19 @@ pub struct Targets {
 
 impl Targets {
     pub fn new(add: &mut Modules<'_, Surface>) -> Result<Self> {
-        let config = ControlConfig::new(NAME, Sddl::SYSTEM_AND_ADMINISTRATORS);
+        let config = ControlConfig::new(NAME, Sddl::SYSTEM_AND_ADMINISTRATORS)
+            .exclusive()
+            .notify_shutdown(ShutdownMoment::BeforeFlush);
+        let desk = add.control_device(config, |add| {
+            add.symbolic_link(unicode_string!(r"\DosDevices\DmfSurfaceDesk"))?;
+            add.default_queue(DefaultQueue::sequential())?;
+            Ok(Desk(SpinLock::new(0)))
+        })?;
+        let again = ControlConfig::new(NAME, Sddl::KERNEL_ONLY);
+        let again = add.control_device(again, |_| Ok(Desk(SpinLock::new(0))));
+        dmf::println!("desk: twice: {:?}", again.err());
         Ok(Self {
-            desk: add.control_device(config, |add| {
-                add.symbolic_link(unicode_string!(r"\DosDevices\DmfSurfaceDesk"))?;
-                add.default_queue(DefaultQueue::sequential())?;
-                Ok(Desk(SpinLock::new(0)))
-            })?,
+            desk,
             lower: add.io_target(),
             remote: add.remote_target()?,
             own: add.own_sender(Surface::landed),

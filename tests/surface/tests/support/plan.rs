@@ -162,6 +162,12 @@ impl Life {
             self.does(|machine, _| machine.sleep(how));
             self.does(|machine, _| machine.wake());
         }
+        // And with the hibernation file on the device.
+        let file_of_s4 = SpecialFile::Hibernation;
+        self.does(|machine, device| machine.place_special_file(device, file_of_s4));
+        self.does(|machine, _| machine.sleep(Sleep::Hibernate));
+        self.does(|machine, _| machine.wake());
+        self.does(|machine, device| machine.remove_special_file(device, file_of_s4));
         // Idle, and woken by itself and by a request.
         self.run(Duration::from_secs(30));
         assert!(!self.does(Machine::is_in_d0), "seed {}", self.seed);
