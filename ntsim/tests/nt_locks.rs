@@ -194,6 +194,26 @@ fn a_queued_spin_lock_excludes_and_returns_to_the_callers_irql() {
     );
 }
 
+#[test]
+fn the_name_of_a_lock_that_is_gone_is_not_shown_for_what_is_there_now() {
+    let mut machine = ntsim::Machine::default();
+    let run = machine.run_thread("test", || {
+        // A driver's stack: a push lock, and later something else in its place.
+        let place = leaked([0_usize; 3]);
+        ExInitializePushLock(place.cast());
+        ExInitializePushLock(place.cast());
+        let lock = leaked(0_usize);
+        KeAcquireInStackQueuedSpinLock(lock, place);
+        KeReleaseInStackQueuedSpinLock(place);
+    });
+    run.unwrap_or_else(|stop| panic!("{stop}"));
+    let lines: Vec<_> = machine.trace().iter().map(ToString::to_string).collect();
+    for shown in ["PushLock=pushlock#1", "LockHandle=ptr"] {
+        let shows = |line: &&String| line.contains(shown);
+        assert!(lines.iter().any(|line| shows(&line)), "{shown}: {lines:#?}");
+    }
+}
+
 thread_local! {
     static HANDLES: RefCell<Vec<*mut [usize; 3]>> = const { RefCell::new(Vec::new()) };
     static HELD: Cell<*mut [usize; 3]> = const { Cell::new(std::ptr::null_mut()) };
