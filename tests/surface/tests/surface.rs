@@ -36,7 +36,7 @@ const OUTCOMES: [(&str, usize); 38] = [
     ("locks: spin: 4", 2),
     ("threads: counted: (9, 9, 9, 9, Locked(9), 9, 3)", 2),
     ("object 12: dropped", 2),
-    ("deferred: stopped early: Ok(())", 2),
+    ("deferred: stopped early: Ok(BeforeItRan)", 2),
     ("modules: closed: Err(STATUS_INVALID_DEVICE_STATE", 2),
     ("D0Entry: internal from Kernel", 1),
     ("queues: stopped and purged: Ok((true, false", 2),
