@@ -15,9 +15,9 @@
 //! 3. The author's `open` succeeded; methods may reach it: `open` opens.
 //! 4. `open` is shut, the author's `closing` wakes those inside, the framework
 //!    waits for them, the author's `close` runs.
-//! 5. `alive` is shut, callbacks inside are waited for, the value is dropped,
-//!    timers and work items are stopped and deleted, then the children follow,
-//!    last to first.
+//! 5. First all is quiet: `alive` is shut, callbacks inside are waited for,
+//!    timers and work items are stopped; the same below. Then the value is
+//!    dropped, the objects are deleted, and the children follow, last to first.
 //! 6. When the last handle is gone, too.
 //!
 //! Steps 2 to 5 happen in KMDF's device-add, PnP and cleanup callbacks, which
@@ -497,6 +497,27 @@ pub(crate) unsafe fn enter_alive<'a, T>(node: NonNull<Header>) -> Result<InFligh
     })
 }
 
+/// The value for a callback that [`destroy`] stops before it drops anything: it
+/// need not be counted. `None` if the node has no value yet, or is being destroyed.
+///
+/// ```text
+///   callback                            destroy
+///   alive? yes
+///   uses the value                      alive.shut()
+///                                       stop: waits for the callback
+///   returns                             drops the value
+/// ```
+///
+/// # Safety
+/// `node` is the header of a `Node<T>` whose memory is valid, and whoever
+/// destroys it waits for the end of `'a` after it has shut `alive`.
+pub(crate) unsafe fn value_if_alive<'a, T>(node: NonNull<Header>) -> Option<&'a T> {
+    // SAFETY: the caller's promise.
+    let header: &'a Header = unsafe { node.as_ref() };
+    // SAFETY: a node that is alive has a value, and then the caller's promise.
+    header.alive.is_open().then(|| unsafe { value(node) })
+}
+
 /// Enters as a callback without looking at the value.
 ///
 /// # Safety
@@ -833,6 +854,18 @@ fn loses_power(header: &Header, target: PowerState) -> bool {
 }
 
 impl Header {
+    /// Whether only KMDF destroys the node, in a callback of its own: never the
+    /// driver, which could do it from within a callback of the node's objects.
+    pub(crate) fn is_destroyed_by_kmdf(&self) -> bool {
+        !self.is_dynamic.get() && !self.is_control.get()
+    }
+
+    /// The node that this one was added to.
+    #[inline]
+    pub(crate) fn parent(&self) -> Option<NonNull<Header>> {
+        self.parent.get()
+    }
+
     /// # Errors
     /// `STATUS_INVALID_DEVICE_REQUEST` below a control device.
     pub(crate) fn expect_pnp(&self) -> Result {
@@ -1231,26 +1264,51 @@ unsafe fn take_down_dynamic(node: NonNull<Header>) {
 pub(crate) unsafe fn destroy(node: NonNull<Header>) {
     // SAFETY: the caller's promise.
     let header = unsafe { node.as_ref() };
-    let inside = header.alive.shut();
-    // SAFETY: PASSIVE_LEVEL by the caller's promise, and it is not inside.
-    unsafe { header.alive.wait(inside) };
-    // SAFETY: nobody is inside, and nobody gets in any more.
+    // SAFETY: the caller's promise.
+    unsafe { quiet(node) };
+    // SAFETY: nobody is inside, no callback runs, and nobody gets in any more.
     unsafe { (header.table.drop)(node) };
     // SAFETY: the caller's promise.
     unsafe { abandon(node) };
 }
 
+/// Lets no callback into the node and those below, and waits until none runs:
+/// callbacks of its own objects, and those of the modules below, which call it.
+///
+/// # Safety
+/// As [`destroy`].
+unsafe fn quiet(node: NonNull<Header>) {
+    // SAFETY: the caller's promise.
+    let header = unsafe { node.as_ref() };
+    let inside = header.alive.shut();
+    // SAFETY: PASSIVE_LEVEL by the caller's promise, and it is not inside. If it
+    // is shut already, somebody has waited, and nobody is inside.
+    unsafe { header.alive.wait(inside) };
+    // SAFETY: the caller's promise. What was made after the node was closed; no
+    // more are made.
+    unsafe { take_down_dynamic(node) };
+    // SAFETY: PASSIVE_LEVEL, and the links are those of this node. Nobody is
+    // inside, so nobody starts them any more.
+    unsafe { ObjectLink::stop_all(header.objects.get()) };
+    let mut child = header.last.get();
+    while let Some(at) = child {
+        // SAFETY: the caller's promise; a child has a value.
+        unsafe { quiet(at) };
+        // SAFETY: a child is valid as long as its parent has it.
+        child = unsafe { at.as_ref() }.previous.get();
+    }
+}
+
 /// Takes down what a node without a value has: modules made at run time, its
-/// timers and work items, and its children, last to first.
+/// timers and work items, which do not run, and its children, last to first.
 ///
 /// # Safety
 /// As [`destroy`], but for the value.
 pub(crate) unsafe fn abandon(node: NonNull<Header>) {
     // SAFETY: the caller's promise.
     let header = unsafe { node.as_ref() };
-    // SAFETY: the caller's promise. What was made after the node was closed.
-    unsafe { take_down_dynamic(node) };
-    // SAFETY: PASSIVE_LEVEL, and the links are those of this node.
+    // SAFETY: PASSIVE_LEVEL, and the links are those of this node. Either they
+    // were stopped, or never started.
     unsafe { ObjectLink::delete_all(header.objects.take()) };
     header.first.set(None);
     let mut child = header.last.take();

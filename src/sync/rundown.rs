@@ -76,6 +76,13 @@ impl Rundown {
         self.state.store(0, Ordering::Release);
     }
 
+    /// Whether callers are let in now.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        // Acquire: what was done before `open` is seen.
+        self.state.load(Ordering::Acquire) & SHUT == 0
+    }
+
     /// Enters.
     ///
     /// # Errors

@@ -111,18 +111,31 @@ impl ObjectLink {
         owner.objects.set(Some(link));
     }
 
-    /// Stops and deletes the objects of a list, newest first.
+    /// Stops the objects of a list, newest first, and waits for their callbacks.
     ///
     /// # Safety
-    /// The list was its owner's and is not used any more; `PASSIVE_LEVEL`.
+    /// The list is its owner's, and nobody starts the objects any more; `PASSIVE_LEVEL`.
+    pub(crate) unsafe fn stop_all(mut newest: Option<NonNull<Self>>) {
+        while let Some(link) = newest {
+            // SAFETY: a link is valid until its object is deleted.
+            let link = unsafe { link.as_ref() };
+            newest = link.older.get();
+            // SAFETY: the caller's promise.
+            unsafe { (link.stop)(link.object) };
+        }
+    }
+
+    /// Deletes the objects of a list, newest first.
+    ///
+    /// # Safety
+    /// The list was its owner's and is not used any more, and its objects do
+    /// not run; `PASSIVE_LEVEL`.
     pub(crate) unsafe fn delete_all(mut newest: Option<NonNull<Self>>) {
         while let Some(link) = newest {
             // SAFETY: a link is valid until its object is deleted.
             let link = unsafe { link.as_ref() };
             newest = link.older.get();
             let object = link.object;
-            // SAFETY: the caller's promise.
-            unsafe { (link.stop)(object) };
             // SAFETY: the object is valid and nobody uses it; `link` ends here.
             unsafe { sys::kmdf::WdfObjectDelete(object) };
         }
