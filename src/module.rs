@@ -122,7 +122,7 @@ mod notify;
 pub(crate) mod order;
 
 pub use attributes::{Attributes, Client, ModuleConfigExt};
-pub use callback::{Callback, Function, Signature};
+pub use callback::{Callback, Function, Running, Signature};
 pub use dynamic::{Dynamic, DynamicInstance};
 pub use lock::{LockKind, Locked, Spin, SpinLocked, TakenAt, Wait, WaitLocked};
 pub use node::InFlight;

@@ -519,7 +519,8 @@ impl<T, G: Tag> Vec<T, G> {
         // INVARIANT: nothing was allocated.
         Self {
             memory: NonNull::dangling(),
-            capacity: 0,
+            // What has no size needs no memory.
+            capacity: if size_of::<T>() == 0 { usize::MAX } else { 0 },
             length: 0,
             owns: PhantomData,
         }

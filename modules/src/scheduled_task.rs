@@ -142,7 +142,7 @@ use core::time::Duration;
 use dmf::device::{D0Entry, D0Exit, PowerState, PrepareHardware, ReleaseHardware};
 use dmf::irql::{Irql, Passive};
 use dmf::module::{
-    Callback, Close, Create, Function, Instance, Link, Module, ModuleConfig, Signature,
+    Callback, Close, Create, Function, Instance, Link, Module, ModuleConfig, Running, Signature,
 };
 use dmf::string::UnicodeStr;
 use dmf::sync::{Event, EventKind, Mutex, SpinLock};
@@ -927,19 +927,28 @@ impl<C: Send + Sync + 'static> State<C> {
 
     fn on_timer(&self, fired: &mut TimerFired<'_>) {
         // This thread does what the worker would.
-        self.run_turns(fired.irql(), |machine| {
+        let running = fired.running();
+        self.run_turns(fired.irql(), running, |machine| {
             let effects = machine.timer_fired(Instant::now(), self.tick);
             self.set_timer(effects.timer);
         });
     }
 
     fn on_work_item(&self, run: &mut WorkItemRun<'_>) {
-        self.run_turns(run.irql(), |_| {});
+        let running = run.running();
+        self.run_turns(run.irql(), running, |_| {});
     }
 
     /// Takes turns as long as there are any after `event`, unless somebody else
     /// does already.
-    fn run_turns(&self, irql: &mut Irql<'_, Passive>, event: impl FnOnce(&mut Machine<C>) + Send) {
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "each run goes through it")]
+    fn run_turns(
+        &self,
+        irql: &mut Irql<'_, Passive>,
+        running: Running<'_>,
+        event: impl FnOnce(&mut Machine<C>) + Send,
+    ) {
         let thread = ThreadId::current();
         let (mut next, is_unwritten) = self.machine.with(|machine| {
             event(machine);
@@ -955,7 +964,7 @@ impl<C: Send + Sync + 'static> State<C> {
         while let Some((turn, begun)) = next {
             next = match turn {
                 Turn::Attempt(trigger) => {
-                    let result = self.attempt(irql, trigger, begun, None);
+                    let result = self.attempt(irql, Some(running), trigger, begun, None);
                     self.machine.with(|machine| {
                         // While this thread counts as running no worker is called.
                         let effects = self.finished(machine, After::Deferred, begun, result);
@@ -964,7 +973,8 @@ impl<C: Send + Sync + 'static> State<C> {
                     })
                 }
                 Turn::Run(context) => {
-                    let _ = self.call(irql, Trigger::OnDemand, begun.attempt, None, Some(context));
+                    let trigger = Trigger::OnDemand;
+                    let _ = self.call(irql, Some(running), trigger, 1, None, Some(context));
                     self.machine.with(|machine| self.next_turn(machine))
                 }
             };
@@ -1019,7 +1029,7 @@ impl<C: Send + Sync + 'static> State<C> {
         self.begin_after_others(irql)?;
         let begun = self.machine.with(Machine::immediate_attempt);
         let result = begun.and_then(|begun| {
-            let result = self.attempt(irql, Trigger::Immediate, begun, previous);
+            let result = self.attempt(irql, None, Trigger::Immediate, begun, previous);
             self.finish(After::Immediate, begun, result);
             result
         });
@@ -1036,7 +1046,7 @@ impl<C: Send + Sync + 'static> State<C> {
         // While it counts as running, whoever takes the power away waits for it.
         let allowed = self.machine.with(|machine| machine.allows_run());
         let result =
-            allowed.and_then(|()| self.call(irql, Trigger::OnDemand, 1, None, Some(context)));
+            allowed.and_then(|()| self.call(irql, None, Trigger::OnDemand, 1, None, Some(context)));
         self.end();
         result
     }
@@ -1047,6 +1057,7 @@ impl<C: Send + Sync + 'static> State<C> {
     fn attempt(
         &self,
         irql: &mut Irql<'_, Passive>,
+        running: Option<Running<'_>>,
         trigger: Trigger,
         begun: Begun,
         previous: Option<PowerState>,
@@ -1059,12 +1070,13 @@ impl<C: Send + Sync + 'static> State<C> {
             return None;
         }
         let result = self
-            .call(irql, trigger, begun.attempt, previous, None)
+            .call(irql, running, trigger, begun.attempt, previous, None)
             .ok()?;
         if self.persistent && result == TaskResult::Success {
-            self.machine.with(|machine| machine.write_later(begun));
-            if !in_d0_entry {
-                self.write_unwritten(irql);
+            if in_d0_entry {
+                self.machine.with(|machine| machine.write_later(begun));
+            } else {
+                self.write_if(irql, |machine| machine.still_counts(begun));
             }
         }
         Some(result)
@@ -1072,9 +1084,19 @@ impl<C: Send + Sync + 'static> State<C> {
 
     /// Writes that the task has run if it has, unless somebody has written since
     /// its turn began that it has not.
+    #[cold]
     fn write_unwritten(&self, irql: &Irql<'_, Passive>) {
+        self.write_if(irql, Machine::take_unwritten);
+    }
+
+    /// Writes that the task has run, if `wanted` while nobody else writes.
+    fn write_if(
+        &self,
+        irql: &Irql<'_, Passive>,
+        wanted: impl FnOnce(&mut Machine<C>) -> bool + Send,
+    ) {
         let written = self.registry.lock(irql, Timeout::Never, |()| {
-            if self.machine.with(Machine::take_unwritten) {
+            if self.machine.with(wanted) {
                 self.persistence.write(irql, 1)
             } else {
                 Ok(())
@@ -1090,19 +1112,24 @@ impl<C: Send + Sync + 'static> State<C> {
     fn call(
         &self,
         irql: &mut Irql<'_, Passive>,
+        running: Option<Running<'_>>,
         trigger: Trigger,
         attempt: u32,
         previous_state: Option<PowerState>,
         context: Option<C>,
     ) -> Result<TaskResult> {
-        self.task.call(&mut Task {
+        let task = &mut Task {
             irql,
             trigger,
             attempt,
             previous_state,
             context,
             of_the_config: self.context.as_ref(),
-        })
+        };
+        match running {
+            Some(running) => self.task.call_within(running, task),
+            None => self.task.call(task),
+        }
     }
 
     /// Whether the registry says that the task has run.

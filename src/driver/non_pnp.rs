@@ -201,7 +201,7 @@ callback! {
         // SAFETY: `load` left a `Node<D>` here.
         if let Ok(value) = unsafe { node::enter_alive::<D>(root) } {
             // SAFETY: KMDF calls this at PASSIVE_LEVEL.
-            value.unload(&mut unsafe { Called::new() });
+            value.unload(&mut unsafe { Called::new(root) });
         }
         // SAFETY: the node has a value and does not open; PASSIVE_LEVEL.
         unsafe { node::destroy(root) };

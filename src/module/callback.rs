@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 
 use super::Owner;
 use super::node::{self, Header, Reference};
-use crate::status::Result;
+use crate::status::{NtStatus, Result};
 
 /// The arguments and the result of a kind of callback.
 ///
@@ -91,7 +91,50 @@ type Call<S> = unsafe fn(
     NonNull<Header>,
     *const (),
     &mut <S as Signature>::Arguments<'_>,
-) -> Result<<S as Signature>::Output>;
+) -> <S as Signature>::Output;
+
+/// The proof that a function of a module, or of a device, runs: as long as it
+/// does, neither that nor what it was added to is dropped.
+///
+/// A function that KMDF calls [gets one](crate::wdf::Called::running).
+///
+/// No C counterpart: there nobody checks.
+///
+/// # Invariants
+/// Whoever destroys `node`, or one of those above it, waits for the end of `'a`
+/// after it has shut its `alive` and before it drops its value.
+#[derive(Clone, Copy)]
+pub struct Running<'a> {
+    node: NonNull<Header>,
+    scope: PhantomData<&'a ()>,
+}
+
+impl Running<'_> {
+    /// # Safety
+    /// The invariant: the node's `alive` gate was entered for the length of
+    /// `'a`, or what runs is the callback of an object in the node's list.
+    pub(crate) const unsafe fn new(node: NonNull<Header>) -> Self {
+        // INVARIANT: the caller's promise: `destroy` makes the whole tree below a
+        // node quiet before it drops the node's value.
+        Self {
+            node,
+            scope: PhantomData,
+        }
+    }
+
+    /// Whether it is a module of `owner` that runs.
+    #[inline]
+    fn is_below(self, owner: NonNull<Header>) -> bool {
+        // SAFETY: the invariant.
+        unsafe { self.node.as_ref() }.parent() == Some(owner)
+    }
+}
+
+impl fmt::Debug for Running<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").finish_non_exhaustive()
+    }
+}
 
 /// A function tied to its owner, of whatever type that is.
 ///
@@ -136,24 +179,55 @@ impl<S: Signature> Callback<S> {
     /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is
     /// gone; the function is then not called.
     pub fn call(&self, arguments: &mut S::Arguments<'_>) -> Result<S::Output> {
-        // SAFETY: the invariant.
-        unsafe { (self.call)(self.owner.node(), self.function, arguments) }
+        let owner = self.owner.node();
+        // SAFETY: the reference keeps the memory valid.
+        let _alive = unsafe { node::enter_alive_erased(owner) }?;
+        // SAFETY: the invariant, and the owner is alive.
+        Ok(unsafe { (self.call)(owner, self.function, arguments) })
+    }
+
+    /// The same, for a module that calls its owner from one of its own functions:
+    /// that it runs keeps the owner, and nothing needs to be counted.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    #[inline]
+    pub fn call_within(
+        &self,
+        running: Running<'_>,
+        arguments: &mut S::Arguments<'_>,
+    ) -> Result<S::Output> {
+        let owner = self.owner.node();
+        if !running.is_below(owner) {
+            return self.call_counted(arguments);
+        }
+        if !self.owner.header().is_alive() {
+            return Err(NtStatus::INVALID_DEVICE_STATE);
+        }
+        // SAFETY: the invariant; the owner has a value, and whoever drops it
+        // waits for the module's function.
+        Ok(unsafe { (self.call)(owner, self.function, arguments) })
+    }
+
+    #[cold]
+    fn call_counted(&self, arguments: &mut S::Arguments<'_>) -> Result<S::Output> {
+        self.call(arguments)
     }
 }
 
 /// # Safety
 /// `function` is a `Function<O, S>`, and `node` is the header of a `Node<O>`
-/// whose memory is valid.
+/// that has a value for the length of the call.
 unsafe fn call<O: 'static, S: Signature>(
     node: NonNull<Header>,
     function: *const (),
     arguments: &mut S::Arguments<'_>,
-) -> Result<S::Output> {
+) -> S::Output {
     // SAFETY: the caller's promise.
-    let owner = unsafe { node::enter_alive::<O>(node) }?;
+    let owner = unsafe { node::value::<O>(node) };
     // SAFETY: the caller's promise.
     let function: Function<O, S> = unsafe { core::mem::transmute(function) };
-    Ok(function(&owner, arguments))
+    function(owner, arguments)
 }
 
 impl<S: Signature> fmt::Debug for Callback<S> {

@@ -860,6 +860,12 @@ impl Header {
         !self.is_dynamic.get() && !self.is_control.get()
     }
 
+    /// Whether there is a value that may be used.
+    #[inline]
+    pub(crate) fn is_alive(&self) -> bool {
+        self.alive.is_open()
+    }
+
     /// The node that this one was added to.
     #[inline]
     pub(crate) fn parent(&self) -> Option<NonNull<Header>> {

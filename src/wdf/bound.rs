@@ -8,6 +8,7 @@ use core::ptr::NonNull;
 
 use super::object::{ContextInfo, ObjectLink, ObjectRef, attributes, no_handle};
 use crate::irql::{Irql, Level};
+use crate::module::Running;
 use crate::module::node::{self, Header, Reference};
 use crate::status::{NtStatus, Result};
 use crate::sys;
@@ -18,21 +19,31 @@ use crate::sys;
 #[derive(Debug)]
 pub struct Called<'a, L: Level> {
     irql: Irql<'a, L>,
+    running: Running<'a>,
 }
 
 impl<'a, L: Level> Called<'a, L> {
     /// # Safety
-    /// As [`Irql::assume`].
-    pub(crate) const unsafe fn new() -> Self {
+    /// As [`Irql::assume`], and as [`Running::new`] with the node whose function
+    /// is called.
+    pub(crate) const unsafe fn new(node: NonNull<Header>) -> Self {
         Self {
             // SAFETY: the caller's promise.
             irql: unsafe { Irql::assume() },
+            // SAFETY: the caller's promise.
+            running: unsafe { Running::new(node) },
         }
     }
 
     /// The proof that the function runs at that level.
     pub fn irql(&mut self) -> &mut Irql<'a, L> {
         &mut self.irql
+    }
+
+    /// The proof that a function of this owner runs.
+    #[must_use]
+    pub const fn running(&self) -> Running<'a> {
+        self.running
     }
 }
 
@@ -87,13 +98,19 @@ impl Bound {
         NtStatus::from_raw(make(&mut attributes, &mut handle)).into_result()?;
         // SAFETY: the object was created with this context.
         let context = unsafe { CONTEXT.of::<Context>(handle) };
+        // SAFETY: the caller's promise: the node is valid.
+        let call = if unsafe { owner.as_ref() }.is_destroyed_by_kmdf() {
+            call_owner_uncounted::<O, L>
+        } else {
+            call_owner::<O, L>
+        };
         // SAFETY: the context is ours, and the object has not been started.
         unsafe {
             context.write(Context {
                 link: ObjectLink::new(handle, stop),
                 owner,
                 function: function as *const (),
-                call: call_owner::<O, L>,
+                call,
             });
         }
         // SAFETY: the link is the context's first field, and new.
@@ -167,15 +184,34 @@ pub(super) unsafe fn call(object: sys::WDFOBJECT) {
 /// # Safety
 /// `function` is a `fn(&O, &mut Called<'_, L>)`, `owner` is the header of a
 /// `Node<O>` whose memory is valid, and the level is `L`.
-pub(super) unsafe fn call_owner<O: 'static, L: Level>(owner: NonNull<Header>, function: *const ()) {
+pub(super) unsafe fn call_owner<O: 'static, L: Level>(node: NonNull<Header>, function: *const ()) {
     // SAFETY: the caller's promise.
-    let Ok(owner) = (unsafe { node::enter_alive::<O>(owner) }) else {
+    let Ok(owner) = (unsafe { node::enter_alive::<O>(node) }) else {
         return;
     };
     // SAFETY: the caller's promise.
     let function: fn(&O, &mut Called<'_, L>) = unsafe { core::mem::transmute(function) };
     // SAFETY: the caller's promise.
-    function(&owner, &mut unsafe { Called::new() });
+    function(&owner, &mut unsafe { Called::new(node) });
+}
+
+/// The same for an object that the node stops before it drops its value. Then the
+/// call need not be counted, unless the driver can have the node destroyed: from
+/// within this very call it would not wait for it.
+///
+/// # Safety
+/// As [`call_owner`]; the object is in the node's list, and
+/// [`is_destroyed_by_kmdf`](Header::is_destroyed_by_kmdf).
+unsafe fn call_owner_uncounted<O: 'static, L: Level>(node: NonNull<Header>, function: *const ()) {
+    // SAFETY: the caller's promise, and KMDF destroys nodes in callbacks of its own,
+    // where stopping the object waits for this one.
+    let Some(owner) = (unsafe { node::value_if_alive::<O>(node) }) else {
+        return;
+    };
+    // SAFETY: the caller's promise.
+    let function: fn(&O, &mut Called<'_, L>) = unsafe { core::mem::transmute(function) };
+    // SAFETY: the caller's promise, and as above.
+    function(owner, &mut unsafe { Called::new(node) });
 }
 
 /// Makes a type over [`Bound`] convert to and from the raw handle.

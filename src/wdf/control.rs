@@ -349,7 +349,7 @@ callback! {
         // made yet, or gone, need not be told.
         if let Ok(control) = unsafe { node::enter_alive::<C>(root) } {
             // SAFETY: KMDF calls this at PASSIVE_LEVEL.
-            control.shutdown(&mut unsafe { Called::new() });
+            control.shutdown(&mut unsafe { Called::new(root) });
         }
     }
 }

@@ -38,11 +38,7 @@ pub(super) struct Machine<C> {
     count: u32,
     /// How often in a row an attempt has ended with `FailButTryAgain`.
     failures: u32,
-    /// How often the task was cancelled. It may wrap: it would have to go all
-    /// the way round in the course of one attempt to be mistaken.
-    cancels: u32,
-    /// How often what it has done was declared undone. As above.
-    resets: u32,
+    changes: Changes,
     /// An attempt whose success is not in the registry yet.
     unwritten: Option<Begun>,
 }
@@ -82,8 +78,38 @@ pub(super) enum TimerEffect {
 pub(super) struct Begun {
     /// Which attempt it is.
     pub(super) attempt: u32,
-    cancels: u32,
-    resets: u32,
+    changes: Changes,
+}
+
+/// How often the task was cancelled, and how often what it has done was declared
+/// undone, in one number of the machine's, since each turn carries it along.
+///
+/// Either may wrap: it would have to go all the way round in the course of one
+/// attempt to be mistaken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Changes(u64);
+
+#[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+impl Changes {
+    /// The lower half counts cancels, the upper one resets.
+    const RESET: u64 = 1 << 32;
+
+    fn count_cancel(&mut self) {
+        let cancels = self.0 as u32;
+        self.0 = self.0 & !u64::from(u32::MAX) | u64::from(cancels.wrapping_add(1));
+    }
+
+    fn count_reset(&mut self) {
+        self.0 = self.0.wrapping_add(Self::RESET);
+    }
+
+    const fn differ_in_cancels(self, other: Self) -> bool {
+        self.0 as u32 != other.0 as u32
+    }
+
+    const fn differ_in_resets(self, other: Self) -> bool {
+        (self.0 ^ other.0) >= Self::RESET
+    }
 }
 
 /// One run.
@@ -156,8 +182,7 @@ impl<C> Machine<C> {
             runs: Queue::new(),
             count: 0,
             failures: 0,
-            cancels: 0,
-            resets: 0,
+            changes: Changes(0),
             unwritten: None,
         }
     }
@@ -278,7 +303,7 @@ impl<C> Machine<C> {
     /// Its callback may still come. It finds nothing due.
     pub(super) fn cancel(&mut self) -> (Effects, Queue<C>) {
         self.cancelled = true;
-        self.cancels = self.cancels.wrapping_add(1);
+        self.changes.count_cancel();
         self.count = 0;
         self.failures = 0;
         let contexts = mem::replace(&mut self.runs, Queue::new());
@@ -302,7 +327,7 @@ impl<C> Machine<C> {
 
     /// Declares that the task has not run. A turn that has begun does not change that.
     pub(super) fn set_undone(&mut self) {
-        self.resets = self.resets.wrapping_add(1);
+        self.changes.count_reset();
         self.done = false;
     }
 
@@ -334,8 +359,8 @@ impl<C> Machine<C> {
     }
 
     /// Whether nobody has reset the task since the turn began.
-    fn still_counts(&self, begun: Begun) -> bool {
-        self.resets == begun.resets
+    pub(super) fn still_counts(&self, begun: Begun) -> bool {
+        !self.changes.differ_in_resets(begun.changes)
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -432,8 +457,7 @@ impl<C> Machine<C> {
     pub(super) const fn begun(&self, attempt: u32) -> Begun {
         Begun {
             attempt,
-            cancels: self.cancels,
-            resets: self.resets,
+            changes: self.changes,
         }
     }
 
@@ -456,7 +480,7 @@ impl<C> Machine<C> {
             Some(TaskResult::FailButTryAgain) => self.failures.saturating_add(1),
             _ => 0,
         };
-        let may_retry = !self.cancelled && self.cancels == begun.cancels && !self.done;
+        let may_retry = !self.cancelled && !self.changes.differ_in_cancels(begun.changes) && !self.done;
         let retry = periods.retry(after, result, self.failures);
         if let Some(delay) = retry.filter(|_| may_retry) {
             self.timer = Scheduled::Remembered(delay);

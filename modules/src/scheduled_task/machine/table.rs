@@ -120,8 +120,12 @@ impl State {
         if self.runs {
             machine.runs.push(()).unwrap();
         }
-        machine.cancels = self.overtaken.into();
-        machine.resets = self.reset.into();
+        if self.overtaken {
+            machine.changes.count_cancel();
+        }
+        if self.reset {
+            machine.changes.count_reset();
+        }
         (machine, begun)
     }
 
