@@ -519,8 +519,7 @@ impl<T, G: Tag> Vec<T, G> {
         // INVARIANT: nothing was allocated.
         Self {
             memory: NonNull::dangling(),
-            // What has no size needs no memory.
-            capacity: if size_of::<T>() == 0 { usize::MAX } else { 0 },
+            capacity: 0,
             length: 0,
             owns: PhantomData,
         }
@@ -529,7 +528,12 @@ impl<T, G: Tag> Vec<T, G> {
     /// How many elements there is room for without allocating.
     #[must_use]
     pub const fn capacity(&self) -> usize {
-        self.capacity
+        // What has no size needs no memory.
+        if size_of::<T>() == 0 {
+            usize::MAX
+        } else {
+            self.capacity
+        }
     }
 
     /// Makes room for `more` elements beyond those there are.
@@ -545,7 +549,7 @@ impl<T, G: Tag> Vec<T, G> {
             .length
             .checked_add(more)
             .ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
-        if needed <= self.capacity {
+        if needed <= self.capacity() {
             return Ok(());
         }
         let memory = allocate::<T, G>(NON_PAGED, needed)?;
@@ -581,9 +585,9 @@ impl<T, G: Tag> Vec<T, G> {
     /// `STATUS_INSUFFICIENT_RESOURCES` and `value` if the array is full and the
     /// pool does not have a larger one; the array stays as it was.
     pub fn push_or_return(&mut self, value: T) -> Result<(), (NtStatus, T)> {
-        if self.length == self.capacity {
+        if self.length == self.capacity() {
             // Twice as much each time, so that pushing is cheap on average.
-            if let Err(status) = self.reserve(self.capacity.max(4)) {
+            if let Err(status) = self.reserve(self.length.max(4)) {
                 return Err((status, value));
             }
         }

@@ -31,6 +31,7 @@
 //! [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kequeryinterrupttimeprecise
 
 use core::fmt;
+use core::mem::MaybeUninit;
 use core::time::Duration;
 
 use crate::sys;
@@ -273,9 +274,9 @@ impl Instant {
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kequeryinterrupttimeprecise
     #[must_use]
     pub fn now() -> Self {
-        let mut counter = 0;
+        let mut counter = MaybeUninit::uninit();
         // SAFETY: `counter` is writable for the length of the call.
-        Self(unsafe { sys::ntddk::KeQueryInterruptTimePrecise(&raw mut counter) })
+        Self(unsafe { sys::ntddk::KeQueryInterruptTimePrecise(counter.as_mut_ptr()) })
     }
 
     /// Units of 100 ns since the system started.

@@ -471,7 +471,7 @@ pub struct Task<'a, C = ()> {
     attempt: u32,
     previous_state: Option<PowerState>,
     context: Option<C>,
-    of_the_config: Option<&'a C>,
+    of_the_config: &'a Option<C>,
 }
 
 impl<C> fmt::Debug for Task<'_, C> {
@@ -513,7 +513,7 @@ impl<C> Task<'_, C> {
     /// has: see [contexts](self#contexts).
     #[must_use]
     pub fn context(&self) -> Option<&C> {
-        self.context.as_ref().or(self.of_the_config)
+        self.context.as_ref().or(self.of_the_config.as_ref())
     }
 
     /// Takes what the call that asked for this run gave it. `None` if it gave
@@ -1124,7 +1124,7 @@ impl<C: Send + Sync + 'static> State<C> {
             attempt,
             previous_state,
             context,
-            of_the_config: self.context.as_ref(),
+            of_the_config: &self.context,
         };
         match running {
             Some(running) => self.task.call_within(running, task),

@@ -203,12 +203,21 @@ impl<C> Machine<C> {
     }
 
     fn arm_remembered(&mut self, now: impl FnOnce() -> Instant) -> Effects {
-        let timer = match self.timer {
-            Scheduled::Remembered(delay) if self.up => {
-                self.timer = Scheduled::Armed(now().saturating_add(delay));
-                TimerEffect::Start(delay)
-            }
-            _ => TimerEffect::Leave,
+        match self.timer {
+            Scheduled::Remembered(delay) => self.arm(delay, now),
+            _ => self.effects(TimerEffect::Leave),
+        }
+    }
+
+    /// Arms the timer, or remembers to.
+    #[inline]
+    fn arm(&mut self, delay: Span, now: impl FnOnce() -> Instant) -> Effects {
+        let timer = if self.up {
+            self.timer = Scheduled::Armed(now().saturating_add(delay));
+            TimerEffect::Start(delay)
+        } else {
+            self.timer = Scheduled::Remembered(delay);
+            TimerEffect::Leave
         };
         self.effects(timer)
     }
@@ -274,7 +283,11 @@ impl<C> Machine<C> {
             return Err((NtStatus::CANCELLED, context));
         }
         self.runs.push(context)?;
-        Ok(self.effects(TimerEffect::Leave))
+        Ok(Effects {
+            timer: TimerEffect::Leave,
+            // There is something to run.
+            worker: self.runner.is_none() && self.up,
+        })
     }
 
     /// Whether a run may begin on this thread now.
@@ -480,11 +493,12 @@ impl<C> Machine<C> {
             Some(TaskResult::FailButTryAgain) => self.failures.saturating_add(1),
             _ => 0,
         };
-        let may_retry = !self.cancelled && !self.changes.differ_in_cancels(begun.changes) && !self.done;
-        let retry = periods.retry(after, result, self.failures);
-        if let Some(delay) = retry.filter(|_| may_retry) {
-            self.timer = Scheduled::Remembered(delay);
-            return self.arm_remembered(now);
+        if let Some(delay) = periods.retry(after, result, self.failures)
+            && !self.cancelled
+            && !self.changes.differ_in_cancels(begun.changes)
+            && !self.done
+        {
+            return self.arm(delay, now);
         }
         self.count = 0;
         self.failures = 0;
