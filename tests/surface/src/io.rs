@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use dmf::prelude::*;
 use dmf::wdf::{
-    Cancelable, File, IoStop, Ioctl, ManualQueue, Queue, QueueCallback, QueueConfig, Read, Request,
-    RequestId, RequestType, Taken, Write,
+    Cancelable, File, IoStop, Ioctl, ManualQueue, Mdl, Queue, QueueCallback, QueueConfig, Read,
+    Request, RequestId, RequestType, Taken, Write,
 };
 
 use crate::Surface;
@@ -84,7 +84,7 @@ impl Surface {
         let mut first = [0; 3];
         let size = request.len().min(first.len());
         let read = request.direct_input().and_then(|pages| {
-            dmf::println!("pages: {:?}", pages.mdl().map(|mdl| mdl.byte_count()));
+            dmf::println!("pages: {:?}", pages.mdl().map(Mdl::byte_count));
             pages.copy_to(0, &mut first[..size])
         });
         dmf::println!(
@@ -143,7 +143,7 @@ impl Surface {
             dmf::println!("read {} at {}", read.len(), read.offset());
             dmf::println!("no slice: {:?}", read.output().err());
             let written = read.direct_output().and_then(|pages| {
-                dmf::println!("pages: {:?}", pages.mdl().map(|mdl| mdl.byte_count()));
+                dmf::println!("pages: {:?}", pages.mdl().map(Mdl::byte_count));
                 pages.copy_from(read.len() - 1, b"x")
             });
             dmf::println!("written: {written:?}");
@@ -151,7 +151,6 @@ impl Surface {
         }
     }
 
-    #[expect(clippy::unused_self, reason = "a callback of the device")]
     fn canceled(&self, request: Request<Read>) {
         dmf::println!("canceled: a read of {}", request.len());
         request.complete(Err(NtStatus::CANCELLED));

@@ -9,6 +9,12 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "chapters have one signature, and callbacks are functions of the device"
+)]
 
 mod foundations;
 mod hooks;

@@ -208,7 +208,6 @@ impl Parts {
     }
 }
 
-#[expect(clippy::unused_self, reason = "callbacks of the device")]
 impl Surface {
     fn asked(&self, question: &mut &str) -> usize {
         dmf::println!("asked: {question}");

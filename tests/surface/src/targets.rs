@@ -100,7 +100,6 @@ impl Surface {
         self.targets.landed.set();
     }
 
-    #[expect(clippy::unused_self, reason = "a callback of the device")]
     fn passed(&self, request: Request<Write>, sent: Sent) {
         dmf::println!("passed: {:?}", sent.status());
         request.complete_with(sent.status(), sent.information());
