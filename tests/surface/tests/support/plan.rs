@@ -134,8 +134,8 @@ impl Life {
         assert_eq!(small.status, 0xC000_0023);
         let unknown = self.does(|machine, _| machine.ioctl(file, 0x0022_3FFC, &[], 4));
         assert_eq!(unknown.status, 0xC000_00BB);
-        let fill = interface::FILL.value();
-        let filled = self.does(|machine, _| machine.ioctl(file, fill, &[7], 5));
+        let code = interface::FILL.value();
+        let filled = self.does(|machine, _| machine.ioctl(file, code, &[7], 5));
         assert_eq!((filled.status, &filled.data[..]), (SUCCESS, &[7; 5][..]));
         let sum = interface::SUM.value();
         let pending = self.does(|machine, _| machine.begin_ioctl_with(file, sum, &[], &[1, 2, 3]));
