@@ -124,6 +124,10 @@ impl Device for Owning {
 }
 
 impl Owning {
+    #[allow(
+        clippy::unused_self,
+        reason = "the module calls a function of its owner"
+    )]
     fn ticked(&self, tick: &mut Tick<'_>) {
         CALLS.set(CALLS.get() + 1);
         assert_eq!(OWNERS.get(), 1, "an owner that is gone was called");
