@@ -736,7 +736,9 @@ fn times_run_set_to_zero_is_not_lost_if_the_task_is_just_succeeding() {
                 probe.start().unwrap();
                 probe.thread(|irql| {
                     module().execute_now_deferred_ex().unwrap();
+                    let start = Instant::now();
                     while runs() == 0 {
+                        assert!(start.elapsed() < PERIOD, "the run does not begin");
                         dmf::sync::delay(irql, Duration::from_millis(1));
                     }
                     // The first run has begun. So this is after its beginning.
