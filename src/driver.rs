@@ -221,9 +221,9 @@ pub(crate) unsafe fn create_device(
     .into_result()?;
     root.header().device.set(device);
     // SAFETY: the device was created with this context.
-    let context = unsafe { DEVICE.of::<DeviceContext>(device) };
+    let context = unsafe { DEVICE.of::<DeviceContext>(device.cast()) };
     let filled = DeviceContext {
-        link: ObjectLink::new(device, stop_nothing),
+        link: ObjectLink::new(device.cast(), stop_nothing),
         root: root.clone().into_raw(),
     };
     // SAFETY: the context is ours, and the caller's promise.
@@ -253,7 +253,7 @@ unsafe fn stop_nothing(_device: sys::WDFOBJECT) {}
 /// has it yet; `owner` is the header of a node that is being made.
 pub(crate) unsafe fn give_to(owner: NonNull<Header>, device: sys::WDFDEVICE) {
     // SAFETY: the device was created with this context, which begins with a link.
-    let link = unsafe { DEVICE.of::<ObjectLink>(device) };
+    let link = unsafe { DEVICE.of::<ObjectLink>(device.cast()) };
     // SAFETY: the caller's promise.
     unsafe { ObjectLink::push(owner, link) };
 }
@@ -298,7 +298,7 @@ pub(crate) unsafe fn furnish<T: Send + Sync + 'static>(
 /// # Safety
 /// The device has no children yet.
 unsafe fn create_teardown(device: sys::WDFDEVICE) -> Result<NonNull<TeardownContext>> {
-    let mut attributes = attributes(&TEARDOWN, device);
+    let mut attributes = attributes(&TEARDOWN, device.cast());
     attributes.EvtCleanupCallback = Some(evt_teardown);
     // The modules' close functions may wait.
     attributes.ExecutionLevel = sys::_WDF_EXECUTION_LEVEL::WdfExecutionLevelPassive;
@@ -386,7 +386,7 @@ fn power_policy_callbacks() -> sys::WDF_POWER_POLICY_EVENT_CALLBACKS {
 /// The device is one of this crate, and has its context.
 pub(crate) unsafe fn root_of(device: sys::WDFDEVICE) -> NonNull<Header> {
     // SAFETY: the caller's promise.
-    let context = unsafe { DEVICE.of::<DeviceContext>(device) };
+    let context = unsafe { DEVICE.of::<DeviceContext>(device.cast()) };
     // SAFETY: device-add wrote it, and nothing changes it.
     unsafe { context.as_ref() }.root
 }
@@ -395,7 +395,7 @@ pub(crate) unsafe fn root_of(device: sys::WDFDEVICE) -> NonNull<Header> {
 /// As [`node::dispatch`], for the device's tree.
 unsafe fn dispatch(device: sys::WDFDEVICE, step: Step) -> NtStatus {
     // SAFETY: each device of this crate was created with this context.
-    let context = unsafe { DEVICE.of::<DeviceContext>(device) };
+    let context = unsafe { DEVICE.of::<DeviceContext>(device.cast()) };
     // SAFETY: device-add wrote it, and nothing changes it.
     let root = unsafe { context.as_ref() }.root;
     // SAFETY: PnP callbacks come only after device-add succeeded and before

@@ -154,7 +154,7 @@ unsafe fn load<D: NonPnp>(driver: sys::PDRIVER_OBJECT, path: sys::PCUNICODE_STRI
         ..sys::WDF_DRIVER_CONFIG::default()
     };
     let mut attributes = attributes(&DRIVER, ptr::null_mut());
-    let mut handle = no_handle().cast();
+    let mut handle = no_handle();
     // SAFETY: the arguments are the kernel's, and the structures are valid for
     // the length of the call.
     NtStatus::from_raw(unsafe {

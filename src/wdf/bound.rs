@@ -93,7 +93,7 @@ impl Bound {
         stop: unsafe fn(sys::WDFOBJECT),
         make: impl FnOnce(&mut sys::WDF_OBJECT_ATTRIBUTES, &mut sys::WDFOBJECT) -> sys::NTSTATUS,
     ) -> Result<Self> {
-        let mut attributes = attributes(&CONTEXT, device);
+        let mut attributes = attributes(&CONTEXT, device.cast());
         let mut handle = no_handle();
         NtStatus::from_raw(make(&mut attributes, &mut handle)).into_result()?;
         // SAFETY: the object was created with this context.
@@ -222,7 +222,7 @@ macro_rules! bound_handle {
             /// until the owner was dropped.
             #[must_use]
             pub const fn as_raw(&self) -> $crate::sys::$raw {
-                self.0.raw()
+                self.0.raw().cast()
             }
 
             /// Gives up this link, of which there is one. The object stays its
@@ -231,7 +231,7 @@ macro_rules! bound_handle {
             /// does, the owner's memory is never freed.
             #[must_use]
             pub fn into_raw(self) -> $crate::sys::$raw {
-                self.0.into_raw()
+                self.0.into_raw().cast()
             }
 
             /// Takes back what [`into_raw`](Self::into_raw) gave up.
@@ -242,7 +242,7 @@ macro_rules! bound_handle {
             #[must_use]
             pub unsafe fn from_raw(handle: $crate::sys::$raw) -> Self {
                 // SAFETY: the caller's promise.
-                Self(unsafe { $crate::wdf::bound::Bound::from_raw(handle) })
+                Self(unsafe { $crate::wdf::bound::Bound::from_raw(handle.cast()) })
             }
 
             /// Runs `action` with the object, to which values can be

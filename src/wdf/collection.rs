@@ -67,7 +67,7 @@ impl<T: Context> Collection<T> {
         .into_result()?;
         Ok(Self {
             // SAFETY: just created, below the driver.
-            object: unsafe { Owned::new(collection) },
+            object: unsafe { Owned::new(collection.cast()) },
             items: PhantomData,
         })
     }
@@ -76,7 +76,7 @@ impl<T: Context> Collection<T> {
     /// [`from_raw`](Self::from_raw) takes it back.
     #[must_use]
     pub fn into_raw(self) -> sys::WDFCOLLECTION {
-        core::mem::ManuallyDrop::new(self).object.raw()
+        core::mem::ManuallyDrop::new(self).object.raw().cast()
     }
 
     /// Takes over a list.
@@ -91,7 +91,7 @@ impl<T: Context> Collection<T> {
         // INVARIANT: the caller's promise.
         Self {
             // SAFETY: the caller's promise.
-            object: unsafe { Owned::new(collection) },
+            object: unsafe { Owned::new(collection.cast()) },
             items: PhantomData,
         }
     }
@@ -246,14 +246,14 @@ impl WdfString {
         .into_result()?;
         Ok(Self {
             // SAFETY: just created, below the driver.
-            object: unsafe { Owned::new(string) },
+            object: unsafe { Owned::new(string.cast()) },
         })
     }
 
     /// Gives up ownership. [`from_raw`](Self::from_raw) takes it back.
     #[must_use]
     pub fn into_raw(self) -> sys::WDFSTRING {
-        self.object.into_raw()
+        self.object.into_raw().cast()
     }
 
     /// Takes over a string.
@@ -265,7 +265,7 @@ impl WdfString {
     pub const unsafe fn from_raw(string: sys::WDFSTRING) -> Self {
         Self {
             // SAFETY: the caller's promise.
-            object: unsafe { Owned::new(string) },
+            object: unsafe { Owned::new(string.cast()) },
         }
     }
 

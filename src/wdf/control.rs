@@ -289,7 +289,7 @@ pub(crate) unsafe fn create<C: ControlDevice>(
     // SAFETY: the device is new and has the root in its context; `PASSIVE_LEVEL`.
     if let Err(status) = unsafe { crate::driver::furnish(root, device, make) } {
         // SAFETY: nobody can open the device yet, and its tree was taken down.
-        unsafe { sys::kmdf::WdfObjectDelete(device) };
+        unsafe { sys::kmdf::WdfObjectDelete(device.cast()) };
         return Err(status);
     }
     // SAFETY: the device has this context, its link is in no list, and the

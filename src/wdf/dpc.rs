@@ -2,6 +2,8 @@
 
 //! [`Dpc`].
 
+use core::ptr;
+
 use super::bound::{self, Bound, Called, bound_handle};
 use crate::irql::{Dispatch, Irql, Passive};
 use crate::module::Modules;
@@ -138,7 +140,9 @@ impl Dpc {
         };
         let make = |attributes: &mut sys::WDF_OBJECT_ATTRIBUTES, handle: &mut sys::WDFOBJECT| {
             // SAFETY: the structures are valid for the length of the call, and so is the device.
-            unsafe { sys::kmdf::WdfDpcCreate(&raw mut config, attributes, handle) }
+            unsafe {
+                sys::kmdf::WdfDpcCreate(&raw mut config, attributes, ptr::from_mut(handle).cast())
+            }
         };
         // SAFETY: the node is a `Node<O>` of this device, and this is device-add.
         // DPCs run at DISPATCH_LEVEL, and cancelling one waits.
@@ -159,7 +163,7 @@ impl Dpc {
     pub fn enqueue(&self) -> Result<Queued> {
         // SAFETY: the invariant.
         self.0
-            .with(|dpc| Queued::from_raw(unsafe { sys::kmdf::WdfDpcEnqueue(dpc) }))
+            .with(|dpc| Queued::from_raw(unsafe { sys::kmdf::WdfDpcEnqueue(dpc.cast()) }))
     }
 
     /// Takes the DPC out of the queue, if it is there. Its callback may be
@@ -177,7 +181,7 @@ impl Dpc {
     pub fn cancel(&self) -> Result<Cancelled> {
         // SAFETY: the object is valid while the owner is alive.
         self.0
-            .with(|dpc| Cancelled::from_raw(unsafe { sys::kmdf::WdfDpcCancel(dpc, 0) }))
+            .with(|dpc| Cancelled::from_raw(unsafe { sys::kmdf::WdfDpcCancel(dpc.cast(), 0) }))
     }
 
     /// Takes the DPC out of the queue, if it is there, and waits until its
@@ -195,7 +199,7 @@ impl Dpc {
     pub fn cancel_and_wait(&self, _irql: &Irql<'_, Passive>) -> Result {
         // SAFETY: the invariant, and the token proves the level.
         self.0.with(|dpc| unsafe {
-            sys::kmdf::WdfDpcCancel(dpc, 1);
+            sys::kmdf::WdfDpcCancel(dpc.cast(), 1);
         })
     }
 }
@@ -204,7 +208,7 @@ callback! {
     /// KMDF's callback for each DPC of this crate.
     unsafe fn evt_dpc(dpc: sys::WDFDPC) {
         // SAFETY: KMDF calls this for DPCs of this crate, at DISPATCH_LEVEL.
-        unsafe { bound::call(dpc) };
+        unsafe { bound::call(dpc.cast()) };
     }
 }
 
@@ -212,5 +216,5 @@ callback! {
 /// The DPC is valid, and the level is `PASSIVE_LEVEL`.
 unsafe fn cancel(dpc: sys::WDFOBJECT) {
     // SAFETY: the caller's promise.
-    let _ = unsafe { sys::kmdf::WdfDpcCancel(dpc, 1) };
+    let _ = unsafe { sys::kmdf::WdfDpcCancel(dpc.cast(), 1) };
 }

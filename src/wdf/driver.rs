@@ -112,6 +112,6 @@ impl Driver {
 // SAFETY: the driver object is there as long as the driver's code.
 unsafe impl KmdfObject for Driver {
     fn object(&self) -> sys::WDFOBJECT {
-        self.0
+        self.0.cast()
     }
 }

@@ -224,7 +224,7 @@ static CONTEXT: ContextInfo = ContextInfo::new::<Context>(c"dmf::File", &CONTEXT
 /// The file is valid for `'a` and of a device of this crate.
 unsafe fn context<'a>(file: sys::WDFFILEOBJECT) -> &'a Context {
     // SAFETY: the caller's promise.
-    let context = unsafe { CONTEXT.of::<Context>(file) };
+    let context = unsafe { CONTEXT.of::<Context>(file.cast()) };
     // SAFETY: KMDF zeroes contexts, and no values is zero.
     unsafe { context.as_ref() }
 }
@@ -324,7 +324,7 @@ callback! {
 callback! {
     unsafe fn evt_file_destroy(raw: sys::WDFOBJECT) {
         // SAFETY: KMDF calls this for files with this context.
-        let context = unsafe { context(raw) };
+        let context = unsafe { context(raw.cast()) };
         // SAFETY: nobody has the file any more.
         unsafe { context.values.drop_all() };
         if let Some(root) = context.root.take() {

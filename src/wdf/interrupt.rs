@@ -954,7 +954,7 @@ impl<S: Send + 'static, K: Handling<S>> Interrupt<S, K> {
         })
         .into_result()?;
         // SAFETY: the interrupt was created with this context.
-        let context = unsafe { CONTEXT.of::<InterruptContext>(raw) };
+        let context = unsafe { CONTEXT.of::<InterruptContext>(raw.cast()) };
         // SAFETY: the context is ours, and the interrupt is not connected.
         unsafe {
             context.write(InterruptContext {
@@ -1307,7 +1307,7 @@ unsafe fn drop_shared<S: Send + 'static, K: Handling<S>>(held: NonNull<()>) {
 /// The interrupt is one of this crate's, and valid for the callback.
 unsafe fn context<'a>(interrupt: sys::WDFINTERRUPT) -> &'a InterruptContext {
     // SAFETY: the caller's promise: it was created with this context.
-    let context = unsafe { CONTEXT.of::<InterruptContext>(interrupt) };
+    let context = unsafe { CONTEXT.of::<InterruptContext>(interrupt.cast()) };
     // SAFETY: it was written before the interrupt could be connected.
     unsafe { context.as_ref() }
 }
@@ -1375,7 +1375,7 @@ callback! {
 callback! {
     unsafe fn evt_destroy(interrupt: sys::WDFOBJECT) {
         // SAFETY: the object was created with this context, which is freed after this.
-        let context = unsafe { context(interrupt) };
+        let context = unsafe { context(interrupt.cast()) };
         // SAFETY: called once, and nothing uses the state through the context any more.
         unsafe { (context.table.drop)(context.shared) };
     }

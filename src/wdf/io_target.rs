@@ -635,14 +635,14 @@ impl<K: Kind> Sender<K> {
         let mut context = ptr::null_mut();
         // SAFETY: the request is valid, and the structures are for the call.
         let status = NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfObjectAllocateContext(raw, &raw mut attributes, &raw mut context)
+            sys::kmdf::WdfObjectAllocateContext(raw.cast(), &raw mut attributes, &raw mut context)
         });
         // `STATUS_OBJECT_NAME_EXISTS`, a success: sent before.
         if let Err(status) = status.into_result() {
             return Err(Refused::new(request, status));
         }
         // SAFETY: the request has this context now.
-        let context = unsafe { IN_TRANSIT.of::<InTransit>(raw) };
+        let context = unsafe { IN_TRANSIT.of::<InTransit>(raw.cast()) };
         let owner = self.target.owner.clone().into_raw();
         // SAFETY: the context is ours, and the request is not sent.
         unsafe {
@@ -688,7 +688,7 @@ callback! {
         // SAFETY: KMDF gives the parameters to this callback.
         let sent = unsafe { Sent::of(params) };
         // SAFETY: `send` gave the request this context.
-        let transit = unsafe { IN_TRANSIT.of::<InTransit>(raw) };
+        let transit = unsafe { IN_TRANSIT.of::<InTransit>(raw.cast()) };
         // SAFETY: `send` wrote it before it sent the request.
         let transit = unsafe { transit.read() };
         // SAFETY: written from a `NonNull`.

@@ -63,7 +63,7 @@ impl<T> SpinLock<T> {
     /// Takes the lock apart: its handle, which the caller owns now, and its value.
     #[must_use]
     pub fn into_parts(self) -> (sys::WDFSPINLOCK, T) {
-        (self.object.into_raw(), self.value.into_inner())
+        (self.object.into_raw().cast(), self.value.into_inner())
     }
 
     /// Puts a lock together from a handle and a value.
@@ -76,7 +76,7 @@ impl<T> SpinLock<T> {
     pub const unsafe fn from_parts(lock: sys::WDFSPINLOCK, value: T) -> Self {
         Self {
             // SAFETY: the caller's promise.
-            object: unsafe { Owned::new(lock) },
+            object: unsafe { Owned::new(lock.cast()) },
             value: UnsafeCell::new(value),
         }
     }
@@ -102,7 +102,7 @@ impl<T> SpinLock<T> {
         .into_result()?;
         Ok(Self {
             // SAFETY: just created, below the driver.
-            object: unsafe { Owned::new(lock) },
+            object: unsafe { Owned::new(lock.cast()) },
             value: UnsafeCell::new(value),
         })
     }
@@ -231,7 +231,7 @@ impl<T> WaitLock<T> {
     /// Takes the lock apart: its handle, which the caller owns now, and its value.
     #[must_use]
     pub fn into_parts(self) -> (sys::WDFWAITLOCK, T) {
-        (self.object.into_raw(), self.value.into_inner())
+        (self.object.into_raw().cast(), self.value.into_inner())
     }
 
     /// Puts a lock together from a handle and a value.
@@ -244,7 +244,7 @@ impl<T> WaitLock<T> {
     pub const unsafe fn from_parts(lock: sys::WDFWAITLOCK, value: T) -> Self {
         Self {
             // SAFETY: the caller's promise.
-            object: unsafe { Owned::new(lock) },
+            object: unsafe { Owned::new(lock.cast()) },
             value: UnsafeCell::new(value),
         }
     }
@@ -270,7 +270,7 @@ impl<T> WaitLock<T> {
         .into_result()?;
         Ok(Self {
             // SAFETY: just created, below the driver.
-            object: unsafe { Owned::new(lock) },
+            object: unsafe { Owned::new(lock.cast()) },
             value: UnsafeCell::new(value),
         })
     }

@@ -84,7 +84,7 @@ impl Memory {
         })
         .into_result()?;
         // SAFETY: just created, below the driver.
-        let object = unsafe { Owned::new(memory) };
+        let object = unsafe { Owned::new(memory.cast()) };
         // SAFETY: the buffer has `size` bytes.
         Ok(unsafe { Self::over(object, buffer.cast(), size) })
     }
@@ -92,7 +92,7 @@ impl Memory {
     /// Gives up ownership. [`from_raw`](Self::from_raw) takes it back.
     #[must_use]
     pub fn into_raw(self) -> sys::WDFMEMORY {
-        self.object.into_raw()
+        self.object.into_raw().cast()
     }
 
     /// Takes over a memory object.
@@ -115,7 +115,7 @@ impl Memory {
         // INVARIANT: the caller's promise.
         Self {
             // SAFETY: the caller's promise.
-            object: unsafe { Owned::new(memory) },
+            object: unsafe { Owned::new(memory.cast()) },
             buffer: buffer.cast(),
             #[allow(
                 clippy::useless_conversion,
@@ -210,7 +210,7 @@ impl Lookaside {
         let mut of_memory = plain_attributes();
         // A buffer's parent would else be the list, and it would go with it.
         // SAFETY: as above; the driver object is there while the driver is loaded.
-        of_memory.ParentObject = unsafe { (*globals).Driver };
+        of_memory.ParentObject = unsafe { (*globals).Driver.cast() };
         // SAFETY: the arguments are valid for the length of the call.
         NtStatus::from_raw(unsafe {
             sys::kmdf::WdfLookasideListCreate(
@@ -225,7 +225,7 @@ impl Lookaside {
         .into_result()?;
         Ok(Self {
             // SAFETY: just created, below the driver.
-            object: unsafe { Owned::new(list) },
+            object: unsafe { Owned::new(list.cast()) },
             size,
         })
     }
@@ -233,7 +233,7 @@ impl Lookaside {
     /// Gives up ownership. [`from_raw`](Self::from_raw) takes it back.
     #[must_use]
     pub fn into_raw(self) -> sys::WDFLOOKASIDE {
-        self.object.into_raw()
+        self.object.into_raw().cast()
     }
 
     /// Takes over a list of buffers of `size` bytes.
@@ -246,7 +246,7 @@ impl Lookaside {
     pub const unsafe fn from_raw(list: sys::WDFLOOKASIDE, size: usize) -> Self {
         Self {
             // SAFETY: the caller's promise.
-            object: unsafe { Owned::new(list) },
+            object: unsafe { Owned::new(list.cast()) },
             size,
         }
     }
@@ -270,7 +270,7 @@ impl Lookaside {
         })
         .into_result()?;
         // SAFETY: just created, below the driver.
-        let object = unsafe { Owned::new(memory) };
+        let object = unsafe { Owned::new(memory.cast()) };
         // SAFETY: the memory is valid; its size is known.
         let buffer = unsafe { sys::kmdf::WdfMemoryGetBuffer(memory, ptr::null_mut()) };
         // SAFETY: the list's buffers have this size.

@@ -142,8 +142,8 @@ impl ObjectLink {
     }
 }
 
-/// A null handle, for out parameters.
-pub(crate) const fn no_handle() -> sys::WDFOBJECT {
+/// A null handle of any kind, for out parameters.
+pub(crate) const fn no_handle<T>() -> *mut T {
     ptr::null_mut()
 }
 
@@ -592,7 +592,7 @@ macro_rules! raw_handle {
             /// as long as this value.
             #[must_use]
             pub const fn as_raw(&self) -> $crate::sys::$raw {
-                self.object.raw()
+                self.object.raw().cast()
             }
         }
 

@@ -185,14 +185,14 @@ fn create() -> Result<Owned> {
     })
     .into_result()?;
     // SAFETY: just created, below the driver.
-    Ok(unsafe { Owned::new(raw) })
+    Ok(unsafe { Owned::new(raw.cast()) })
 }
 
 /// # Safety
 /// The object is valid for `'a` and was made by [`create`].
 unsafe fn context<'a>(raw: sys::WDFREQUEST) -> &'a Context {
     // SAFETY: the caller's promise.
-    let context = unsafe { CONTEXT.of::<Context>(raw) };
+    let context = unsafe { CONTEXT.of::<Context>(raw.cast()) };
     // SAFETY: KMDF zeroes contexts, and zeros are a `Context`.
     unsafe { context.as_ref() }
 }
@@ -358,7 +358,7 @@ impl OwnRequest {
     /// somewhere, the request gets a new object, so that what it cancels is not this.
     fn renew(&mut self) -> Result {
         // SAFETY: the invariant.
-        let context = unsafe { context(self.raw.raw()) };
+        let context = unsafe { context(self.raw.raw().cast()) };
         // Acquire: what the cancellers did happens before the object is used again.
         if context.cancellers.load(Ordering::Acquire) != 0 {
             self.raw = create()?;
@@ -370,8 +370,10 @@ impl OwnRequest {
             ..sys::WDF_REQUEST_REUSE_PARAMS::default()
         };
         // SAFETY: the invariant: at rest; the structure is for the call.
-        NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestReuse(self.raw.raw(), &raw mut params) })
-            .into_result()
+        NtStatus::from_raw(unsafe {
+            sys::kmdf::WdfRequestReuse(self.raw.raw().cast(), &raw mut params)
+        })
+        .into_result()
     }
 
     /// Tells KMDF what it asks for.
@@ -391,7 +393,7 @@ impl OwnRequest {
                 unsafe {
                     sys::kmdf::WdfIoTargetFormatRequestForRead(
                         target,
-                        raw,
+                        raw.cast(),
                         output,
                         whole,
                         &raw mut offset,
@@ -403,7 +405,7 @@ impl OwnRequest {
                 unsafe {
                     sys::kmdf::WdfIoTargetFormatRequestForWrite(
                         target,
-                        raw,
+                        raw.cast(),
                         input,
                         whole,
                         &raw mut offset,
@@ -414,7 +416,13 @@ impl OwnRequest {
                 // SAFETY: as above.
                 unsafe {
                     sys::kmdf::WdfIoTargetFormatRequestForIoctl(
-                        target, raw, code, input, whole, output, whole,
+                        target,
+                        raw.cast(),
+                        code,
+                        input,
+                        whole,
+                        output,
+                        whole,
                     )
                 }
             }
@@ -422,7 +430,13 @@ impl OwnRequest {
                 // SAFETY: as above.
                 unsafe {
                     sys::kmdf::WdfIoTargetFormatRequestForInternalIoctl(
-                        target, raw, code, input, whole, output, whole,
+                        target,
+                        raw.cast(),
+                        code,
+                        input,
+                        whole,
+                        output,
+                        whole,
                     )
                 }
             }
@@ -465,14 +479,14 @@ impl OwnRequest {
         let raw = self.raw.raw();
         // SAFETY: both are valid, the request is at rest and formatted, the
         // token proves the level, and the options are for the call.
-        let sent = unsafe { sys::kmdf::WdfRequestSend(raw, target, &raw mut options) } != 0;
+        let sent = unsafe { sys::kmdf::WdfRequestSend(raw.cast(), target, &raw mut options) } != 0;
         // SAFETY: at rest again, or still.
-        let status = NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestGetStatus(raw) });
+        let status = NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestGetStatus(raw.cast()) });
         if !sent {
             return Err(status);
         }
         // SAFETY: as above.
-        let information = unsafe { sys::kmdf::WdfRequestGetInformation(raw) };
+        let information = unsafe { sys::kmdf::WdfRequestGetInformation(raw.cast()) };
         Ok(Sent::new(status, information))
     }
 }
@@ -599,14 +613,18 @@ impl OwnSender {
             return Err(Unsent { request, status });
         }
         let raw = request.raw.raw();
-        let result = before(raw);
+        let result = before(raw.cast());
         // SAFETY: valid, at rest; the routine is for requests with this context.
         unsafe {
-            sys::kmdf::WdfRequestSetCompletionRoutine(raw, Some(evt_landed), ptr::null_mut());
+            sys::kmdf::WdfRequestSetCompletionRoutine(
+                raw.cast(),
+                Some(evt_landed),
+                ptr::null_mut(),
+            );
         }
         // SAFETY: the object lives as long as the value that is moved into its
         // context here, or as the target has it.
-        let parcel = unsafe { context(raw) }.parcel.get();
+        let parcel = unsafe { context(raw.cast()) }.parcel.get();
         let content = MaybeUninit::new(Parcel {
             request,
             owner: self.owner.clone(),
@@ -617,11 +635,11 @@ impl OwnSender {
         unsafe { parcel.write(content) };
         // SAFETY: both are valid, the request is formatted, and the options are
         // for the call.
-        if unsafe { sys::kmdf::WdfRequestSend(raw, target, &raw mut options) } != 0 {
+        if unsafe { sys::kmdf::WdfRequestSend(raw.cast(), target, &raw mut options) } != 0 {
             return Ok(result);
         }
         // SAFETY: not sent, so still valid.
-        let status = NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestGetStatus(raw) });
+        let status = NtStatus::from_raw(unsafe { sys::kmdf::WdfRequestGetStatus(raw.cast()) });
         // SAFETY: not sent, so the routine does not take it.
         let parcel = unsafe { parcel.read() };
         // SAFETY: written above.
@@ -716,7 +734,7 @@ impl Canceller {
         unsafe { context(raw) }
             .cancellers
             .fetch_add(1, Ordering::Relaxed);
-        reference(raw);
+        reference(raw.cast());
         // INVARIANT: just counted.
         Self(raw)
     }
@@ -750,7 +768,7 @@ impl Drop for Canceller {
         let context = unsafe { context(self.0) };
         // Release: what this canceller did happens before the object is used again.
         context.cancellers.fetch_sub(1, Ordering::Release);
-        dereference(self.0);
+        dereference(self.0.cast());
     }
 }
 

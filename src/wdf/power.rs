@@ -420,14 +420,14 @@ unsafe impl Sync for DeviceReference {}
 
 impl DeviceReference {
     fn new(device: sys::WDFDEVICE) -> Self {
-        super::object::reference(device);
+        super::object::reference(device.cast());
         Self(device)
     }
 }
 
 impl Drop for DeviceReference {
     fn drop(&mut self) {
-        super::object::dereference(self.0);
+        super::object::dereference(self.0.cast());
     }
 }
 

@@ -194,7 +194,7 @@ unsafe fn create(
     context: &'static ContextInfo,
     destroy: sys::PFN_WDF_OBJECT_CONTEXT_DESTROY,
 ) -> Result<sys::WDFQUEUE> {
-    let mut attributes = attributes(context, device);
+    let mut attributes = attributes(context, device.cast());
     attributes.ExecutionLevel = sys::_WDF_EXECUTION_LEVEL::WdfExecutionLevelPassive;
     attributes.EvtDestroyCallback = destroy;
     let mut queue = no_handle();
@@ -709,7 +709,7 @@ impl QueueControl {
     ) -> Result<R> {
         // SAFETY: the owner is alive during `action`, beyond which the
         // reference cannot be kept.
-        self.with(|queue| action(unsafe { super::object::ObjectRef::from_raw(queue) }))
+        self.with(|queue| action(unsafe { super::object::ObjectRef::from_raw(queue.cast()) }))
     }
 
     /// Gives a request to the queue.
@@ -1054,7 +1054,7 @@ struct Found(sys::WDFREQUEST);
 
 impl Drop for Found {
     fn drop(&mut self) {
-        super::object::dereference(self.0);
+        super::object::dereference(self.0.cast());
     }
 }
 
@@ -1149,7 +1149,7 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
         // SAFETY: this is device-add for this device.
         let handle = unsafe { create(device, &mut config, &DEFAULT, Some(evt_default_destroy)) }?;
         // SAFETY: the queue was created with this context.
-        let context = unsafe { DEFAULT.of::<DefaultContext>(handle) };
+        let context = unsafe { DEFAULT.of::<DefaultContext>(handle.cast()) };
         // SAFETY: the device is one of this crate.
         let root = unsafe { crate::driver::root_of(device) };
         // SAFETY: the device has a count of its root.
@@ -1181,7 +1181,7 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
         // SAFETY: this is device-add for this device.
         let handle = unsafe { create(device, &mut config, &QUEUE, Some(evt_queue_destroy)) }?;
         // SAFETY: the queue was created with this context.
-        let context = unsafe { QUEUE.of::<QueueContext>(handle) };
+        let context = unsafe { QUEUE.of::<QueueContext>(handle.cast()) };
         // SAFETY: the node is valid.
         let counted = unsafe { Reference::to(owner) }.into_raw();
         // SAFETY: function pointers with and without `O` have one layout, and
@@ -1225,7 +1225,7 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
         // SAFETY: this is device-add for this device.
         let handle = unsafe { create(device, &mut config, &MANUAL, Some(evt_manual_destroy)) }?;
         // SAFETY: the queue was created with this context.
-        let context = unsafe { MANUAL.of::<ManualContext>(handle) };
+        let context = unsafe { MANUAL.of::<ManualContext>(handle.cast()) };
         // SAFETY: the node is valid.
         let counted = unsafe { Reference::to(owner) }.into_raw();
         // SAFETY: the context is ours, and nothing is in the queue.
@@ -1412,7 +1412,7 @@ unsafe fn offer(queue: sys::WDFQUEUE, event: &mut IoEvent<'_>) -> Result {
 /// `queue` is a default queue of this crate.
 unsafe fn root_of(queue: sys::WDFQUEUE) -> NonNull<Header> {
     // SAFETY: the caller's promise.
-    let context = unsafe { DEFAULT.of::<DefaultContext>(queue) };
+    let context = unsafe { DEFAULT.of::<DefaultContext>(queue.cast()) };
     // SAFETY: written before the device could start.
     unsafe { context.as_ref() }.root
 }
@@ -1451,7 +1451,7 @@ unsafe fn offer_request<K: Kind>(queue: sys::WDFQUEUE, request: sys::WDFREQUEST)
 /// `queue` is a queue with handlers of this crate, valid for `'a`.
 unsafe fn context_of<'a>(queue: sys::WDFQUEUE) -> &'a QueueContext {
     // SAFETY: the caller's promise.
-    let context = unsafe { QUEUE.of::<QueueContext>(queue) };
+    let context = unsafe { QUEUE.of::<QueueContext>(queue.cast()) };
     // SAFETY: written before the device could start.
     unsafe { context.as_ref() }
 }
@@ -1545,7 +1545,7 @@ callback! {
 callback! {
     unsafe fn evt_canceled(queue: sys::WDFQUEUE, request: sys::WDFREQUEST) {
         // SAFETY: KMDF calls this for manual queues.
-        let context = unsafe { MANUAL.of::<ManualContext>(queue) };
+        let context = unsafe { MANUAL.of::<ManualContext>(queue.cast()) };
         // SAFETY: written before anything could get into the queue.
         let context = unsafe { context.as_ref() };
         if let Some(function) = context.canceled {
@@ -1559,7 +1559,7 @@ callback! {
 callback! {
     unsafe fn evt_ready(queue: sys::WDFQUEUE, _context: sys::WDFCONTEXT) {
         // SAFETY: KMDF calls this for manual queues.
-        let context = unsafe { MANUAL.of::<ManualContext>(queue) };
+        let context = unsafe { MANUAL.of::<ManualContext>(queue.cast()) };
         // SAFETY: written before anything could get into the queue.
         let context = unsafe { context.as_ref() };
         if let Some(function) = context.ready {

@@ -755,14 +755,14 @@ impl<K: Kind> Request<K> {
         // Before the cancel routine can come.
         state.0.store(CancelState::MARKED, Ordering::Relaxed);
         // SAFETY: the invariant; given back when the `Cancelable` is dropped.
-        unsafe { reference(self.raw) };
+        unsafe { reference(self.raw.cast()) };
         // SAFETY: the invariant, and the routine is for requests with this context.
         let status = NtStatus::from_raw(unsafe {
             sys::kmdf::WdfRequestMarkCancelableEx(self.raw, Some(evt_cancel))
         });
         if let Err(status) = status.into_result() {
             // SAFETY: the count from above.
-            unsafe { dereference(self.raw) };
+            unsafe { dereference(self.raw.cast()) };
             return Err(Refused::new(self, status));
         }
         let parameters = self.parameters;
@@ -1457,7 +1457,11 @@ impl CancelState {
         let mut context = ptr::null_mut();
         // SAFETY: the caller's promise, and the structures are valid for the call.
         let status = NtStatus::from_raw(unsafe {
-            sys::kmdf::WdfObjectAllocateContext(request, &raw mut attributes, &raw mut context)
+            sys::kmdf::WdfObjectAllocateContext(
+                request.cast(),
+                &raw mut attributes,
+                &raw mut context,
+            )
         });
         // `STATUS_OBJECT_NAME_EXISTS`, a success: marked before.
         status.into_result()?;
@@ -1469,7 +1473,7 @@ impl CancelState {
     /// The request is valid for `'a` and has this context.
     unsafe fn of_marked<'a>(request: sys::WDFREQUEST) -> &'a Self {
         // SAFETY: the caller's promise.
-        let state = unsafe { CANCEL.of::<Self>(request) };
+        let state = unsafe { CANCEL.of::<Self>(request.cast()) };
         // SAFETY: the caller's promise; KMDF zeroes contexts, and zero is a state.
         unsafe { state.as_ref() }
     }
@@ -1500,7 +1504,7 @@ unsafe fn unmark(request: sys::WDFREQUEST) -> bool {
         false
     };
     // SAFETY: the `Cancelable`'s count.
-    unsafe { dereference(request) };
+    unsafe { dereference(request.cast()) };
     owned
 }
 

@@ -3,7 +3,7 @@
 //! [`Timer`], and [`TimerConfig`], which says how it fires.
 
 use core::marker::PhantomData;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::time::Duration;
 
 use super::bound::{self, Bound, Called, bound_handle};
@@ -232,7 +232,9 @@ impl Timer {
         let make = |attributes: &mut sys::WDF_OBJECT_ATTRIBUTES, handle: &mut sys::WDFOBJECT| {
             attributes.ExecutionLevel = level;
             // SAFETY: the structures are valid for the length of the call, and so is the device.
-            unsafe { sys::kmdf::WdfTimerCreate(&raw mut config, attributes, handle) }
+            unsafe {
+                sys::kmdf::WdfTimerCreate(&raw mut config, attributes, ptr::from_mut(handle).cast())
+            }
         };
         // SAFETY: the caller's promise; the timer's callback calls the function
         // at the level that was asked for, and stopping it waits.
@@ -255,7 +257,7 @@ impl Timer {
         let due = due.into().to_due_time();
         // SAFETY: the invariant.
         self.0.with(
-            |timer| match unsafe { sys::kmdf::WdfTimerStart(timer, due) } {
+            |timer| match unsafe { sys::kmdf::WdfTimerStart(timer.cast(), due) } {
                 0 => Queued::Now,
                 _ => Queued::Already,
             },
@@ -277,7 +279,7 @@ impl Timer {
     pub fn stop(&self) -> Result<Cancelled> {
         // SAFETY: the invariant.
         self.0
-            .with(|timer| Cancelled::from_raw(unsafe { sys::kmdf::WdfTimerStop(timer, 0) }))
+            .with(|timer| Cancelled::from_raw(unsafe { sys::kmdf::WdfTimerStop(timer.cast(), 0) }))
     }
 
     /// Takes the timer out of the queue, and waits until its callback does not
@@ -296,7 +298,7 @@ impl Timer {
     pub fn stop_and_wait(&self, _irql: &Irql<'_, Passive>) -> Result<Cancelled> {
         // SAFETY: the invariant, and the token proves the level.
         self.0
-            .with(|timer| Cancelled::from_raw(unsafe { sys::kmdf::WdfTimerStop(timer, 1) }))
+            .with(|timer| Cancelled::from_raw(unsafe { sys::kmdf::WdfTimerStop(timer.cast(), 1) }))
     }
 }
 
@@ -305,7 +307,7 @@ callback! {
     unsafe fn evt_timer(timer: sys::WDFTIMER) {
         // SAFETY: KMDF calls this for timers of this crate, at the level that
         // they were created with.
-        unsafe { bound::call(timer) };
+        unsafe { bound::call(timer.cast()) };
     }
 }
 
@@ -313,5 +315,5 @@ callback! {
 /// The timer is valid, and the level is `PASSIVE_LEVEL`.
 unsafe fn stop(timer: sys::WDFOBJECT) {
     // SAFETY: the caller's promise.
-    let _ = unsafe { sys::kmdf::WdfTimerStop(timer, 1) };
+    let _ = unsafe { sys::kmdf::WdfTimerStop(timer.cast(), 1) };
 }

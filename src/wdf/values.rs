@@ -208,14 +208,14 @@ pub(super) unsafe fn existing<'a>(object: sys::WDFOBJECT) -> Option<&'a Values> 
 // SAFETY: a request is KMDF's, and stays until its owner completes it.
 unsafe impl<K: Kind> KmdfObject for Request<K> {
     fn object(&self) -> sys::WDFOBJECT {
-        self.as_raw()
+        self.as_raw().cast()
     }
 }
 
 // SAFETY: this value owns the key.
 unsafe impl KmdfObject for Key<'_> {
     fn object(&self) -> sys::WDFOBJECT {
-        self.as_raw()
+        self.as_raw().cast()
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! [`WorkItem`].
 
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use super::bound::{self, Bound, Called, bound_handle};
 use crate::irql::{Irql, Passive};
@@ -79,7 +79,13 @@ impl WorkItem {
         };
         let make = |attributes: &mut sys::WDF_OBJECT_ATTRIBUTES, handle: &mut sys::WDFOBJECT| {
             // SAFETY: the structures are valid for the length of the call, and so is the device.
-            unsafe { sys::kmdf::WdfWorkItemCreate(&raw mut config, attributes, handle) }
+            unsafe {
+                sys::kmdf::WdfWorkItemCreate(
+                    &raw mut config,
+                    attributes,
+                    ptr::from_mut(handle).cast(),
+                )
+            }
         };
         // SAFETY: the caller's promise; work items run at PASSIVE_LEVEL, and
         // flushing one waits.
@@ -101,7 +107,7 @@ impl WorkItem {
     pub fn enqueue(&self) -> Result {
         // SAFETY: the invariant.
         self.0
-            .with(|item| unsafe { sys::kmdf::WdfWorkItemEnqueue(item) })
+            .with(|item| unsafe { sys::kmdf::WdfWorkItemEnqueue(item.cast()) })
     }
 
     /// Waits until the callback is neither queued nor running. Not to be called
@@ -119,7 +125,7 @@ impl WorkItem {
     pub fn flush(&self, _irql: &Irql<'_, Passive>) -> Result {
         // SAFETY: the invariant, and the token proves the level.
         self.0
-            .with(|item| unsafe { sys::kmdf::WdfWorkItemFlush(item) })
+            .with(|item| unsafe { sys::kmdf::WdfWorkItemFlush(item.cast()) })
     }
 }
 
@@ -127,7 +133,7 @@ callback! {
     /// KMDF's callback for each work item of this crate.
     unsafe fn evt_work_item(item: sys::WDFWORKITEM) {
         // SAFETY: KMDF calls this for work items of this crate, at PASSIVE_LEVEL.
-        unsafe { bound::call(item) };
+        unsafe { bound::call(item.cast()) };
     }
 }
 
@@ -135,5 +141,5 @@ callback! {
 /// The work item is valid, and the level is `PASSIVE_LEVEL`.
 unsafe fn flush(item: sys::WDFOBJECT) {
     // SAFETY: the caller's promise.
-    unsafe { sys::kmdf::WdfWorkItemFlush(item) };
+    unsafe { sys::kmdf::WdfWorkItemFlush(item.cast()) };
 }

@@ -111,7 +111,12 @@ typedef ULONG_PTR KAFFINITY, *PKAFFINITY;
 typedef ULONGLONG REGHANDLE, *PREGHANDLE;
 
 typedef PVOID HANDLE, *PHANDLE;
+/* Each handle is a type of its own, as in the WDK; with NO_STRICT all are HANDLE. */
+#ifdef NO_STRICT
 #define DECLARE_HANDLE(name) typedef HANDLE name
+#else
+#define DECLARE_HANDLE(name) struct name##__ { int unused; }; typedef struct name##__ *name
+#endif
 
 typedef long NTSTATUS, *PNTSTATUS;
 typedef long HRESULT;

@@ -219,11 +219,11 @@ impl<O: Send + Sync + 'static> Modules<'_, O> {
         })
         .into_result()?;
         // SAFETY: the target was created with this context.
-        let context = unsafe { CONTEXT.of::<Context>(handle) };
+        let context = unsafe { CONTEXT.of::<Context>(handle.cast()) };
         // SAFETY: the context is ours, and nobody knows of the target yet.
         unsafe {
             context.write(Context {
-                link: ObjectLink::new(handle, shut),
+                link: ObjectLink::new(handle.cast(), shut),
             });
         }
         // SAFETY: the link is the context's first field, and new.

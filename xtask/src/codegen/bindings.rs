@@ -27,6 +27,8 @@ pub fn clang_args(include: &Path) -> Vec<String> {
         "-fno-builtin",
         "-fms-compatibility",
         "-fms-extensions",
+        // ntsim tells objects apart itself, and takes any handle.
+        "-DNO_STRICT",
         "-D_WIN64",
         "-D_AMD64_",
         "-DAMD64",

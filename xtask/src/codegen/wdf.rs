@@ -65,6 +65,8 @@ fn types(abi: &Abi) -> Result<String, String> {
     for (name, ty) in abi.typedefs() {
         let _ = match (name, ty) {
             ("WDFFUNC", _) => Ok(()),
+            // The base of all handles, to which C converts the others by itself.
+            ("WDFOBJECT", _) => writeln!(out, "typedef HANDLE WDFOBJECT;"),
             (_, "HANDLE") => writeln!(out, "DECLARE_HANDLE({name});"),
             ("PFN_GET_UNIQUE_CONTEXT_TYPE", _) => {
                 writeln!(
