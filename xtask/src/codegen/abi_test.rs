@@ -206,7 +206,9 @@ fn rust_type(c: &str) -> Result<String, String> {
         "unsigned long long" => "u64".into(),
         "size_t" => "usize".into(),
         // Enumerations without a tag, which the data names by their typedef.
-        "POWER_ACTION" | "DMA_COMPLETION_STATUS" => format!("{c}::Type"),
+        "POWER_ACTION" | "DMA_COMPLETION_STATUS" | "DEVICE_REGISTRY_PROPERTY" => {
+            format!("{c}::Type")
+        }
         _ => {
             let tag = c.trim_start_matches("struct ").trim_start_matches("union ");
             let tag = tag

@@ -12993,7 +12993,7 @@ fn signatures() {
         unsafe extern "C-unwind" fn(
             PWDF_DRIVER_GLOBALS,
             WDFDEVICE,
-            DEVICE_REGISTRY_PROPERTY,
+            DEVICE_REGISTRY_PROPERTY::Type,
             ULONG,
             PVOID,
             PULONG,
@@ -13003,7 +13003,7 @@ fn signatures() {
         unsafe extern "C-unwind" fn(
             PWDF_DRIVER_GLOBALS,
             WDFDEVICE,
-            DEVICE_REGISTRY_PROPERTY,
+            DEVICE_REGISTRY_PROPERTY::Type,
             POOL_TYPE,
             PWDF_OBJECT_ATTRIBUTES,
             *mut WDFMEMORY,
@@ -13252,7 +13252,7 @@ fn signatures() {
         unsafe extern "C-unwind" fn(
             PWDF_DRIVER_GLOBALS,
             PWDFDEVICE_INIT,
-            DEVICE_REGISTRY_PROPERTY,
+            DEVICE_REGISTRY_PROPERTY::Type,
             ULONG,
             PVOID,
             PULONG,
@@ -13262,7 +13262,7 @@ fn signatures() {
         unsafe extern "C-unwind" fn(
             PWDF_DRIVER_GLOBALS,
             PWDFDEVICE_INIT,
-            DEVICE_REGISTRY_PROPERTY,
+            DEVICE_REGISTRY_PROPERTY::Type,
             POOL_TYPE,
             PWDF_OBJECT_ATTRIBUTES,
             *mut WDFMEMORY,
@@ -13533,7 +13533,7 @@ fn signatures() {
         unsafe extern "C-unwind" fn(
             PWDF_DRIVER_GLOBALS,
             WDFIOTARGET,
-            DEVICE_REGISTRY_PROPERTY,
+            DEVICE_REGISTRY_PROPERTY::Type,
             ULONG,
             PVOID,
             PULONG,
@@ -13543,7 +13543,7 @@ fn signatures() {
         unsafe extern "C-unwind" fn(
             PWDF_DRIVER_GLOBALS,
             WDFIOTARGET,
-            DEVICE_REGISTRY_PROPERTY,
+            DEVICE_REGISTRY_PROPERTY::Type,
             POOL_TYPE,
             PWDF_OBJECT_ATTRIBUTES,
             *mut WDFMEMORY,
