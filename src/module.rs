@@ -430,6 +430,16 @@ impl<'a, O: Send + Sync + 'static> Modules<'a, O> {
         Ok(handle)
     }
 
+    /// The device's handle, for code of the driver that calls KMDF itself.
+    ///
+    /// C counterpart: [`WDFDEVICE`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/wdf/framework-device-object
+    #[must_use]
+    pub const fn as_raw_device(&self) -> sys::WDFDEVICE {
+        self.device
+    }
+
     /// A link to the owner itself, for threads and other callbacks that start
     /// later. It gives access once the owner has been made, and until it is dropped.
     #[must_use]
@@ -678,6 +688,11 @@ impl<O: Send + Sync + 'static> Owner<O> {
     pub(crate) unsafe fn to(node: NonNull<Header>) -> Self {
         // SAFETY: the caller's promise. INVARIANT: as well.
         Self(unsafe { Reference::to(node) }, PhantomData)
+    }
+
+    /// The node of the owner, whose memory is valid as long as this exists.
+    pub(crate) const fn node(&self) -> NonNull<Header> {
+        self.0.node()
     }
 
     /// Gets at the owner for as long as the returned value lives.

@@ -9,12 +9,16 @@ mod desk;
 #[path = "support/probe.rs"]
 mod probe;
 
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use desk::*;
 use dmf::prelude::*;
-use dmf::wdf::{DefaultQueue, ManualQueue, Queue, QueueConfig, RequestType, Requestor, Write};
+use dmf::wdf::{
+    DefaultQueue, ManualQueue, Queue, QueueConfig, Request, RequestType, Requestor, Write,
+};
 use ntsim::machine::Error;
 
 // ---- how many and when --------------------------------------------------
@@ -573,4 +577,34 @@ fn output_survives_a_queue() {
         });
         assert_eq!(bench.ended(read).unwrap().data, b"abc\0\0\0\0\0");
     });
+}
+
+thread_local! {
+    /// Not dropped with the test's thread, where there is no kernel to free it.
+    static OWNER: RefCell<Option<ManuallyDrop<Owner<Desk>>>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn a_request_that_is_handed_over_as_a_handle_is_completed_by_whoever_takes_it_back() {
+    for seed in 0..5 {
+        let mut bench = Bench::new(seed, |add| {
+            assert!(!add.as_raw_device().is_null());
+            OWNER.set(Some(ManuallyDrop::new(add.owner())));
+            holding(add)
+        });
+        let write = bench.write(3);
+        assert!(bench.ended(write).is_none());
+        bench.run(|desk, _| {
+            let request = desk.held.lock().unwrap().remove(0);
+            let handle = request.into_raw();
+            let owner = OWNER.take().map(ManuallyDrop::into_inner).unwrap();
+            // SAFETY: a write of this device, and `into_raw` gave it up.
+            let request = unsafe { Request::<Write>::from_raw(handle, &owner) }.unwrap();
+            drop(owner);
+            assert_eq!((request.as_raw(), request.len()), (handle, 3));
+            request.complete(Ok(3));
+        });
+        assert_eq!(bench.status(write), SUCCESS);
+        bench.end();
+    }
 }

@@ -23,7 +23,7 @@ pub mod scheduled_task;
 pub use alertable_sleep::AlertableSleep;
 pub use scheduled_task::ScheduledTask;
 
-/// The porting guide, whose Rust runs as tests.
+/// The porting guide, whose Rust runs as tests. No C counterpart.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/porting-from-dmf.md")]
 pub struct PortingGuide;

@@ -90,9 +90,11 @@ pub struct File<'a> {
 }
 
 impl<'a> File<'a> {
+    /// The file of a handle; `None` for a null one.
+    ///
     /// # Safety
     /// `raw` is null, or valid for `'a` and of a device of this crate.
-    pub(crate) unsafe fn from_raw(raw: sys::WDFFILEOBJECT) -> Option<Self> {
+    pub unsafe fn from_raw(raw: sys::WDFFILEOBJECT) -> Option<Self> {
         // INVARIANT: the caller's promise.
         (!raw.is_null()).then_some(Self {
             raw,

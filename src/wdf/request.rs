@@ -143,6 +143,7 @@ use super::file::File;
 use super::object::{ContextInfo, attributes, no_handle};
 use super::queue::Destination;
 use crate::ioctl::{DirectIoctlCode, Direction, IoctlCode, IoctlData, Method};
+use crate::module::Owner;
 use crate::module::node::Header;
 use crate::status::{NtStatus, Result};
 use crate::sys;
@@ -503,9 +504,35 @@ impl<K: Kind> Request<K> {
         }
     }
 
-    /// Gives up ownership.
-    pub(crate) fn into_raw(self) -> sys::WDFREQUEST {
+    /// Gives up ownership: whoever has the handle now completes the request, or
+    /// takes it back with [`from_raw`](Self::from_raw).
+    #[must_use = "nobody else completes the request"]
+    pub fn into_raw(self) -> sys::WDFREQUEST {
         ManuallyDrop::new(self).raw
+    }
+
+    /// Takes ownership of a request by its handle. Dropping what is returned
+    /// completes it.
+    ///
+    /// # Safety
+    /// `raw` was delivered to the driver by a queue of the device of `owner`, is
+    /// of kind `K`, is not marked cancelable, and from now on nobody else
+    /// completes it, forwards it or sends it.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE` if the owner has not been made yet, or is
+    /// gone; the request is then left alone.
+    pub unsafe fn from_raw<O: Send + Sync + 'static>(
+        raw: sys::WDFREQUEST,
+        owner: &Owner<O>,
+    ) -> Result<Self> {
+        let _alive = owner.enter()?;
+        // SAFETY: the caller's promise; the owner is alive, and its node below
+        // the device.
+        Ok(unsafe { Self::from_delivered(raw, owner.node()) })
     }
 
     /// KMDF's handle, for code of the driver that calls KMDF itself.
