@@ -20,7 +20,7 @@ use std::mem::ManuallyDrop;
 use dmf::prelude::*;
 use dmf_modules::AlertableSleep;
 use dmf_modules::alertable_sleep::{Abort, Reset, SleepOutcome, Woken};
-use explore::{Schedule, explore, schedules};
+use explore::{Schedule, at_dispatch, explore, schedules};
 use probe::Probe;
 use proptest::prelude::*;
 
@@ -129,12 +129,6 @@ fn reset_told(reset: Result<Reset>) -> Told {
     }
 }
 
-/// Runs `action` with a spin lock held.
-fn at_dispatch<R: Send>(action: impl FnOnce() -> R + Send) -> R {
-    static LOCK: SpinLock<()> = SpinLock::new(());
-    LOCK.with(|()| action())
-}
-
 /// One thread: plays its operations and writes down what it was told.
 fn play(thread: usize, ops: &[Op], sleep: &Handle<AlertableSleep>, irql: &Irql<'_, Passive>) {
     let mut last = None;
@@ -195,9 +189,7 @@ fn run(case: &Case) -> Result<(Vec<Done>, (u64, u64)), String> {
         .machine
         .reschedule(case.schedule.strategy, case.schedule.seed);
     let (threads, close_after) = (case.threads.clone(), case.close_after);
-    let closed = probe.machine.run_thread("main", move || {
-        // SAFETY: system threads run at PASSIVE_LEVEL.
-        let irql = &unsafe { Irql::assume() };
+    let closed = probe.try_thread(move |irql| {
         let owner = OWNER.with_borrow(|owner| owner.as_deref().cloned().unwrap());
         let sleep = owner.create(irql, AlertableSleep::config()).unwrap();
         let threads: Vec<_> = (threads.into_iter().enumerate())

@@ -31,7 +31,7 @@ use std::mem::ManuallyDrop;
 use dmf::prelude::*;
 use dmf_modules::ScheduledTask;
 use dmf_modules::scheduled_task::{Cancelled, ExecuteWhen, Task, TaskResult};
-use explore::{Schedule, explore, schedules};
+use explore::{Schedule, at_dispatch, explore, schedules};
 use probe::Probe;
 use proptest::prelude::*;
 
@@ -192,12 +192,6 @@ impl Model {
     }
 }
 
-/// Runs `action` with a spin lock held.
-fn at_dispatch<R: Send>(action: impl FnOnce() -> R + Send) -> R {
-    static LOCK: SpinLock<()> = SpinLock::new(());
-    LOCK.with(|()| action())
-}
-
 fn play(
     ops: &[Op],
     parcels: usize,
@@ -256,9 +250,7 @@ fn run(case: &Case) -> Result<Vec<Event>, String> {
 fn live(probe: &mut Probe, case: &Case) -> Result<(), ntsim::machine::Error> {
     probe.start()?;
     let plans = case.threads.clone();
-    let threads = probe.machine.run_thread("main", move || {
-        // SAFETY: system threads run at PASSIVE_LEVEL.
-        let irql = &unsafe { Irql::assume() };
+    let threads = probe.try_thread(move |irql| {
         let plans = plans.into_iter().enumerate();
         plans
             .map(|(thread, ops)| {
@@ -285,9 +277,7 @@ fn live(probe: &mut Probe, case: &Case) -> Result<(), ntsim::machine::Error> {
     }
     // Longer than all that is pending.
     probe.machine.run_for(Duration::from_secs(10))?;
-    probe.machine.run_thread("main", move || {
-        // SAFETY: system threads run at PASSIVE_LEVEL.
-        let irql = &unsafe { Irql::assume() };
+    probe.try_thread(move |irql| {
         for thread in threads {
             ManuallyDrop::into_inner(thread).join(irql);
         }

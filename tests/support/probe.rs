@@ -73,12 +73,19 @@ impl Probe {
         &mut self,
         body: impl FnOnce(&mut Irql<'_, Passive>) -> R + 'static,
     ) -> R {
-        self.machine
-            .run_thread("test", || {
-                // SAFETY: system threads run at PASSIVE_LEVEL.
-                body(&mut unsafe { Irql::assume() })
-            })
+        self.try_thread(body)
             .unwrap_or_else(|stop| panic!("{stop}"))
+    }
+
+    /// The same, for a test that looks at the stop itself.
+    pub fn try_thread<R: 'static>(
+        &mut self,
+        body: impl FnOnce(&mut Irql<'_, Passive>) -> R + 'static,
+    ) -> Result<R, Box<ntsim::Stop>> {
+        self.machine.run_thread("test", || {
+            // SAFETY: system threads run at PASSIVE_LEVEL.
+            body(&mut unsafe { Irql::assume() })
+        })
     }
 
     /// The framework's callbacks in the order of their calls.

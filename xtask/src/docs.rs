@@ -56,7 +56,7 @@ pub fn check(workspace: &Path) -> Result<()> {
 }
 
 /// All Rust files below a folder, in order.
-fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let entries =
         fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;

@@ -8,6 +8,7 @@
 use std::fmt::Debug;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dmf::sync::SpinLock;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -26,6 +27,12 @@ pub fn schedules(steps: u32) -> impl Strategy<Value = Schedule> {
     ];
     // The seed is not shrunk: a smaller one is another schedule, not a simpler.
     (strategy, any::<u64>().no_shrink()).prop_map(|(strategy, seed)| Schedule { strategy, seed })
+}
+
+/// Runs `action` with a spin lock held.
+pub fn at_dispatch<R: Send>(action: impl FnOnce() -> R + Send) -> R {
+    static LOCK: SpinLock<()> = SpinLock::new(());
+    LOCK.with(|()| action())
 }
 
 fn number(variable: &str) -> Option<u64> {

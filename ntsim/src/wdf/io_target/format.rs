@@ -426,11 +426,11 @@ fn for_control(
     target: Handle,
     request: Handle,
     code: u32,
+    internal: bool,
     input: Argument,
     output: Argument,
     function: &'static str,
 ) -> i32 {
-    let internal = function == "WdfIoTargetFormatRequestForInternalIoctl";
     let format = part(input.0, input.1, function).and_then(|input| {
         let output = part(output.0, output.1, function)?;
         Ok(control(code, internal, input, output))
@@ -452,7 +452,7 @@ pub(crate) fn for_ioctl(
 ) -> i32 {
     let function = "WdfIoTargetFormatRequestForIoctl";
     let (input, output) = ((input, input_offsets), (output, output_offsets));
-    for_control(target, request, code, input, output, function)
+    for_control(target, request, code, false, input, output, function)
 }
 
 /// `WdfIoTargetFormatRequestForInternalIoctl`. As [`for_read`].
@@ -469,7 +469,7 @@ pub(crate) fn for_internal_ioctl(
 ) -> i32 {
     let function = "WdfIoTargetFormatRequestForInternalIoctl";
     let (input, output) = ((input, input_offsets), (output, output_offsets));
-    for_control(target, request, code, input, output, function)
+    for_control(target, request, code, true, input, output, function)
 }
 
 /// `WdfIoTargetFormatRequestForInternalIoctlOthers`. As [`for_read`].
