@@ -33,6 +33,24 @@ pub enum StopKind {
     Deadlock,
     /// The test cut the power.
     PowerCut,
+    /// The kernel could not go on after what breaks a [rule](crate::rules) that is off.
+    Unchecked,
+}
+
+impl StopKind {
+    /// A short name, for what is no bug check.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BugCheck { .. } => "BUG_CHECK",
+            Self::NotSimulated => "NOT_SIMULATED",
+            Self::Livelock => "LIVELOCK",
+            Self::Leak => "LEAK",
+            Self::Deadlock => "DEADLOCK",
+            Self::PowerCut => "POWER_CUT",
+            Self::Unchecked => "UNCHECKED",
+        }
+    }
 }
 
 /// The report of a simulation that was ended.
@@ -44,6 +62,8 @@ pub struct Stop {
     pub name: String,
     /// What happened, in one sentence.
     pub message: String,
+    /// The [rule](crate::rules) that was broken, if the table has it.
+    pub rule: Option<&'static str>,
     /// Who ran: the thread's or DPC's name.
     pub context: String,
     /// The IRQL it ran at.
@@ -216,7 +236,7 @@ pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 const LAST_LINES: usize = 16;
 
 impl Stop {
-    fn here(k: &Kernel, kind: StopKind, name: &str, message: String) -> Self {
+    pub(crate) fn here(k: &Kernel, kind: StopKind, message: String) -> Self {
         let (context, irql, calls) = match k.current {
             Some(id) => {
                 let context = k.context(id);
@@ -238,8 +258,9 @@ impl Stop {
             .collect();
         Self {
             kind,
-            name: name.to_owned(),
+            name: kind.name().to_owned(),
             message,
+            rule: None,
             context,
             irql,
             time: k.boot_offset + k.now,
@@ -266,7 +287,8 @@ impl Stop {
             code: check.code,
             parameters: check.parameters,
         };
-        let mut stop = Self::here(k, kind, bug_check_name(check.code), check.message);
+        let mut stop = Self::here(k, kind, check.message);
+        bug_check_name(check.code).clone_into(&mut stop.name);
         if !check.backtrace.is_empty() {
             stop.backtrace = check.backtrace;
         }
@@ -275,7 +297,7 @@ impl Stop {
 
     pub(crate) fn not_simulated(k: &Kernel, what: &str) -> Self {
         let message = format!("the driver called {what}, which ntsim does not simulate");
-        Self::here(k, StopKind::NotSimulated, "NOT_SIMULATED", message)
+        Self::here(k, StopKind::NotSimulated, message)
     }
 
     pub(crate) fn livelock(k: &Kernel, call: &str) -> Self {
@@ -283,21 +305,21 @@ impl Stop {
             "{} calls without virtual time moving, the last to {call}: the driver polls without waiting",
             k.settings.livelock_limit
         );
-        Self::here(k, StopKind::Livelock, "LIVELOCK", message)
+        Self::here(k, StopKind::Livelock, message)
     }
 
     pub(crate) fn deadlock(k: &Kernel, what: &str) -> Self {
         let message = format!("{what} never finished: nothing can run and no timer is left");
-        Self::here(k, StopKind::Deadlock, "DEADLOCK", message)
+        Self::here(k, StopKind::Deadlock, message)
     }
 
     pub(crate) fn power_cut(k: &Kernel) -> Self {
         let message = format!("the power was cut before step {}", k.steps);
-        Self::here(k, StopKind::PowerCut, "POWER_CUT", message)
+        Self::here(k, StopKind::PowerCut, message)
     }
 
     pub(crate) fn leak(k: &Kernel, message: String) -> Self {
-        Self::here(k, StopKind::Leak, "LEAK", message)
+        Self::here(k, StopKind::Leak, message)
     }
 
     /// The bug check code, if it was one.
@@ -326,6 +348,9 @@ impl std::fmt::Display for Stop {
             _ => writeln!(f, "{}", self.name)?,
         }
         writeln!(f, "  {}", self.message)?;
+        if let Some(rule) = self.rule {
+            writeln!(f, "  rule {rule}")?;
+        }
         writeln!(
             f,
             "  at {} in {} at IRQL {}",

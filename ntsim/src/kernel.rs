@@ -140,6 +140,8 @@ pub struct Settings {
     /// Whether the instructions of images are [counted](crate::count), which
     /// makes them a thousand times slower. On x86-64 Linux only.
     pub count_instructions: bool,
+    /// The [rules](crate::rules) that are not checked.
+    pub without_rules: Vec<&'static crate::rules::Rule>,
 }
 
 impl Settings {
@@ -166,6 +168,7 @@ impl Default for Settings {
             symbol_path: Vec::new(),
             livelock_limit: 1_000_000,
             count_instructions: false,
+            without_rules: Vec::new(),
         }
     }
 }

@@ -38,6 +38,7 @@ pub mod memory;
 mod ob;
 pub mod registry;
 mod rtl;
+pub mod rules;
 pub mod store;
 pub mod story;
 mod strategy;

@@ -13,6 +13,7 @@ use crate::access::Addr;
 use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, DISPATCH_LEVEL, Kernel};
 use crate::memory::{Fill, FreeError, GuardedPool, Protection, tag_name};
+use crate::rules;
 use crate::trap::kernel;
 
 /// The pool, and what the simulation is told to make of it.
@@ -87,23 +88,26 @@ pub(crate) fn allocate(
 ) -> usize {
     let irql = k.irql();
     if size == 0 {
-        k.bug_check(BugCheck::verifier(
-            0x00,
-            [u64::from(irql), u64::from(paged), 0],
+        k.broken(
+            &rules::pool::ZERO_BYTES,
+            &[u64::from(irql), u64::from(paged), 0],
             format!("{function} was asked for 0 bytes"),
-        ));
+        );
     }
     let limit = if paged { APC_LEVEL } else { DISPATCH_LEVEL };
     if irql > limit {
-        let rule = if paged { 0x01 } else { 0x02 };
-        let kind = if paged { "paged" } else { "non-paged" };
-        k.bug_check(BugCheck::verifier(
+        let (rule, kind) = if paged {
+            (&rules::pool::ALLOCATE_PAGED_IRQL, "paged")
+        } else {
+            (&rules::pool::ALLOCATE_NON_PAGED_IRQL, "non-paged")
+        };
+        k.broken(
             rule,
-            [u64::from(irql), u64::from(paged), size as u64],
+            &[u64::from(irql), u64::from(paged), size as u64],
             format!(
                 "{function} of {kind} pool was called at IRQL {irql}; it needs {limit} or below"
             ),
-        ));
+        );
     }
     if crate::inject::fails(k, function) {
         return 0;
@@ -166,11 +170,11 @@ pub(crate) fn ex_free_pool_with_tag(Addr(address): Addr, tag: u32) {
 pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
     let irql = k.irql();
     let Some(block) = NonNull::new(address as *mut u8) else {
-        k.bug_check(BugCheck::new(
-            0xC2,
-            [0x46, 0, 0, 0],
+        k.fatal(
+            &rules::pool::FREE_NULL,
+            &[0, 0, 0],
             "ExFreePool was given NULL",
-        ))
+        )
     };
     let paged = k.ex.pool.paged.contains(&address);
     let limit = if paged { APC_LEVEL } else { DISPATCH_LEVEL };
@@ -202,11 +206,11 @@ pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
             k.ex.pool.paged.remove(&address);
             k.unname(address);
         }
-        Err(error @ FreeError::AlreadyFreed(_)) => k.bug_check(BugCheck::new(
-            0xC2,
-            [0x07, 0, 0, address as u64],
+        Err(error @ FreeError::AlreadyFreed(_)) => k.broken(
+            &rules::pool::DOUBLE_FREE,
+            &[0, 0, address as u64],
             error.to_string(),
-        )),
+        ),
         Err(error @ (FreeError::NotTheStart(_) | FreeError::Unknown(_))) => k.bug_check(
             BugCheck::new(0xC2, [0x46, address as u64, 0, 0], error.to_string()),
         ),
