@@ -13,13 +13,15 @@
 //! # Ok::<(), ntsim::machine::Error>(())
 //! ```
 
+use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::bugcheck::Stop;
-use crate::machine::{Error, Machine};
+use crate::machine::{Error, Machine, Sleep};
 use crate::trace::{Event, Line};
 
 /// One thing that happens to the machine.
@@ -37,8 +39,112 @@ pub enum Step {
     Remove,
     /// Take every device away; drivers are unloaded.
     SurpriseRemove,
+    /// Put the system to sleep.
+    Sleep(Sleep),
+    /// Wake the system.
+    Wake,
     /// Shut down, keep the registry, boot.
     Reboot,
+}
+
+/// The steps as they are written, apart from `run` and `sleep`, which take a value.
+const WORDS: [(&str, Step); 7] = [
+    ("start", Step::Start),
+    ("power-down", Step::PowerDown),
+    ("power-up", Step::PowerUp),
+    ("remove", Step::Remove),
+    ("surprise-remove", Step::SurpriseRemove),
+    ("wake", Step::Wake),
+    ("reboot", Step::Reboot),
+];
+
+/// How `sleep=` is followed.
+const SLEEPS: [(&str, Sleep); 4] = [
+    ("s1", Sleep::S1),
+    ("s2", Sleep::S2),
+    ("s3", Sleep::S3),
+    ("s4", Sleep::Hibernate),
+];
+
+/// As in `start`, `run=30s`, `power-down`, `sleep=s3`.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(time) => {
+                // "1s 500ms" would be two words of a story.
+                let time = humantime::format_duration(*time).to_string();
+                write!(f, "run={}", time.replace(' ', ""))
+            }
+            Self::Sleep(how) => {
+                let name = SLEEPS.iter().find(|(_, other)| other == how);
+                write!(f, "sleep={}", name.map_or("s3", |(name, _)| name))
+            }
+            word => {
+                let name = WORDS.iter().find(|(_, step)| step == word);
+                f.write_str(name.map_or("", |(name, _)| name))
+            }
+        }
+    }
+}
+
+/// Reads what `Display` writes, in any case.
+impl FromStr for Step {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let lower = text.trim().to_lowercase();
+        if let Some((_, step)) = WORDS.iter().find(|(word, _)| *word == lower) {
+            return Ok(step.clone());
+        }
+        let (word, value) = lower.split_once('=').unwrap_or((&lower, ""));
+        match word {
+            "run" => match humantime::parse_duration(value) {
+                Ok(time) => Ok(Self::Run(time)),
+                Err(error) => Err(format!(
+                    "step \"{text}\": {error}; write a time such as run=30s or run=500ms"
+                )),
+            },
+            "sleep" => match SLEEPS.iter().find(|(name, _)| *name == value) {
+                Some((_, how)) => Ok(Self::Sleep(*how)),
+                None => Err(format!("step \"{text}\": write sleep=s1, s2, s3 or s4")),
+            },
+            _ => Err(format!(
+                "step \"{text}\": not a step; there are {}, run=TIME and sleep=STATE",
+                WORDS.map(|(word, _)| word).join(", ")
+            )),
+        }
+    }
+}
+
+/// Reads a story: steps with commas, spaces or line ends between them; what
+/// follows a `#` on its line is a comment.
+///
+/// ```
+/// use ntsim::story::{Step, parse};
+///
+/// let steps = parse("start, run=1s  # let it settle\nreboot")?;
+/// assert_eq!(steps.len(), 3);
+/// assert_eq!(steps[2], Step::Reboot);
+/// # Ok::<(), String>(())
+/// ```
+///
+/// # Errors
+/// The first that is not a step, with its line; and that there is none at all.
+pub fn parse(text: &str) -> Result<Vec<Step>, String> {
+    let mut steps = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let code = line.split('#').next().unwrap_or_default();
+        for word in code.split(|letter: char| letter == ',' || letter.is_whitespace()) {
+            if !word.is_empty() {
+                let step = word.parse();
+                steps.push(step.map_err(|error: String| format!("line {}: {error}", index + 1))?);
+            }
+        }
+    }
+    if steps.is_empty() {
+        return Err("no steps; write one, such as start".to_owned());
+    }
+    Ok(steps)
 }
 
 /// What `ntsim run` does with a driver that it knows nothing about: two power
@@ -100,6 +206,8 @@ fn one(machine: &mut Machine, step: &Step) -> Result<(), Error> {
         Step::PowerUp => for_each(machine, Machine::power_up),
         Step::Remove => for_each(machine, Machine::remove_device),
         Step::SurpriseRemove => for_each(machine, Machine::surprise_remove),
+        Step::Sleep(how) => machine.sleep(*how),
+        Step::Wake => machine.wake(),
         Step::Reboot => machine.reboot(),
     }
 }
@@ -226,5 +334,38 @@ impl<'a> Outcome<'a> {
             stop,
             error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_read_as_it_is_written() {
+        let steps = [
+            Step::Run(Duration::from_millis(1_500)),
+            Step::Sleep(Sleep::S3),
+            Step::Sleep(Sleep::Hibernate),
+        ];
+        for step in WORDS.map(|(_, step)| step).into_iter().chain(steps) {
+            let text = step.to_string();
+            assert_eq!(text.parse(), Ok(step.clone()), "{text}");
+            assert_eq!(text.to_uppercase().parse(), Ok(step), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_step_is_named_with_its_line() {
+        for (text, line, part) in [
+            ("start\nfly", "line 2", "\"fly\": not a step"),
+            ("run=fast", "line 1", "run=30s"),
+            ("run", "line 1", "run=30s"),
+            ("sleep=deep", "line 1", "s1, s2, s3"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(line) && error.contains(part), "{error}");
+        }
+        assert!(parse("  # nothing\n").unwrap_err().contains("no steps"));
     }
 }

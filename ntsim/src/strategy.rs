@@ -36,6 +36,47 @@ pub enum Strategy {
     },
 }
 
+/// Events in an order, and steps of a run, if `pct` is given without them.
+const PCT: (u32, u32) = (3, 1_000);
+
+/// Reads `round-robin`, `random`, `pct`, `pct:DEPTH` or `pct:DEPTH:STEPS`.
+impl std::str::FromStr for Strategy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let lower = text.to_lowercase();
+        let mut parts = lower.split(':');
+        let name = parts.next().unwrap_or_default();
+        let numbers: Option<Vec<u32>> = parts.map(|part| part.parse().ok()).collect();
+        match (name, numbers.as_deref()) {
+            ("round-robin", Some([])) => Ok(Self::RoundRobin),
+            ("random", Some([])) => Ok(Self::Random),
+            ("pct", Some(numbers @ ([] | [1..=u32::MAX] | [1..=u32::MAX, 1..=u32::MAX]))) => {
+                Ok(Self::Pct {
+                    depth: numbers.first().copied().unwrap_or(PCT.0),
+                    steps: numbers.get(1).copied().unwrap_or(PCT.1),
+                })
+            }
+            _ => Err(
+                "not a strategy; write random, round-robin, pct, pct:DEPTH or pct:DEPTH:STEPS, \
+                 with numbers from 1"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// As it is read.
+impl std::fmt::Display for Strategy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::RoundRobin => f.write_str("round-robin"),
+            Self::Random => f.write_str("random"),
+            Self::Pct { depth, steps } => write!(f, "pct:{depth}:{steps}"),
+        }
+    }
+}
+
 /// The scheduler's decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
@@ -216,6 +257,32 @@ mod tests {
     fn one_seed_gives_one_schedule_and_another_seed_another() {
         assert_eq!(walk(Strategy::Random, 1), walk(Strategy::Random, 1));
         assert_ne!(walk(Strategy::Random, 1), walk(Strategy::Random, 2));
+    }
+
+    #[test]
+    fn a_strategy_is_read_as_it_is_written() {
+        for strategy in [Strategy::RoundRobin, Strategy::Random, pct(2)] {
+            assert_eq!(strategy.to_string().parse(), Ok(strategy));
+        }
+        assert_eq!(
+            "PCT:4".parse(),
+            Ok(Strategy::Pct {
+                depth: 4,
+                steps: 1_000
+            })
+        );
+        for bad in [
+            "",
+            "rand",
+            "random:1",
+            "pct:",
+            "pct:0",
+            "pct:1:0",
+            "pct:1:2:3",
+            "pct:-1",
+        ] {
+            assert!(bad.parse::<Strategy>().is_err(), "{bad}");
+        }
     }
 
     const fn pct(depth: u32) -> Strategy {

@@ -266,12 +266,60 @@ fn a_folder_that_is_no_machine_is_refused() {
 }
 
 #[test]
+fn bad_steps_are_refused_before_anything_is_made() {
+    let folder = Folder::new();
+    let image = folder.file("sample.sys", &sample());
+    let story = folder.file("life.txt", b"start\nrun=soon\n");
+    let machine = folder.path("vm");
+    for (option, value, parts) in [
+        (
+            "--steps",
+            "start,fly",
+            &["--steps", "\"fly\"", "reboot"][..],
+        ),
+        ("--story", text(&story), &["life.txt", "line 2", "run=30s"]),
+        (
+            "--story",
+            "none.txt",
+            &["none.txt", "cannot read the story"],
+        ),
+    ] {
+        let arguments = [
+            "run",
+            text(&image),
+            option,
+            value,
+            "--machine",
+            text(&machine),
+        ];
+        refused(&arguments, parts);
+        assert!(!machine.exists());
+    }
+}
+
+#[test]
+fn completions_know_every_command() {
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let output = ntsim(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        let script = String::from_utf8(output.stdout).unwrap();
+        for word in ["completions", "run", "strategy"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
 fn an_unknown_command_or_option_exits_with_1() {
     for arguments in [
         &["fly"][..],
         &["run", "x.sys", "--sed", "1"],
         &["run"],
         &["run", "x.sys", "--seed", "many"],
+        &["run", "x.sys", "--strategy", "pct:0"],
+        &["run", "x.sys", "--processors", "0"],
+        &["run", "x.sys", "--steps", "start", "--story", "x"],
+        &["completions", "tcsh"],
     ] {
         let output = ntsim(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");

@@ -2,48 +2,52 @@
 
 //! `ntsim`: runs Windows kernel drivers in a simulated machine.
 //!
-//! Exit codes: 0, all went well; 1, bad input: a file, an option, a value;
-//! 2, the simulation found something: a bug check, a deadlock, a leak, or a
-//! driver that failed.
+//! Commands that Windows has too (`pnputil`, …) take their options as there,
+//! `/like-this`, in any case: [`slashes`].
+//!
+//! Exit codes, of every command: [`end`].
 
+mod completions;
+mod end;
 mod run;
+mod slashes;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Runs Windows kernel drivers (KMDF 1.33, x64) in a simulated machine.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(version, arg_required_else_help = true, after_help = end::CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes:
-  0  all went well
-  1  bad input: a file, an option or a value
-  2  the simulation ended early: bug check, deadlock, leak, failed driver";
-
 #[derive(Subcommand)]
 enum Command {
-    /// Install a driver image, start it, power-cycle it, remove it and unload it
     Run(run::Run),
+    Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words = slashes::translate(&Cli::command(), std::env::args_os());
+    let parsed = Cli::command()
+        .try_get_matches_from(words)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() {
-                ExitCode::from(1)
+                ExitCode::from(end::BAD_INPUT)
             } else {
                 ExitCode::SUCCESS
             };
         }
     };
     match cli.command {
-        Command::Run(run) => run.execute(),
+        Command::Run(run) => end::exit(run.execute()),
+        Command::Completions(completions) => completions.execute(&mut Cli::command()),
     }
 }

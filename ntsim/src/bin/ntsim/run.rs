@@ -4,21 +4,38 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::Args;
 use ntsim::inf::{Architecture, Inf};
 use ntsim::machine::Error;
 use ntsim::store::{MachineDir, PackageSource};
-use ntsim::story::{self, Outcome};
+use ntsim::story::{self, Outcome, Step};
 use ntsim::{Machine, Settings, Strategy};
+
+use crate::end::{End, Ended, Failure};
 
 const EXAMPLES: &str = "Examples:
   ntsim run sensor.sys
   ntsim run sensor.sys --inf sensor.inf --machine ./vm --seed 7 --trace trace.txt
-  ntsim run sensor.sys --json | jq .stop";
+  ntsim run sensor.sys --steps start,run=30s,sleep=s3,wake,reboot,start,remove
+  ntsim run sensor.sys --story life.txt --processors 4 --strategy pct:3
+  ntsim run sensor.sys --json | jq .stop
 
-/// Install a driver image, start it, power-cycle it, remove it and unload it.
+Steps, in --steps and --story, with commas, spaces or line ends between them:
+  start            start every device that is not started
+  run=TIME         let virtual time pass: 30s, 500ms, 2h
+  power-down       take every device to D3
+  power-up         bring every device back to D0
+  sleep=STATE      put the system to sleep: s1, s2, s3, s4
+  wake             wake it
+  surprise-remove  take every device away without asking
+  remove           remove every device in good order; drivers are unloaded
+  reboot           shut down, keep the registry, boot
+In a story file, # begins a comment.";
+
+/// Install a driver image, start it, power-cycle it, remove it and unload it
+///
+/// The machine is a new one that is forgotten, unless --machine names its folder.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Run {
@@ -27,9 +44,21 @@ pub(crate) struct Run {
     /// The INF to install it from; without one, a root-enumerated device is made for it
     #[arg(long, value_name = "FILE")]
     inf: Option<PathBuf>,
+    /// What happens, instead of a whole life
+    #[arg(long, value_name = "STEP,...", conflicts_with = "story")]
+    steps: Option<String>,
+    /// The same from a file
+    #[arg(long, value_name = "FILE")]
+    story: Option<PathBuf>,
     /// The number that decides the schedule
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// How the schedule is chosen: random, round-robin, pct, pct:DEPTH or pct:DEPTH:STEPS
+    #[arg(long, default_value_t = Strategy::Random)]
+    strategy: Strategy,
+    /// How many processors the machine has, 1 to 64
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    processors: u32,
     /// Write every call, callback and message to this file
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -42,27 +71,17 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn execute(&self) -> ExitCode {
-        let mut machine = match self.prepare() {
-            Ok(machine) => machine,
-            Err(error) => {
-                eprintln!("error: {error}");
-                return ExitCode::from(1);
-            }
-        };
-        let result = story::play(&mut machine, &story::whole_life(), &mut |line| {
+    pub(crate) fn execute(&self) -> Ended {
+        let steps = self.read_steps().map_err(Failure::Input)?;
+        let mut machine = self.prepare().map_err(Failure::Input)?;
+        let result = story::play(&mut machine, &steps, &mut |line| {
             if !self.json && story::is_narrative(line) {
                 println!("{}", story::narrate(line));
             }
         });
         let kept = machine.commit();
-        if let Err(error) = self
-            .write_trace(&machine)
-            .and(kept.map_err(|error| error.to_string()))
-        {
-            eprintln!("error: {error}");
-            return ExitCode::from(1);
-        }
+        self.write_trace(&machine).map_err(Failure::Input)?;
+        kept?;
         if self.json {
             let outcome = Outcome::new(&machine, self.seed, "image", &result);
             println!(
@@ -75,16 +94,27 @@ impl Run {
                 if !self.json {
                     println!("{} virtual seconds; nothing found", machine.now().as_secs());
                 }
-                ExitCode::SUCCESS
+                Ok(End::Done)
             }
-            Err(error) => {
-                eprintln!("{}", self.explain(&error));
-                ExitCode::from(if matches!(error, Error::Stop(_) | Error::Driver { .. }) {
-                    2
-                } else {
-                    1
-                })
+            Err(error @ (Error::Stop(_) | Error::Driver { .. })) => {
+                Err(Failure::Found(self.explain(&error)))
             }
+            Err(error) => Err(Failure::Input(self.explain(&error))),
+        }
+    }
+
+    fn read_steps(&self) -> Result<Vec<Step>, String> {
+        match (&self.steps, &self.story) {
+            (Some(steps), _) => story::parse(steps).map_err(|error| {
+                // There is only one line.
+                format!("--steps: {}", error.trim_start_matches("line 1: "))
+            }),
+            (None, Some(path)) => std::fs::read_to_string(path)
+                .map_err(|error| format!("{}: cannot read the story: {error}", path.display()))
+                .and_then(|text| {
+                    story::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+                }),
+            (None, None) => Ok(story::whole_life()),
         }
     }
 
@@ -132,7 +162,8 @@ impl Run {
             dir,
             Settings {
                 seed: self.seed,
-                strategy: Strategy::Random,
+                strategy: self.strategy,
+                processors: self.processors,
                 symbol_path: self.image.parent().map(Into::into).into_iter().collect(),
                 ..Settings::for_images()
             },
@@ -174,6 +205,18 @@ impl Run {
         let mut command = format!("ntsim run {}", self.image.display());
         if let Some(inf) = &self.inf {
             let _ = write!(command, " --inf {}", inf.display());
+        }
+        if let Some(steps) = &self.steps {
+            let _ = write!(command, " --steps {steps:?}");
+        }
+        if let Some(story) = &self.story {
+            let _ = write!(command, " --story {}", story.display());
+        }
+        if self.strategy != Strategy::Random {
+            let _ = write!(command, " --strategy {}", self.strategy);
+        }
+        if self.processors != 2 {
+            let _ = write!(command, " --processors {}", self.processors);
         }
         format!("{error}\nreplay: {command} --seed {}", self.seed)
     }
