@@ -187,7 +187,7 @@ fn run(case: &Case) -> Result<(Vec<Done>, (u64, u64)), String> {
     HISTORY.take();
     probe
         .machine
-        .reschedule(case.schedule.strategy, case.schedule.seed);
+        .reschedule(case.schedule.strategy.clone(), case.schedule.seed);
     let (threads, close_after) = (case.threads.clone(), case.close_after);
     let closed = probe.try_thread(move |irql| {
         let owner = OWNER.with_borrow(|owner| owner.as_deref().cloned().unwrap());

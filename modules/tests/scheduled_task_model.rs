@@ -231,7 +231,7 @@ fn run(case: &Case) -> Result<Vec<Event>, String> {
     CLOCK.set(0);
     RUNNING.set(false);
     let mut probe = Probe::new(Model::DRIVER_ENTRY, 0);
-    let Schedule { strategy, seed } = case.schedule;
+    let Schedule { strategy, seed } = case.schedule.clone();
     probe.machine.reschedule(strategy, seed);
     live(&mut probe, case).map_err(|error| error.to_string())?;
     let mut dropped = DROPPED.take();

@@ -12,6 +12,7 @@
 use crate::fault::{Access, Fault, FaultKind};
 use crate::image::unwind::Unwinder;
 use crate::kernel::{DISPATCH_LEVEL, Kernel};
+use crate::strategy::Divergence;
 
 /// Why the simulation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -35,6 +36,8 @@ pub enum StopKind {
     PowerCut,
     /// The kernel could not go on after what breaks a [rule](crate::rules) that is off.
     Unchecked,
+    /// The run is not the one of the schedule that it replays.
+    Diverged,
 }
 
 impl StopKind {
@@ -49,6 +52,7 @@ impl StopKind {
             Self::Deadlock => "DEADLOCK",
             Self::PowerCut => "POWER_CUT",
             Self::Unchecked => "UNCHECKED",
+            Self::Diverged => "SCHEDULE_DIVERGED",
         }
     }
 }
@@ -316,6 +320,23 @@ impl Stop {
     pub(crate) fn power_cut(k: &Kernel) -> Self {
         let message = format!("the power was cut before step {}", k.steps);
         Self::here(k, StopKind::PowerCut, message)
+    }
+
+    pub(crate) fn diverged(k: &Kernel, at: Divergence) -> Self {
+        let Divergence { point, of, .. } = at;
+        let found = at.found;
+        let message = match at.expected {
+            Some(expected) => format!(
+                "at scheduling point {point} of {of} the schedule has {expected} to choose from, and here are {found}"
+            ),
+            None => format!(
+                "the schedule ends after {of} scheduling points, and here is one more with {found} to choose from"
+            ),
+        };
+        let message = format!(
+            "{message}: the schedule is of another driver, other settings or another version of one of them"
+        );
+        Self::here(k, StopKind::Diverged, message)
     }
 
     pub(crate) fn leak(k: &Kernel, message: String) -> Self {

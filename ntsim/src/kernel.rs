@@ -32,6 +32,7 @@ use corosensei::stack::DefaultStack;
 
 use crate::bugcheck::{BugCheck, Stop};
 use crate::count::Counter;
+use crate::explore::Tape;
 use crate::fault::{self, Registers, Resumed};
 use crate::ke::dispatcher::{Thread, ThreadId};
 use crate::strategy::{Choice, Scheduler, Strategy};
@@ -142,6 +143,8 @@ pub struct Settings {
     pub count_instructions: bool,
     /// The [rules](crate::rules) that are not checked.
     pub without_rules: Vec<&'static crate::rules::Rule>,
+    /// Where the choices of the scheduler are written down, if they are.
+    pub tape: Option<Tape>,
 }
 
 impl Settings {
@@ -169,6 +172,7 @@ impl Default for Settings {
             livelock_limit: 1_000_000,
             count_instructions: false,
             without_rules: Vec::new(),
+            tape: None,
         }
     }
 }
@@ -230,7 +234,11 @@ struct Stopping(Box<Stop>);
 
 impl Kernel {
     pub(crate) fn new(settings: Settings) -> Self {
-        let scheduler = Scheduler::new(settings.strategy, settings.seed);
+        let scheduler = Scheduler::new(
+            settings.strategy.clone(),
+            settings.seed,
+            settings.tape.as_ref(),
+        );
         let counts = settings.count_instructions && crate::count::AVAILABLE;
         Self {
             counter: counts.then(|| Box::new(Counter::new())),
@@ -514,8 +522,13 @@ impl Kernel {
                         .pop_front()
                         .expect("the scheduler was told that there is one");
                     let id = self.spawn(dpc.name, DISPATCH_LEVEL, None, dpc.run);
+                    self.scheduler.started(id);
                     self.step(id)?;
                 }
+                Choice::Diverged(divergence) => self.guarded(|k| {
+                    let stop = Stop::diverged(k, divergence);
+                    k.stop(stop)
+                })?,
                 Choice::Nothing => match self.timers.first_key_value() {
                     Some((key, _)) if key.due == u64::MAX => return Ok(Ran::Idle),
                     Some((key, _)) => {
@@ -775,6 +788,7 @@ impl Kernel {
     ) {
         let id = self.running();
         self.context_mut(id).called_from = from;
+        self.scheduler.at = name;
         self.calls_at_this_time += 1;
         if self.calls_at_this_time > self.settings.livelock_limit {
             let stop = Stop::livelock(self, name);

@@ -25,6 +25,7 @@ pub mod bugcheck;
 pub mod count;
 mod crt;
 mod ex;
+pub mod explore;
 mod exports;
 pub mod fault;
 pub mod image;

@@ -376,9 +376,12 @@ impl Machine {
     ///
     /// So a test can play many schedules on one machine, and replay each alone.
     pub fn reschedule(&mut self, strategy: Strategy, seed: u64) {
-        self.k.settings.strategy = strategy;
+        self.k.settings.strategy = strategy.clone();
         self.k.settings.seed = seed;
-        self.k.scheduler = Scheduler::new(strategy, seed);
+        let tape = self.k.settings.tape.clone();
+        // The old one gives its recording back before the new one begins.
+        self.k.scheduler = Scheduler::new(Strategy::RunOn, 0, None);
+        self.k.scheduler = Scheduler::new(strategy, seed, tape.as_ref());
     }
 
     /// Cuts the power before the n-th step from now, counted from 1; with `None`

@@ -162,7 +162,7 @@ impl Run {
             dir,
             Settings {
                 seed: self.seed,
-                strategy: self.strategy,
+                strategy: self.strategy.clone(),
                 processors: self.processors,
                 symbol_path: self.image.parent().map(Into::into).into_iter().collect(),
                 ..Settings::for_images()
