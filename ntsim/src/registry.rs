@@ -443,6 +443,14 @@ impl Registry {
         Ok(self.key(key)?.volatility)
     }
 
+    /// Whether the key stands for another one.
+    ///
+    /// # Errors
+    /// [`RegistryError::Deleted`].
+    pub fn is_link(&self, key: KeyId) -> Result<bool, RegistryError> {
+        Ok(self.key(key)?.link.is_some())
+    }
+
     /// When the key last changed, by the clock of [`set_clock`](Self::set_clock).
     ///
     /// # Errors

@@ -232,6 +232,21 @@ impl MachineDir {
         Ok(Self { files, registry })
     }
 
+    /// Opens a machine to read it: what would change it fails. Others may read it at
+    /// the same time.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn look(root: &Path) -> Result<Self, StoreError> {
+        let registry = root.join(REGISTRY);
+        if files::is_interrupted(root) || !registry.is_file() {
+            return Self::open(root);
+        }
+        let files = Files::look(root)?;
+        let registry = Registry::load(&registry)?;
+        Ok(Self { files, registry })
+    }
+
     /// Opens the machine in a folder, or creates it if the folder is empty or does not exist.
     ///
     /// # Errors
@@ -285,6 +300,7 @@ impl MachineDir {
     /// # Errors
     /// [`StoreError::RegFile`]; the previous file is whole.
     pub fn commit_registry(&mut self) -> Result<(), StoreError> {
+        self.files.check_access()?;
         match self.files.path(REGISTRY) {
             Some(path) => Ok(self.registry.save(path)?),
             None => Ok(()),

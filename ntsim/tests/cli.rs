@@ -2,6 +2,9 @@
 
 //! The command line: what bad input gets, and that it changes nothing.
 
+#[path = "cli/reg.rs"]
+mod reg;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -69,6 +72,49 @@ fn ntsim(arguments: &[&str]) -> Output {
         .args(arguments)
         .output()
         .unwrap()
+}
+
+/// Runs on the machine in `vm`, expects exit code 0 and gives standard output.
+#[track_caller]
+fn done(folder: &Folder, arguments: &[&str]) -> String {
+    ended(folder, arguments, 0).0
+}
+
+/// The same with another exit code, and standard error.
+#[track_caller]
+fn ended(folder: &Folder, arguments: &[&str], code: i32) -> (String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ntsim"))
+        .args(arguments)
+        .current_dir(folder.0.path())
+        .env("NTSIM_MACHINE", "vm")
+        .output()
+        .unwrap();
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{arguments:?}\n{stdout}\n{stderr}"
+    );
+    (stdout, stderr)
+}
+
+/// Runs on the machine in `vm`, and expects exit code 1, one line that contains
+/// `parts`, and every file as it was.
+#[track_caller]
+fn rejected(folder: &Folder, arguments: &[&str], parts: &[&str]) {
+    let before = folder.contents();
+    let (stdout, stderr) = ended(folder, arguments, 1);
+    assert_eq!(stdout, "");
+    let line = stderr.lines().next().unwrap_or_default();
+    for part in parts {
+        assert!(line.contains(part), "no {part:?} in: {stderr}");
+    }
+    assert!(
+        stderr.trim_end().lines().count() == 1 || stderr.contains("try '--help'"),
+        "{stderr}"
+    );
+    assert_eq!(folder.contents(), before, "{arguments:?}");
 }
 
 fn text(path: &Path) -> &str {

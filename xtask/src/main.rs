@@ -59,6 +59,11 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Build the driver image that ntsim's tests of the command line use; it is committed
+    Fixtures {
+        #[command(flatten)]
+        toolchain: ToolchainOption,
+    },
     /// Pack the published crates and build the packages, without publishing them
     Package,
     /// List what the documentation of dmf and dmf-modules lacks
@@ -122,6 +127,17 @@ impl Command {
                 println!("{}", built.directory.display());
             }
             Self::Codegen { check } => codegen::run(check).map_err(|message| anyhow!(message))?,
+            Self::Fixtures { toolchain } => {
+                let tools = setup::ensure_image_toolchain(&workspace, toolchain.toolchain)?;
+                let folder = workspace.join("ntsim/tests/fixtures/lamp");
+                let built = image::build_c_driver(&workspace, &tools, &folder, "lamp")?;
+                image::verify(&built.sys)?;
+                for file in [Some(&built.sys), built.inf.as_ref()].into_iter().flatten() {
+                    let name = file.file_name().context("a file of the package")?;
+                    std::fs::copy(file, folder.join(name))
+                        .with_context(|| format!("cannot copy {}", file.display()))?;
+                }
+            }
             Self::Package => test::packages(&workspace)?,
             Self::Docs => docs::check(&workspace)?,
             Self::Setup { toolchain } => {

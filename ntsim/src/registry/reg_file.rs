@@ -95,13 +95,27 @@ impl Registry {
     /// Writes the registry, without its volatile keys, as the bytes of a `.reg` file.
     #[must_use]
     pub fn to_reg(&self) -> Vec<u8> {
-        let mut text: Vec<u16> = Vec::new();
-        push(&mut text, HEADER);
-        push(&mut text, "\r\n\r\n");
-        self.write_key(KeyId::ROOT, &mut text);
-        let mut bytes = vec![0xFF, 0xFE];
-        bytes.extend(text.iter().flat_map(|unit| unit.to_le_bytes()));
-        bytes
+        let mut text = header();
+        if let Ok(hives) = self.subkeys(KeyId::ROOT) {
+            for hive in hives {
+                if let Ok(Some(path)) = self.hkey_path(hive) {
+                    self.write_key(hive, path.units(), &mut text);
+                }
+            }
+        }
+        to_bytes(&text)
+    }
+
+    /// Writes a key and what is below it, without volatile keys, as the bytes of a `.reg` file
+    /// in which the key has the path `path`.
+    ///
+    /// # Errors
+    /// [`RegistryError::Deleted`].
+    pub fn export(&self, key: KeyId, path: impl Into<RegString>) -> Result<Vec<u8>, RegistryError> {
+        self.key(key)?;
+        let mut text = header();
+        self.write_key(key, path.into().units(), &mut text);
+        Ok(to_bytes(&text))
     }
 
     /// Writes the registry to a `.reg` file; a failure or a crash on the way leaves the previous file whole.
@@ -117,24 +131,27 @@ impl Registry {
         })
     }
 
-    fn write_key(&self, id: KeyId, text: &mut Vec<u16>) {
-        let (Ok(key), Ok(path)) = (self.key(id), self.hkey_path(id)) else {
+    fn write_key(&self, id: KeyId, path: &[u16], text: &mut Vec<u16>) {
+        let Ok(key) = self.key(id) else {
             return;
         };
         if key.volatility == Volatility::Volatile {
             return;
         }
-        if let Some(path) = path {
-            push(text, "[");
-            text.extend_from_slice(path.units());
-            push(text, "]\r\n");
-            for (name, value) in key.values.values() {
-                write_value(name, value, text);
-            }
-            push(text, "\r\n");
+        push(text, "[");
+        text.extend_from_slice(path);
+        push(text, "]\r\n");
+        for (name, value) in key.values.values() {
+            write_value(name, value, text);
         }
+        push(text, "\r\n");
         for &subkey in key.subkeys.values() {
-            self.write_key(subkey, text);
+            if let Ok(name) = self.name(subkey) {
+                let mut below = path.to_vec();
+                below.push(BACKSLASH);
+                below.extend_from_slice(name.units());
+                self.write_key(subkey, &below, text);
+            }
         }
     }
 
@@ -623,6 +640,20 @@ fn decode(file: &str, bytes: &[u8]) -> Result<Vec<u16>, RegFileError> {
             ))
         }
     }
+}
+
+fn header() -> Vec<u16> {
+    let mut text = Vec::new();
+    push(&mut text, HEADER);
+    push(&mut text, "\r\n\r\n");
+    text
+}
+
+/// UTF-16LE with its byte order mark.
+fn to_bytes(text: &[u16]) -> Vec<u8> {
+    let mut bytes = vec![0xFF, 0xFE];
+    bytes.extend(text.iter().flat_map(|unit| unit.to_le_bytes()));
+    bytes
 }
 
 fn write_value(name: &RegString, value: &Value, text: &mut Vec<u16>) {

@@ -29,9 +29,19 @@ pub(super) enum Files {
     Folder {
         root: PathBuf,
         /// Held, not read: released when the machine is dropped.
-        _lock: File,
+        _lock: Option<File>,
+        access: Access,
     },
     Memory(BTreeMap<String, Vec<u8>>),
+}
+
+/// What a folder was opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// By this process alone.
+    Change,
+    /// Others may read it too.
+    Read,
 }
 
 fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StoreError {
@@ -61,8 +71,46 @@ impl Files {
         recover(root)?;
         Ok(Self::Folder {
             root: root.to_owned(),
-            _lock: lock,
+            _lock: Some(lock),
+            access: Access::Change,
         })
+    }
+
+    /// Opens a folder to read it, along with others who do, even on a medium that
+    /// cannot be written.
+    pub(super) fn look(root: &Path) -> Result<Self, StoreError> {
+        let lock_path = root.join(LOCK);
+        let lock = match File::open(&lock_path) {
+            Ok(lock) => Some(lock),
+            // A copy of a machine may have none.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(io_error(&lock_path, "open")(error)),
+        };
+        match lock.as_ref().map_or(Ok(()), File::try_lock_shared) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(root.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(io_error(&lock_path, "lock")(source)),
+        }
+        Ok(Self::Folder {
+            root: root.to_owned(),
+            _lock: lock,
+            access: Access::Read,
+        })
+    }
+
+    /// Refuses if the folder was opened to be read.
+    pub(super) fn check_access(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Folder {
+                root,
+                access: Access::Read,
+                ..
+            } => {
+                let source = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+                Err(io_error(root, "write what was opened to be read")(source))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn path(&self, file: &str) -> Option<PathBuf> {
@@ -144,6 +192,7 @@ impl Files {
 
     /// Makes all changes, or none.
     pub(super) fn apply(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.check_access()?;
         match self {
             Self::Memory(files) => {
                 for (name, contents) in changes {

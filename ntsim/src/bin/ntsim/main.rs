@@ -9,6 +9,8 @@
 
 mod completions;
 mod end;
+mod place;
+mod reg;
 mod run;
 mod slashes;
 
@@ -27,6 +29,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Run),
+    Reg(reg::Reg),
     Completions(completions::Completions),
 }
 
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(run) => end::exit(run.execute()),
+        Command::Reg(reg) => end::exit(reg.execute()),
         Command::Completions(completions) => completions.execute(&mut Cli::command()),
     }
 }
