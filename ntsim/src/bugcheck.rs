@@ -5,17 +5,36 @@
 //!
 //! A stop is a value, never a crash of the process. It says what happened in
 //! one sentence, names the rule with its bug-check code and parameters as
-//! Windows would report them, and carries what an engineer asks for next: the
-//! thread, its IRQL, the calls it was in, the last lines of the trace and a
-//! backtrace.
+//! Windows would report them, and carries what an engineer asks for next
+//! ([`report`](crate::report)): the thread, its IRQL and how it came to it, the
+//! calls it was in, backtraces, what all others wait for, and how to replay it.
+//!
+//! ```
+//! use ntsim::Machine;
+//!
+//! let stop = Machine::with_seed(7)
+//!     .run_thread("main", || panic!("out of coffee"))
+//!     .expect_err("it panics");
+//! let report = stop.to_string();
+//! assert!(report.contains("the driver panicked: out of coffee"));
+//! assert!(report.contains("replay: seed 7, strategy random"));
+//! let json = serde_json::to_value(&stop).unwrap();
+//! assert_eq!(json["contexts"][0]["name"], "main");
+//! ```
+
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
 
 use crate::fault::{Access, Fault, FaultKind};
-use crate::image::unwind::Unwinder;
 use crate::kernel::{DISPATCH_LEVEL, Kernel};
+use crate::report::{
+    self, ContextReport, DeviceReport, Frame, IrqlChange, LockReport, Parameter, Styled,
+};
+use crate::rules::{self, Rule};
 use crate::strategy::Divergence;
 
 /// Why the simulation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopKind {
     /// The kernel stopped the machine, as Windows would.
     BugCheck {
@@ -58,7 +77,7 @@ impl StopKind {
 }
 
 /// The report of a simulation that was ended.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct Stop {
     /// What sort of end it was.
     pub kind: StopKind,
@@ -70,18 +89,34 @@ pub struct Stop {
     pub rule: Option<&'static str>,
     /// Who ran: the thread's or DPC's name.
     pub context: String,
+    /// Its number in the trace; 0 for the machine.
+    pub context_id: u32,
     /// The IRQL it ran at.
     pub irql: u8,
     /// Virtual time, in 100 ns units since the first boot.
     pub time: u64,
     /// The calls and callbacks the context was in, outermost first.
     pub calls: Vec<String>,
-    /// The last trace lines.
-    pub last: Vec<String>,
     /// Frames, innermost first, with symbols where there are any.
-    pub backtrace: Vec<String>,
-    /// Threads that wait, and for what.
-    pub waiting: Vec<String>,
+    pub backtrace: Vec<Frame>,
+    /// All threads and DPCs, that one first.
+    pub contexts: Vec<ContextReport>,
+    /// The locks that are held.
+    pub locks: Vec<LockReport>,
+    /// The context's last lines of the trace.
+    pub last_calls: Vec<String>,
+    /// The last changes of its IRQL.
+    pub irql_history: Vec<IrqlChange>,
+    /// The framework's devices.
+    pub devices: Vec<DeviceReport>,
+    /// The last lines of the trace, of everybody.
+    pub last: Vec<String>,
+    /// Whether there was a trace to take calls and history from.
+    pub traced: bool,
+    /// The seed that decided the schedule.
+    pub seed: u64,
+    /// What to type, or to set, to see it again.
+    pub replay: String,
 }
 
 /// A bug check about to happen.
@@ -90,7 +125,8 @@ pub struct BugCheck {
     pub(crate) code: u32,
     pub(crate) parameters: [u64; 4],
     pub(crate) message: String,
-    pub(crate) backtrace: Vec<String>,
+    /// The code addresses of the context's stack, where they are known already.
+    pub(crate) stack: Option<Vec<u64>>,
 }
 
 /// The bug check of `wdk-panic`: the letters `RPNC`.
@@ -103,7 +139,7 @@ impl BugCheck {
             code,
             parameters,
             message: message.into(),
-            backtrace: Vec::new(),
+            stack: None,
         }
     }
 
@@ -182,12 +218,14 @@ impl BugCheck {
             // An illegal instruction, and what has no status of its own.
             _ => exception(0xC000_001D),
         };
-        let backtrace = k.locate(&fault.backtrace(&k.io.loaded_images()));
         Self {
             code,
             parameters,
             message,
-            backtrace,
+            stack: k
+                .settings
+                .backtraces
+                .then(|| fault.backtrace(&k.io.loaded_images())),
         }
     }
 }
@@ -226,6 +264,40 @@ pub fn bug_check_name(code: u32) -> &'static str {
     }
 }
 
+/// What the first parameter tells that says which rule of several was broken.
+const fn fixed_parameter(code: u32) -> &'static str {
+    match code {
+        0xC2 => "the kind of violation, that",
+        0xC4 => "the verifier's number",
+        _ => "the number",
+    }
+}
+
+/// What the parameters of bug checks mean that no rule of the table makes. See the
+/// [bug check reference](https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-code-reference2).
+const fn meanings(code: u32) -> &'static [&'static str] {
+    match code {
+        0x0A | 0xD1 => &[
+            "the address that was accessed",
+            "the IRQL then",
+            "0: read, 1: write, 8: execute",
+            "the address of the instruction",
+        ],
+        0x1E | 0x7E => &["the exception's status", "the address of the instruction"],
+        0x50 => &[
+            "the address that was accessed",
+            "0: read, 1: write, 8: execute",
+            "the address of the instruction",
+        ],
+        0x7F => &["the processor's trap number"],
+        0xC4 | 0xC9 => &["which rule of Driver Verifier"],
+        0xC8 => &["the IRQL now", "the IRQL that it should be"],
+        0x10D => &["which rule of the framework"],
+        0x139 => &["the kind of corruption"],
+        _ => &[],
+    }
+}
+
 /// The text of a panic's payload.
 pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
@@ -237,53 +309,44 @@ pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     }
 }
 
-const LAST_LINES: usize = 16;
-
 impl Stop {
     pub(crate) fn here(k: &Kernel, kind: StopKind, message: String) -> Self {
-        let (context, irql, calls) = match k.current {
+        Self::with_stack(k, kind, message, None)
+    }
+
+    fn with_stack(k: &Kernel, kind: StopKind, message: String, stack: Option<&[u64]>) -> Self {
+        let (context, context_id, irql) = match k.current {
             Some(id) => {
                 let context = k.context(id);
-                let calls = k
-                    .open_calls(id)
-                    .map(|(name, args)| format!("{name}({args})"))
-                    .collect();
-                (context.name.clone(), context.irql, calls)
+                (context.name.clone(), id.0, context.irql)
             }
-            None => ("machine".to_owned(), 0, Vec::new()),
+            None => ("machine".to_owned(), 0, 0),
         };
-        let last = k
-            .trace
-            .iter()
-            .rev()
-            .take(LAST_LINES)
-            .rev()
-            .map(ToString::to_string)
-            .collect();
+        let gathered = report::gather(k, stack);
+        let settings = &k.settings;
         Self {
             kind,
             name: kind.name().to_owned(),
             message,
             rule: None,
             context,
+            context_id,
             irql,
             time: k.boot_offset + k.now,
-            calls,
-            last,
-            backtrace: Self::backtrace_of_current_call(k),
-            waiting: crate::ke::wait::describe_waiters(k),
+            calls: gathered.calls,
+            backtrace: gathered.backtrace,
+            contexts: gathered.contexts,
+            locks: gathered.locks,
+            last_calls: gathered.last_calls,
+            irql_history: gathered.irql_history,
+            devices: gathered.devices,
+            last: gathered.last,
+            traced: settings.trace,
+            seed: settings.seed,
+            replay: settings.replay.clone().unwrap_or_else(|| {
+                format!("seed {}, strategy {}", settings.seed, settings.strategy)
+            }),
         }
-    }
-
-    /// Where the call into the kernel that is being served was made.
-    fn backtrace_of_current_call(k: &Kernel) -> Vec<String> {
-        let Some(registers) = k.current.map(|id| k.context(id).called_from) else {
-            return Vec::new();
-        };
-        if registers.rip == 0 {
-            return Vec::new();
-        }
-        k.locate(&Unwinder::new(&k.io.loaded_images()).walk_live(&registers))
     }
 
     pub(crate) fn bug_check(k: &Kernel, check: BugCheck) -> Self {
@@ -291,11 +354,8 @@ impl Stop {
             code: check.code,
             parameters: check.parameters,
         };
-        let mut stop = Self::here(k, kind, check.message);
+        let mut stop = Self::with_stack(k, kind, check.message, check.stack.as_deref());
         bug_check_name(check.code).clone_into(&mut stop.name);
-        if !check.backtrace.is_empty() {
-            stop.backtrace = check.backtrace;
-        }
         stop
     }
 
@@ -351,47 +411,91 @@ impl Stop {
             _ => None,
         }
     }
+
+    /// The row of the broken rule.
+    #[must_use]
+    pub fn broken_rule(&self) -> Option<&'static Rule> {
+        self.rule.and_then(rules::find)
+    }
+
+    /// The bug check's parameters with what they mean; nothing if it was none.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let StopKind::BugCheck { code, parameters } = self.kind else {
+            return Vec::new();
+        };
+        let meanings: Vec<String> = match self.broken_rule() {
+            Some(rule) => {
+                let fixed = matches!(rule.report, rules::Report::BugCheckWith(..))
+                    .then(|| format!("{} of rule {}", fixed_parameter(code), rule.name));
+                let others = rule.parameters.iter().map(|meaning| (*meaning).to_owned());
+                fixed.into_iter().chain(others).collect()
+            }
+            None => meanings(code).iter().map(|&it| it.to_owned()).collect(),
+        };
+        parameters
+            .iter()
+            .enumerate()
+            .map(|(index, value)| Parameter {
+                value: format!("{value:#x}"),
+                meaning: meanings.get(index).cloned().unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// Who waits for what, a line each: `main waits for event#1 without a time-out`.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<String> {
+        self.contexts
+            .iter()
+            .filter_map(|context| {
+                let wait = context.wait.as_ref()?;
+                Some(format!("{} waits for {wait}", context.name))
+            })
+            .collect()
+    }
+
+    /// The report for a terminal, with colours.
+    #[must_use]
+    pub fn styled(&self) -> Styled<'_> {
+        Styled::coloured(self)
+    }
 }
 
 impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.kind {
-            StopKind::BugCheck {
-                code,
-                parameters: [first, second, third, fourth],
-            } => {
-                writeln!(
-                    f,
-                    "bug check {code:#X} {} ({first:#x}, {second:#x}, {third:#x}, {fourth:#x})",
-                    self.name
-                )?;
-            }
-            _ => writeln!(f, "{}", self.name)?,
-        }
-        writeln!(f, "  {}", self.message)?;
-        if let Some(rule) = self.rule {
-            writeln!(f, "  rule {rule}")?;
-        }
-        writeln!(
-            f,
-            "  at {} in {} at IRQL {}",
-            crate::trace::Stamp(self.time),
-            self.context,
-            self.irql
-        )?;
-        let mut list = |title: &str, items: &[String]| -> std::fmt::Result {
-            if !items.is_empty() {
-                writeln!(f, "  {title}:")?;
-                for item in items {
-                    writeln!(f, "    {item}")?;
-                }
-            }
-            Ok(())
-        };
-        list("in", &self.calls)?;
-        list("backtrace", &self.backtrace)?;
-        list("waiting", &self.waiting)?;
-        list("last events", &self.last)
+        Styled::plain(self).fmt(f)
+    }
+}
+
+
+impl Serialize for Stop {
+    /// As `docs/report-format.md` has it.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Stop", 22)?;
+        fields.serialize_field("version", &report::VERSION)?;
+        fields.serialize_field("kind", self.kind.name())?;
+        fields.serialize_field("code", &self.bug_check_code())?;
+        fields.serialize_field("name", &self.name)?;
+        fields.serialize_field("parameters", &self.parameters())?;
+        fields.serialize_field("rule", &self.broken_rule())?;
+        fields.serialize_field("message", &self.message)?;
+        fields.serialize_field("context", &self.context)?;
+        fields.serialize_field("context_id", &self.context_id)?;
+        fields.serialize_field("irql", &self.irql)?;
+        fields.serialize_field("time", &self.time)?;
+        fields.serialize_field("calls", &self.calls)?;
+        fields.serialize_field("backtrace", &self.backtrace)?;
+        fields.serialize_field("contexts", &self.contexts)?;
+        fields.serialize_field("locks", &self.locks)?;
+        fields.serialize_field("last_calls", &self.last_calls)?;
+        fields.serialize_field("irql_history", &self.irql_history)?;
+        fields.serialize_field("devices", &self.devices)?;
+        fields.serialize_field("last", &self.last)?;
+        fields.serialize_field("traced", &self.traced)?;
+        fields.serialize_field("seed", &self.seed)?;
+        fields.serialize_field("replay", &self.replay)?;
+        fields.end()
     }
 }
 

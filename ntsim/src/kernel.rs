@@ -79,8 +79,6 @@ pub(crate) struct Context {
     pub(crate) depth: usize,
     /// Calls that have been entered and not traced yet.
     calls: Vec<OpenCall>,
-    /// Where the innermost call into the kernel was made, for backtraces.
-    pub(crate) called_from: Registers,
     /// It gave itself up (`PsTerminateSystemThread`) and is to be removed.
     ended: bool,
     co: Option<ContextCoroutine>,
@@ -91,6 +89,8 @@ struct OpenCall {
     args: String,
     /// Whether a line tells already that the call was entered.
     told: bool,
+    /// Where it was made, for backtraces.
+    from: Registers,
 }
 
 /// What happens when a timer is due.
@@ -108,6 +108,13 @@ pub(crate) enum Expiry {
 pub(crate) struct TimerKey {
     due: u64,
     serial: u64,
+}
+
+impl TimerKey {
+    /// When it is due, in interrupt time.
+    pub(crate) fn due(self) -> u64 {
+        self.due
+    }
 }
 
 /// Code to run on a context of its own.
@@ -134,6 +141,12 @@ pub struct Settings {
     pub stack_size: usize,
     /// Whether trace lines are kept.
     pub trace: bool,
+    /// Whether a [`Stop`] has the backtraces of all threads and DPCs. They take
+    /// milliseconds, which is much where thousands of schedules fail.
+    pub backtraces: bool,
+    /// What a report gives as the line that replays the run; nothing for the
+    /// seed and the strategy.
+    pub replay: Option<String>,
     /// Folders in which PDBs are looked for, besides the image's own.
     pub symbol_path: Vec<PathBuf>,
     /// Calls without virtual time passing after which the run is stopped as a livelock.
@@ -168,6 +181,8 @@ impl Default for Settings {
             processors: 2,
             stack_size: 256 * 1024,
             trace: true,
+            backtraces: true,
+            replay: None,
             symbol_path: Vec::new(),
             livelock_limit: 1_000_000,
             count_instructions: false,
@@ -274,6 +289,8 @@ impl Kernel {
     pub(crate) fn take_over(&mut self, mut previous: Self, pause: u64) {
         self.boot_offset = previous.boot_offset + previous.now + pause;
         self.trace = std::mem::take(&mut previous.trace);
+        // So that no number stands for two contexts in one trace.
+        self.next_context = previous.next_context;
         std::mem::swap(&mut self.scheduler, &mut previous.scheduler);
     }
 
@@ -309,7 +326,6 @@ impl Kernel {
                 thread,
                 depth: 0,
                 calls: Vec::new(),
-                called_from: Registers::default(),
                 ended: false,
                 co: Some(co),
             },
@@ -454,6 +470,11 @@ impl Kernel {
         let before = self.dpcs.len();
         self.dpcs.retain(|queued| queued.key != key);
         self.dpcs.len() != before
+    }
+
+    /// The names of the DPCs that have not begun, first come first.
+    pub(crate) fn queued_dpcs(&self) -> impl Iterator<Item = &str> {
+        self.dpcs.iter().map(|dpc| dpc.name.as_str())
     }
 
     /// Whether a DPC is queued or runs.
@@ -681,25 +702,6 @@ impl Kernel {
         std::panic::resume_unwind(Box::new(Stopping(Box::new(stop))))
     }
 
-    /// Names code addresses for a report; what the simulator has on the stack
-    /// below the driver is left out.
-    pub(crate) fn locate(&self, addresses: &[u64]) -> Vec<String> {
-        let images: Vec<_> = self.io.images_with_symbols(&self.settings.symbol_path);
-        let borrowed: Vec<_> = images
-            .iter()
-            .map(|(loaded, symbols)| (*loaded, symbols.as_ref()))
-            .collect();
-        crate::image::symbols::locate(addresses, &borrowed)
-            .iter()
-            .map(ToString::to_string)
-            .filter(|line| {
-                !["ntsim::trap::", "ntsim::abi::", "corosensei::"]
-                    .iter()
-                    .any(|own| line.contains(own))
-            })
-            .collect()
-    }
-
     // ---- names and trace --------------------------------------------
 
     /// Names the thing at `address` for the trace, e.g. `event#3`.
@@ -738,15 +740,16 @@ impl Kernel {
         if !self.settings.trace {
             return;
         }
-        let (who, irql, depth) = match self.current {
+        let (id, who, irql, depth) = match self.current {
             Some(id) => {
                 let context = &self.contexts[&id];
-                (context.name.clone(), context.irql, context.depth)
+                (id.0, context.name.clone(), context.irql, context.depth)
             }
-            None => ("machine".to_owned(), PASSIVE_LEVEL, 0),
+            None => (0, "machine".to_owned(), PASSIVE_LEVEL, 0),
         };
         self.trace.push(Line {
             time: self.boot_offset + self.now,
+            context: id,
             who,
             irql,
             depth,
@@ -787,7 +790,6 @@ impl Kernel {
         from: Registers,
     ) {
         let id = self.running();
-        self.context_mut(id).called_from = from;
         self.scheduler.at = name;
         self.calls_at_this_time += 1;
         if self.calls_at_this_time > self.settings.livelock_limit {
@@ -810,6 +812,7 @@ impl Kernel {
             name,
             args: text,
             told: false,
+            from,
         });
     }
 
@@ -834,6 +837,12 @@ impl Kernel {
                 result: text,
             });
         }
+    }
+
+    /// Where the innermost call that the context is in was made. While it is
+    /// suspended, the stack above that is as it was.
+    pub(crate) fn innermost_call(&self, id: ContextId) -> Option<Registers> {
+        self.contexts[&id].calls.last().map(|call| call.from)
     }
 
     /// The calls that the context is in, outermost first.

@@ -38,6 +38,7 @@ pub mod machine;
 pub mod memory;
 mod ob;
 pub mod registry;
+pub mod report;
 mod rtl;
 pub mod rules;
 pub mod store;

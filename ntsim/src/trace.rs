@@ -18,6 +18,9 @@ use crate::kernel::Kernel;
 pub struct Line {
     /// Virtual time since the first boot, in 100 ns units.
     pub time: u64,
+    /// The number of the thread or DPC, by which those of one name are told
+    /// apart; 0 for the machine.
+    pub context: u32,
     /// Who: a thread's or DPC's name, or `machine`.
     pub who: String,
     /// The IRQL it ran at.
@@ -109,6 +112,16 @@ pub struct Stamp(pub u64);
 impl std::fmt::Display for Stamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:>5}.{:07}", self.0 / 10_000_000, self.0 % 10_000_000)
+    }
+}
+
+/// The same without the space before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub u64);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:07}", self.0 / 10_000_000, self.0 % 10_000_000)
     }
 }
 

@@ -611,7 +611,7 @@ fn what_can_never_finish_is_a_deadlock_that_names_the_waiters() {
     });
     assert_eq!(stop.kind, StopKind::Deadlock);
     assert!(
-        stop.waiting
+        stop.waiting()
             .iter()
             .any(|line| line.contains("main waits for event#1")),
         "{stop}"
@@ -757,7 +757,7 @@ fn a_report_names_the_callers_of_the_failing_call() {
     }
     let stop = stop(culprit);
     assert!(
-        stop.backtrace.iter().any(|frame| frame.contains("culprit")),
+        stop.backtrace.iter().any(|frame| frame.function.contains("culprit")),
         "{stop}"
     );
 }

@@ -391,7 +391,7 @@ fn two_locks_in_opposite_order_are_reported_as_a_deadlock_with_who_waits_for_wha
         join(other);
     });
     assert_eq!(stop.kind, StopKind::Deadlock, "{stop}");
-    let waiting = stop.waiting.join("\n");
+    let waiting = stop.waiting().join("\n");
     assert!(
         waiting.contains("main waits for mutex#2")
             && waiting.contains("thread#1 waits for mutex#1"),

@@ -275,6 +275,13 @@ pub(crate) fn ke_release_guarded_mutex_unsafe(mutex: *mut FastMutex) {
     });
 }
 
+/// The mutexes that are held, with their owners.
+pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = (usize, ThreadId)> {
+    k.ex.fast_mutexes
+        .iter()
+        .map(|(mutex, owner)| (*mutex, *owner))
+}
+
 /// The mutex that `thread` owns, if it owns one.
 pub(crate) fn owned_by(k: &Kernel, thread: ThreadId) -> Option<usize> {
     k.ex.fast_mutexes

@@ -117,6 +117,16 @@ fn release(k: &mut Kernel, lock: usize, mode: Mode, function: &str) {
     }
 }
 
+/// The locks that are held, by whom, and whether shared.
+pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = (usize, Vec<ContextId>, bool)> {
+    k.ex.shared_locks
+        .iter()
+        .map(|(lock, holders)| match holders {
+            Holders::Exclusive(holder) => (*lock, vec![*holder], false),
+            Holders::Shared(holders) => (*lock, holders.clone(), true),
+        })
+}
+
 /// The lock that `context` holds, if it holds one.
 pub(crate) fn held_by(k: &Kernel, context: ContextId) -> Option<usize> {
     k.ex.shared_locks

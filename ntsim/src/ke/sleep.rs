@@ -64,17 +64,3 @@ pub(crate) fn wake(k: &mut Kernel, key: usize) {
         k.make_ready(id);
     }
 }
-
-/// Who sleeps on what, one line each.
-pub(crate) fn describe(k: &Kernel) -> Vec<String> {
-    k.contexts()
-        .filter_map(|(_, context)| match context.state {
-            State::Spinning(key) => Some(format!(
-                "{} waits for {}",
-                context.name,
-                k.name_of(key).unwrap_or("a lock")
-            )),
-            _ => None,
-        })
-        .collect()
-}

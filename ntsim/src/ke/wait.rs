@@ -39,10 +39,17 @@ const THREAD_WAIT_OBJECTS: u32 = 3;
 pub(crate) struct Wait {
     serial: u64,
     pub(crate) objects: Vec<usize>,
-    all: bool,
-    alertable: bool,
+    pub(crate) all: bool,
+    pub(crate) alertable: bool,
     user_mode: bool,
     timer: Option<TimerKey>,
+}
+
+impl Wait {
+    /// When it times out, in interrupt time.
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.timer.map(TimerKey::due)
+    }
 }
 
 /// How the caller wants to wait.
@@ -353,34 +360,4 @@ pub(crate) fn user_apc(k: &mut Kernel, thread: ThreadId) -> bool {
         thread_mut(k, thread).user_apc = true;
         false
     }
-}
-
-/// Who waits for what, one line each.
-pub(crate) fn describe_waiters(k: &Kernel) -> Vec<String> {
-    k.ke.waiters
-        .iter()
-        .map(|id| {
-            let thread = &k.threads[id];
-            let mut text = thread.name.clone();
-            if let Some(wait) = &thread.wait {
-                let names: Vec<_> = wait
-                    .objects
-                    .iter()
-                    .map(|object| k.name_of(*object).unwrap_or("ptr").to_owned())
-                    .collect();
-                let what = if names.is_empty() {
-                    "a delay".to_owned()
-                } else {
-                    names.join(", ")
-                };
-                text.push_str(" waits for ");
-                text.push_str(&what);
-                if wait.timer.is_none() {
-                    text.push_str(" without a time-out");
-                }
-            }
-            text
-        })
-        .chain(super::sleep::describe(k))
-        .collect()
 }

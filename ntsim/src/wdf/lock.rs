@@ -86,6 +86,19 @@ pub(crate) fn with(serial: Serial, body: impl FnOnce()) {
     }
 }
 
+/// The wait locks that are held, by whom, and whether it is an object's own lock.
+/// (Spin locks are the kernel's.)
+pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = (usize, ContextId, bool)> {
+    let wait_locks = k.wdf.objects.iter().filter_map(|(handle, object)| {
+        let Data::WaitLock(lock) = &object.data else {
+            return None;
+        };
+        lock.owner.map(|owner| (*handle as usize, owner, false))
+    });
+    let own = (k.wdf.object_locks.iter()).map(|(handle, owner)| (*handle as usize, *owner, true));
+    wait_locks.chain(own)
+}
+
 pub(crate) fn acquire_passive(handle: Handle) {
     super::wait_until(|k| {
         let me = k.running();

@@ -37,6 +37,7 @@
 use crate::abi::{Param, callback, param};
 use crate::io::DriverId;
 use crate::kernel::{ContextId, Kernel};
+use crate::report::DeviceReport;
 use crate::trap::kernel;
 
 use super::hardware::ResourceList;
@@ -126,6 +127,19 @@ impl State {
             Self::Working | Self::Sleeping | Self::ShuttingDown => 281,
             Self::Stopped => 286,
             Self::Failed => 302,
+        }
+    }
+
+    /// The names of both.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Created => ("WdfDevStatePnpInit", "WdfDevStatePowerObjectCreated"),
+            Self::Working => ("WdfDevStatePnpStarted", "WdfDevStatePowerD0"),
+            Self::Sleeping | Self::ShuttingDown => {
+                ("WdfDevStatePnpStarted", "WdfDevStatePowerDx")
+            }
+            Self::Stopped => ("WdfDevStatePnpStopped", "WdfDevStatePowerStopped"),
+            Self::Failed => ("WdfDevStatePnpFailedWaitForRemove", "WdfDevStatePowerFinal"),
         }
     }
 
@@ -231,6 +245,29 @@ fn pnp(k: &mut Kernel, device: DeviceId) -> &mut Pnp {
 
 fn set_state(device: DeviceId, state: State) {
     kernel(|k| pnp(k, device).state = state);
+}
+
+/// Every device that PnP knows and where it is, for a report.
+pub(crate) fn describe(k: &Kernel) -> Vec<DeviceReport> {
+    k.wdf
+        .objects
+        .iter()
+        .filter_map(|(handle, object)| {
+            let Data::Device(device) = &object.data else {
+                return None;
+            };
+            if device.io.control.is_some() {
+                return None;
+            }
+            let (pnp, power) = device.pnp.state.names();
+            Some(DeviceReport {
+                name: k.name_of(*handle as usize).unwrap_or("WDFDEVICE").to_owned(),
+                instance: device.instance.clone(),
+                pnp,
+                power,
+            })
+        })
+        .collect()
 }
 
 /// Lets one change at a time happen to a device: the machine's, or one of the

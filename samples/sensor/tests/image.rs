@@ -57,6 +57,9 @@ fn a_report_names_functions_and_lines_of_the_image() {
     let ntsim::machine::Error::Stop(stop) = error else {
         panic!("{error}")
     };
-    let in_image = |frame: &&String| frame.contains("sensor.sys!") && frame.contains(".rs:");
+    let in_image = |frame: &&ntsim::report::Frame| {
+        let text = frame.to_string();
+        text.contains("sensor.sys!") && text.contains(".rs:")
+    };
     assert!(stop.backtrace.iter().filter(in_image).count() > 1, "{stop}");
 }

@@ -56,7 +56,8 @@ pub(crate) fn exit(ended: Ended) -> ExitCode {
             ExitCode::from(BAD_INPUT)
         }
         Err(Failure::Found(report)) => {
-            eprintln!("{report}");
+            // Colours are left out where they would be noise.
+            anstream::eprintln!("{report}");
             ExitCode::from(FOUND)
         }
     }

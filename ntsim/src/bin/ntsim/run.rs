@@ -164,6 +164,7 @@ impl Run {
                 seed: self.seed,
                 strategy: self.strategy.clone(),
                 processors: self.processors,
+                replay: Some(self.replay()),
                 symbol_path: self.image.parent().map(Into::into).into_iter().collect(),
                 ..Settings::for_images()
             },
@@ -202,6 +203,14 @@ impl Run {
     }
 
     fn explain(&self, error: &Error) -> String {
+        match error {
+            Error::Stop(stop) => stop.styled().to_string(),
+            error => format!("{error}\nreplay: {}", self.replay()),
+        }
+    }
+
+    /// What to type to see it again.
+    fn replay(&self) -> String {
         let mut command = format!("ntsim run {}", self.image.display());
         if let Some(inf) = &self.inf {
             let _ = write!(command, " --inf {}", inf.display());
@@ -218,7 +227,8 @@ impl Run {
         if self.processors != 2 {
             let _ = write!(command, " --processors {}", self.processors);
         }
-        format!("{error}\nreplay: {command} --seed {}", self.seed)
+        let _ = write!(command, " --seed {}", self.seed);
+        command
     }
 }
 
