@@ -468,7 +468,6 @@ impl std::fmt::Display for Stop {
     }
 }
 
-
 impl Serialize for Stop {
     /// As `docs/report-format.md` has it.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

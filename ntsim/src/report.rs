@@ -336,8 +336,8 @@ fn contexts(
             .open_calls(id)
             .map(|(name, args)| format!("{name}({args})"))
             .collect();
-        let wait =
-            (state == ContextState::Waiting).then(|| describe_wait(k, context, locks, calls.last()));
+        let wait = (state == ContextState::Waiting)
+            .then(|| describe_wait(k, context, locks, calls.last()));
         let stack = match (&unwinder, own) {
             (None, _) => Vec::new(),
             (_, Some(own)) if running => own.to_vec(),
@@ -449,7 +449,9 @@ fn acquired(k: &Kernel, lock: &Held) -> Option<String> {
             return false;
         };
         line.context == holder
-            && ["Acquire", "WaitFor"].iter().any(|verb| name.contains(verb))
+            && ["Acquire", "WaitFor"]
+                .iter()
+                .any(|verb| name.contains(verb))
             && names(args, &lock.name)
     });
     line.map(ToString::to_string)
@@ -494,18 +496,10 @@ fn irql_history(k: &Kernel, id: ContextId) -> Vec<IrqlChange> {
     changes
 }
 
-/// What the simulator, the language and the coroutine have on every stack.
-const PLUMBING: [&str; 9] = [
-    "ntsim::trap::",
-    "ntsim::abi::",
-    "ntsim::ke::sleep::",
-    "ntsim::kernel::Kernel::spawn",
-    "corosensei::",
-    "std::panicking::",
-    "std::panic::",
-    "core::ops::function::",
-    "core::panic::",
-];
+/// The simulator's own code, of which the calls say enough.
+const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/");
+/// Where the language's library and the coroutines are compiled.
+const LIBRARIES: [&str; 3] = ["/rustc/", "/library/", "/corosensei-"];
 
 /// Names the code addresses of stacks.
 fn locate(k: &Kernel, stacks: &[Vec<u64>]) -> Vec<Vec<Frame>> {
@@ -520,21 +514,36 @@ fn locate(k: &Kernel, stacks: &[Vec<u64>]) -> Vec<Vec<Frame>> {
     stacks
         .iter()
         .map(|stack| {
-            crate::image::symbols::locate(stack, &borrowed)
-                .into_iter()
-                .flat_map(frames)
-                .filter(|frame| !is_plumbing(frame))
-                .collect()
+            let located = crate::image::symbols::locate(stack, &borrowed);
+            let all: Vec<_> = located.into_iter().flat_map(frames).collect();
+            let mut shown = all.clone();
+            let mut innermost = true;
+            shown.retain(|frame| {
+                let own = is_own(frame);
+                // Where it happened is told, even if it is in a library.
+                let shown = !own && (innermost || !is_library(frame));
+                innermost &= own;
+                shown
+            });
+            if shown.is_empty() { all } else { shown }
         })
         .collect()
 }
 
-fn is_plumbing(frame: &Frame) -> bool {
-    let function = frame.function.trim_start_matches('<');
+fn is_own(frame: &Frame) -> bool {
     frame.module.is_none()
-        && (PLUMBING.iter().any(|own| function.starts_with(own))
-            || function.contains(" as core::ops::function::")
-            || function == "__rust_try")
+        && (frame
+            .file
+            .as_ref()
+            .is_some_and(|file| file.starts_with(OWN))
+            || frame.function.starts_with("ntsim::"))
+}
+
+fn is_library(frame: &Frame) -> bool {
+    let file = frame.file.as_deref().unwrap_or_default();
+    frame.module.is_none()
+        && (LIBRARIES.iter().any(|library| file.contains(library))
+            || ["__rust_try", "stack_init_trampoline"].contains(&frame.function.as_str()))
 }
 
 fn frames(location: Location) -> Vec<Frame> {

@@ -757,7 +757,9 @@ fn a_report_names_the_callers_of_the_failing_call() {
     }
     let stop = stop(culprit);
     assert!(
-        stop.backtrace.iter().any(|frame| frame.function.contains("culprit")),
+        stop.backtrace
+            .iter()
+            .any(|frame| frame.function.contains("culprit")),
         "{stop}"
     );
 }

@@ -112,7 +112,12 @@ impl<'a> Styled<'a> {
         writeln!(f, "  {style}{title}:{style:#}")
     }
 
-    fn list<T: Display>(&self, f: &mut fmt::Formatter<'_>, title: &str, items: &[T]) -> fmt::Result {
+    fn list<T: Display>(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        title: &str,
+        items: &[T],
+    ) -> fmt::Result {
         if items.is_empty() {
             return Ok(());
         }
@@ -146,7 +151,12 @@ impl<'a> Styled<'a> {
         if others.is_empty() {
             return Ok(());
         }
-        self.section(f, "other threads and DPCs")?;
+        let title = if others.len() == self.stop.contexts.len() {
+            "threads and DPCs"
+        } else {
+            "other threads and DPCs"
+        };
+        self.section(f, title)?;
         others
             .iter()
             .try_for_each(|context| self.context(f, context))
@@ -189,7 +199,8 @@ impl<'a> Styled<'a> {
         for lock in &self.stop.locks {
             line(f, INNER, &describe(lock))?;
             if let Some(call) = &lock.acquired {
-                line(f, INNER + 2, &format!("since {}", call.trim_start()))?;
+                let words: Vec<_> = call.split_whitespace().collect();
+                line(f, INNER + 2, &format!("since {}", words.join(" ")))?;
             }
         }
         Ok(())
@@ -197,12 +208,12 @@ impl<'a> Styled<'a> {
 }
 
 fn describe(lock: &LockReport) -> String {
-    let mut text = format!("{} is held by {}", lock.name, lock.held_by.join(", "));
+    let mut text = format!("{}: held by {}", lock.name, lock.held_by.join(", "));
     if lock.shared {
         text.push_str(", shared");
     }
     if !lock.waiters.is_empty() {
-        let _ = write!(text, "; {} wait(s) for it", lock.waiters.join(", "));
+        let _ = write!(text, ", wanted by {}", lock.waiters.join(", "));
     }
     text
 }
@@ -241,7 +252,11 @@ impl Display for Styled<'_> {
         self.list(f, "devices", &devices)?;
         // The same lines if nobody else ran.
         if stop.last_calls.iter().any(|line| !stop.last.contains(line)) {
-            self.list(f, &format!("last calls of {}", stop.context), &stop.last_calls)?;
+            self.list(
+                f,
+                &format!("last calls of {}", stop.context),
+                &stop.last_calls,
+            )?;
         }
         self.list(f, "last events", &stop.last)?;
         if !stop.traced {
@@ -257,7 +272,10 @@ impl Display for Styled<'_> {
 
 /// Writes an item, the lines that it does not fit into further in.
 fn line(f: &mut fmt::Formatter<'_>, indent: usize, item: &impl Display) -> fmt::Result {
-    for (index, part) in wrapped(&item.to_string(), WIDTH - indent - 4).iter().enumerate() {
+    for (index, part) in wrapped(&item.to_string(), WIDTH - indent - 4)
+        .iter()
+        .enumerate()
+    {
         let more = if index == 0 { 0 } else { 4 };
         writeln!(f, "{:1$}{part}", "", indent + more)?;
     }
@@ -302,7 +320,10 @@ mod tests {
     #[test]
     fn a_text_is_broken_at_spaces_and_words_stay_whole() {
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrapped("one twothree4 five", 7), ["one", "twothree4", "five"]);
+        assert_eq!(
+            wrapped("one twothree4 five", 7),
+            ["one", "twothree4", "five"]
+        );
         assert_eq!(wrapped("  indented text", 11), ["  indented", "text"]);
         assert_eq!(wrapped("fits", 7), ["fits"]);
         assert_eq!(wrapped("", 7), [""; 0]);

@@ -135,9 +135,7 @@ impl State {
         match self {
             Self::Created => ("WdfDevStatePnpInit", "WdfDevStatePowerObjectCreated"),
             Self::Working => ("WdfDevStatePnpStarted", "WdfDevStatePowerD0"),
-            Self::Sleeping | Self::ShuttingDown => {
-                ("WdfDevStatePnpStarted", "WdfDevStatePowerDx")
-            }
+            Self::Sleeping | Self::ShuttingDown => ("WdfDevStatePnpStarted", "WdfDevStatePowerDx"),
             Self::Stopped => ("WdfDevStatePnpStopped", "WdfDevStatePowerStopped"),
             Self::Failed => ("WdfDevStatePnpFailedWaitForRemove", "WdfDevStatePowerFinal"),
         }
@@ -261,7 +259,10 @@ pub(crate) fn describe(k: &Kernel) -> Vec<DeviceReport> {
             }
             let (pnp, power) = device.pnp.state.names();
             Some(DeviceReport {
-                name: k.name_of(*handle as usize).unwrap_or("WDFDEVICE").to_owned(),
+                name: k
+                    .name_of(*handle as usize)
+                    .unwrap_or("WDFDEVICE")
+                    .to_owned(),
                 instance: device.instance.clone(),
                 pnp,
                 power,

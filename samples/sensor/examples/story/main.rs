@@ -16,10 +16,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use ntsim::Machine;
 use ntsim::machine::Error;
 use ntsim::store::MachineDir;
 use ntsim::story::{self, Outcome};
+use ntsim::{Machine, Settings};
 
 use crate::plan::FrontEnd;
 
@@ -72,8 +72,12 @@ fn main() -> ExitCode {
 fn play(options: &Options) -> Result<bool, String> {
     let front_end = options.inf.clone().map_or(FrontEnd::Host, FrontEnd::Image);
     let dir = MachineDir::create(&options.machine).map_err(|error| error.to_string())?;
+    let settings = Settings {
+        replay: Some(replay(options)),
+        ..front_end.settings(options.seed)
+    };
     let mut machine =
-        plan::prepare(&front_end, dir, options.seed).map_err(|error| error.to_string())?;
+        plan::prepare_with(&front_end, dir, settings).map_err(|error| error.to_string())?;
 
     if !options.json {
         println!("seed {}: the sensor's story, in virtual time", options.seed);
@@ -125,7 +129,10 @@ fn replay(options: &Options) -> String {
 }
 
 fn explain(options: &Options, error: &Error) -> String {
-    format!("{error}\nreplay: {}", replay(options))
+    match error {
+        Error::Stop(stop) => stop.to_string(),
+        error => format!("{error}\nreplay: {}", replay(options)),
+    }
 }
 
 /// Where things lie and what to try next.
