@@ -26,7 +26,7 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use crate::fault::{Access, Fault, FaultKind};
-use crate::kernel::{DISPATCH_LEVEL, Kernel};
+use crate::kernel::{CLOCK_TICK, DISPATCH_LEVEL, Kernel};
 use crate::report::{
     self, ContextReport, DeviceReport, Frame, IrqlChange, LockReport, Parameter, Styled,
 };
@@ -49,8 +49,15 @@ pub enum StopKind {
     Livelock,
     /// Something is left behind for which Windows has no bug check.
     Leak,
-    /// What was waited for can never happen: nothing is left to run.
+    /// Threads wait for each other, or for something that can never happen:
+    /// nothing is left to run.
     Deadlock,
+    /// The same, where at the end of the chain somebody waits for an event, a
+    /// semaphore or a timer that nobody is left to signal.
+    LostWakeUp,
+    /// It takes longer than the settings let it: steps, virtual time, or the
+    /// processor's time between two calls ([`Settings`](crate::Settings)).
+    Watchdog,
     /// The test cut the power.
     PowerCut,
     /// The kernel could not go on after what breaks a [rule](crate::rules) that is off.
@@ -69,6 +76,8 @@ impl StopKind {
             Self::Livelock => "LIVELOCK",
             Self::Leak => "LEAK",
             Self::Deadlock => "DEADLOCK",
+            Self::LostWakeUp => "LOST_WAKE_UP",
+            Self::Watchdog => "WATCHDOG",
             Self::PowerCut => "POWER_CUT",
             Self::Unchecked => "UNCHECKED",
             Self::Diverged => "SCHEDULE_DIVERGED",
@@ -182,7 +191,11 @@ impl BugCheck {
             };
             (code, [status, rip, 0, 0])
         };
-        let mut message = format!("the driver faulted: {fault}");
+        let mut message = if fault.kind == FaultKind::Watchdog {
+            format!("the driver keeps the processor at IRQL {irql}: {fault}")
+        } else {
+            format!("the driver faulted: {fault}")
+        };
         let (code, parameters) = match fault.kind {
             FaultKind::AccessViolation { address, access } => {
                 let operation = match access {
@@ -215,6 +228,11 @@ impl BugCheck {
             FaultKind::Misaligned { .. } => exception(0x8000_0002),
             FaultKind::StackOverflow { address } => (0x7F, [8, address, 0, rip]),
             FaultKind::FastFail { code } => (0x139, [code, 0, 0, 0]),
+            // At DISPATCH_LEVEL or above: see `Kernel::finish` for the others.
+            FaultKind::Watchdog => {
+                let whole = u64::from(k.running_thread().is_some());
+                (0x133, [whole, watchdog_ticks(k), watchdog_ticks(k), 0])
+            }
             // An illegal instruction, and what has no status of its own.
             _ => exception(0xC000_001D),
         };
@@ -228,6 +246,12 @@ impl BugCheck {
                 .then(|| fault.backtrace(&k.io.loaded_images())),
         }
     }
+}
+
+/// The watchdog's limit in ticks of the clock.
+fn watchdog_ticks(k: &Kernel) -> u64 {
+    let limit = k.settings.processor_limit.unwrap_or_default();
+    u64::try_from(limit.as_nanos() / 100).unwrap_or(u64::MAX) / CLOCK_TICK
 }
 
 /// The symbolic name of a bug check code.
@@ -372,9 +396,12 @@ impl Stop {
         Self::here(k, StopKind::Livelock, message)
     }
 
-    pub(crate) fn deadlock(k: &Kernel, what: &str) -> Self {
-        let message = format!("{what} never finished: nothing can run and no timer is left");
-        Self::here(k, StopKind::Deadlock, message)
+    /// A driver that runs on without a call.
+    pub(crate) fn watchdog(k: &Kernel, fault: &Fault) -> Self {
+        let limit = k.settings.processor_limit.unwrap_or_default();
+        let message = format!("no call in {limit:?} of the processor's time: {fault}");
+        let stack = (k.settings.backtraces).then(|| fault.backtrace(&k.io.loaded_images()));
+        Self::with_stack(k, StopKind::Watchdog, message, stack.as_deref())
     }
 
     pub(crate) fn power_cut(k: &Kernel) -> Self {

@@ -22,8 +22,8 @@ pub(crate) struct State {
     pub(crate) pool: pool::Pool,
     /// The driver's queued work items.
     work_items: work_item::Queued,
-    fast_mutexes: fast_mutex::Held,
-    shared_locks: shared_lock::Held,
+    pub(crate) fast_mutexes: fast_mutex::Held,
+    pub(crate) shared_locks: shared_lock::Held,
     /// UUIDs handed out so far.
     uuids: u64,
     work: VecDeque<Job>,

@@ -50,6 +50,7 @@ mod system;
 #[path = "fault/unguarded.rs"]
 mod system;
 
+pub(crate) use system::watch;
 pub use system::{install, resume};
 
 /// The result type of a guarded coroutine: it needs a value for "ended by a fault".
@@ -137,6 +138,8 @@ pub enum FaultKind {
     Assertion,
     /// `int 2Dh`: a request to the kernel debugger (`DbgPrint` of the debug service).
     DebugService,
+    /// No fault: it ran for too long without a call, and was stopped.
+    Watchdog,
     /// Another software interrupt.
     Interrupt {
         /// The vector.
@@ -299,6 +302,8 @@ const TRAP_PAGE_FAULT: u64 = 14;
 const TRAP_X87: u64 = 16;
 const TRAP_ALIGNMENT: u64 = 17;
 const TRAP_SIMD: u64 = 19;
+/// No trap of the processor's: the watchdog's signal.
+pub(crate) const TRAP_WATCHDOG: u64 = u64::MAX;
 
 /// Bits of the error code that the processor pushes for a page fault.
 const PAGE_FAULT_WRITE: u64 = 1 << 1;
@@ -422,6 +427,7 @@ impl fmt::Display for Fault {
             FaultKind::DebugService => {
                 f.write_str("debug service (int 2Dh), which ntsim does not have")?;
             }
+            FaultKind::Watchdog => f.write_str("it runs on and on without a call; stopped")?,
             FaultKind::Interrupt { vector } => write!(f, "software interrupt {vector:#x}")?,
             FaultKind::Other { signal, trap } => {
                 write!(f, "signal {signal}, processor trap {trap}")?;
@@ -436,6 +442,7 @@ impl fmt::Display for Fault {
 
 fn classify(raw: &RawFault, registers: &Registers, instruction: Option<&Instruction>) -> FaultKind {
     match raw.trap {
+        TRAP_WATCHDOG => FaultKind::Watchdog,
         TRAP_DIVIDE => FaultKind::Divide,
         TRAP_BREAKPOINT => FaultKind::Breakpoint,
         TRAP_INVALID_OPCODE => match instruction {

@@ -26,6 +26,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use corosensei::Coroutine;
 use corosensei::stack::DefaultStack;
@@ -33,7 +34,7 @@ use corosensei::stack::DefaultStack;
 use crate::bugcheck::{BugCheck, Stop};
 use crate::count::Counter;
 use crate::explore::Tape;
-use crate::fault::{self, Registers, Resumed};
+use crate::fault::{self, FaultKind, Registers, Resumed};
 use crate::ke::dispatcher::{Thread, ThreadId};
 use crate::strategy::{Choice, Scheduler, Strategy};
 use crate::trace::{Arg, Event, Line};
@@ -151,6 +152,14 @@ pub struct Settings {
     pub symbol_path: Vec<PathBuf>,
     /// Calls without virtual time passing after which the run is stopped as a livelock.
     pub livelock_limit: u64,
+    /// Steps after which a thread that is waited for has to be at its end: what runs
+    /// for ever in virtual time is stopped by this or by the next.
+    pub step_limit: u64,
+    /// The same in virtual time.
+    pub time_limit: Duration,
+    /// Time of the processor (not of the clock) between two calls of a driver, after
+    /// which it is stopped; `None` lets it take as long as it wants. On x86-64 Linux only.
+    pub processor_limit: Option<Duration>,
     /// Whether the instructions of images are [counted](crate::count), which
     /// makes them a thousand times slower. On x86-64 Linux only.
     pub count_instructions: bool,
@@ -185,6 +194,9 @@ impl Default for Settings {
             replay: None,
             symbol_path: Vec::new(),
             livelock_limit: 1_000_000,
+            step_limit: 2_000_000,
+            time_limit: Duration::from_secs(24 * 60 * 60),
+            processor_limit: Some(Duration::from_secs(10)),
             count_instructions: false,
             without_rules: Vec::new(),
             tape: None,
@@ -438,7 +450,9 @@ impl Kernel {
     /// Moves time forward without letting anything run.
     pub(crate) fn advance(&mut self, by: u64) {
         self.now += by;
-        self.calls_at_this_time = 0;
+        if by > 0 {
+            self.calls_at_this_time = 0;
+        }
     }
 
     fn expire_due_timers(&mut self) {
@@ -516,6 +530,27 @@ impl Kernel {
             .collect()
     }
 
+    /// Runs the machine until a thread has ended, for as long as the settings let it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) fn run_to_end_of(&mut self, thread: ThreadId) -> Result<Ran, Box<Stop>> {
+        let time = u64::try_from(self.settings.time_limit.as_nanos() / 100).unwrap_or(u64::MAX);
+        let begun = (self.steps, self.now);
+        let last_step = self.steps.saturating_add(self.settings.step_limit);
+        let last_moment = self.now.saturating_add(time);
+        let ran = self.run(&mut |k| {
+            k.threads[&thread].exited || k.steps >= last_step || k.now > last_moment
+        })?;
+        if ran == Ran::Until && !self.threads[&thread].exited {
+            self.guarded(|k| {
+                let stop = crate::hang::gave_up(k, thread, begun);
+                k.stop(stop)
+            })?;
+        }
+        Ok(ran)
+    }
+
     /// Runs the machine until `until` holds or nothing is left to do.
     ///
     /// # Errors
@@ -524,6 +559,7 @@ impl Kernel {
         if let Some(stop) = &self.stopped {
             return Err(stop.clone());
         }
+        fault::watch(self.settings.processor_limit);
         loop {
             if until(self) {
                 return Ok(Ran::Until);
@@ -666,6 +702,14 @@ impl Kernel {
             }),
             Exit::Panicked(message) => {
                 self.guarded(|k| k.bug_check(BugCheck::rust_panic(&message)))
+            }
+            Exit::Faulted(fault)
+                if fault.kind == FaultKind::Watchdog && self.irql() < DISPATCH_LEVEL =>
+            {
+                self.guarded(|k| {
+                    let stop = Stop::watchdog(k, &fault);
+                    k.stop(stop)
+                })
             }
             Exit::Faulted(fault) => self.guarded(|k| {
                 let check = BugCheck::from_fault(k, &fault);

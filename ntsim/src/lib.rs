@@ -28,6 +28,7 @@ mod ex;
 pub mod explore;
 mod exports;
 pub mod fault;
+mod hang;
 pub mod image;
 pub mod inf;
 pub mod inject;

@@ -605,11 +605,11 @@ fn a_bug_check_of_the_driver_carries_its_code_and_parameters() {
 }
 
 #[test]
-fn what_can_never_finish_is_a_deadlock_that_names_the_waiters() {
+fn a_wait_for_what_nobody_can_signal_is_a_lost_wake_up_that_names_the_waiters() {
     let stop = stop(|| {
         wait(event(0), None);
     });
-    assert_eq!(stop.kind, StopKind::Deadlock);
+    assert_eq!(stop.kind, StopKind::LostWakeUp);
     assert!(
         stop.waiting()
             .iter()

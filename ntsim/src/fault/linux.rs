@@ -15,7 +15,14 @@ use std::sync::OnceLock;
 
 use corosensei::trap::{CoroutineTrapHandler, TrapHandlerRegs};
 
-use super::{Abandoned, Coroutine, Fault, RawFault, Registers, Resumed, Stack, resumed};
+#[path = "watch.rs"]
+mod watchdog;
+
+pub(crate) use watchdog::watch;
+
+use super::{
+    Abandoned, Coroutine, Fault, RawFault, Registers, Resumed, Stack, TRAP_WATCHDOG, resumed,
+};
 use crate::count::Next;
 use crate::memory::{Mapping, PAGE_SIZE, Protection};
 
@@ -115,6 +122,7 @@ pub fn resume<I, Y, R: Abandoned, S: Stack>(
         faulted: Cell::new(false),
     };
     let outer = ACTIVE.replace(&raw const active);
+    watchdog::resumes();
     let result = coroutine.resume(input);
     ACTIVE.set(outer);
     // Volatile, because only the signal handler ever sets it.
@@ -249,8 +257,7 @@ fn catch(
     if info.si_code <= 0 {
         return false;
     }
-    let registers = &mut context.uc_mcontext.gregs;
-    let Ok(rsp) = usize::try_from(register(registers, libc::REG_RSP)) else {
+    let Ok(rsp) = usize::try_from(register(&context.uc_mcontext.gregs, libc::REG_RSP)) else {
         return false;
     };
     if !active.claims(rsp) {
@@ -258,6 +265,28 @@ fn catch(
     }
     // SAFETY: a fault's information has an address; for the others it is 0 or unused.
     let address = unsafe { info.si_addr() } as usize;
+    abandon(active, signal, address, rsp, context);
+    true
+}
+
+/// Ends the run that the watchdog's signal came into, as by a fault.
+fn end_run(active: &Active, context: &mut libc::ucontext_t) {
+    let registers = &mut context.uc_mcontext.gregs;
+    registers[libc::REG_TRAPNO.unsigned_abs() as usize] = TRAP_WATCHDOG.cast_signed();
+    if let Ok(rsp) = usize::try_from(register(registers, libc::REG_RSP)) {
+        abandon(active, 0, 0, rsp, context);
+    }
+}
+
+/// Records the state of the running coroutine, and makes it end.
+fn abandon(
+    active: &Active,
+    signal: c_int,
+    address: usize,
+    rsp: usize,
+    context: &mut libc::ucontext_t,
+) {
+    let registers = &mut context.uc_mcontext.gregs;
     // SAFETY: the record belongs to this thread, which is here and nowhere else.
     let record = unsafe { &mut *active.record.as_ptr() };
     record.signal = signal;
@@ -302,7 +331,6 @@ fn catch(
         float.swd = 0;
     }
     active.faulted.set(true);
-    true
 }
 
 fn register(registers: &[i64; 23], index: c_int) -> u64 {

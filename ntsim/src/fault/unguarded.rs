@@ -3,6 +3,7 @@
 //! Systems whose faults ntsim does not catch: a fault in a driver ends the process.
 
 use std::io;
+use std::time::Duration;
 
 use super::{Abandoned, Coroutine, Resumed, Stack, resumed};
 
@@ -21,3 +22,6 @@ pub fn resume<I, Y, R: Abandoned, S: Stack>(
 ) -> Resumed<Y, R> {
     resumed(coroutine.resume(input))
 }
+
+/// Does nothing here: a driver may run for ever.
+pub(crate) fn watch(_limit: Option<Duration>) {}

@@ -40,6 +40,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::bugcheck::Stop;
+use crate::hang;
 use crate::io::irp::{self, Ask, FileId, IrpId};
 use crate::ke::dispatcher::ThreadId;
 use crate::ke::thread;
@@ -222,7 +223,6 @@ fn units(time: Duration) -> u64 {
 #[must_use = "joining tells what the thread returned"]
 pub struct Thread<R> {
     id: ThreadId,
-    name: String,
     value: Rc<RefCell<Option<R>>>,
 }
 
@@ -240,30 +240,26 @@ impl Machine {
             *slot.borrow_mut() = Some(result);
         });
         let id = thread::spawn(&mut self.k, name.to_owned(), true, job);
-        Thread {
-            id,
-            name: name.to_owned(),
-            value,
-        }
+        Thread { id, value }
     }
 
     /// Runs the machine until the thread returns, and gives its value.
     ///
     /// # Errors
-    /// The bug check or other stop that ended the simulation; a deadlock if the
-    /// thread can never return.
+    /// The bug check or other stop that ended the simulation; a deadlock or a lost
+    /// wake-up if the thread can never return, and a watchdog's if it takes too long.
     ///
     /// # Panics
     /// If the thread was one of another machine.
     #[expect(clippy::needless_pass_by_value, reason = "a thread is joined once")]
     pub fn join<R>(&mut self, thread: Thread<R>) -> std::result::Result<R, Box<Stop>> {
-        match self.k.run(&mut |k| k.threads[&thread.id].exited)? {
+        match self.k.run_to_end_of(thread.id)? {
             Ran::Until => Ok(thread
                 .value
                 .borrow_mut()
                 .take()
                 .expect("the thread returned its value")),
-            Ran::Idle => Err(Box::new(Stop::deadlock(&self.k, &thread.name))),
+            Ran::Idle => Err(Box::new(hang::stop(&self.k, thread.id))),
         }
     }
 
