@@ -117,16 +117,18 @@ pub(crate) fn callback_returning_at<R: Word>(
     other_irql: impl FnOnce(u8, u8) -> BugCheck,
 ) -> R {
     let (abi, irql) = kernel(|k| {
-        let args = params
-            .iter()
-            .map(|param| {
-                let mut text = format!("{}=", param.label);
-                param.shown.show(k, &mut text);
-                text
-            })
-            .collect::<Vec<_>>()
-            .join(", ");
-        k.log(Event::Callback { name, args });
+        if k.settings.trace {
+            let args = params
+                .iter()
+                .map(|param| {
+                    let mut text = format!("{}=", param.label);
+                    param.shown.show(k, &mut text);
+                    text
+                })
+                .collect::<Vec<_>>()
+                .join(", ");
+            k.log(Event::Callback { name, args });
+        }
         let id = k.running();
         k.context_mut(id).depth += 1;
         (k.io.abi_of(routine), k.irql())
@@ -147,12 +149,14 @@ fn returned(
     result: &dyn Arg,
     other_irql: impl FnOnce(u8, u8) -> BugCheck,
 ) {
-    let mut text = String::new();
-    result.show(k, &mut text);
     let id = k.running();
     let context = k.context_mut(id);
     context.depth = context.depth.saturating_sub(1);
-    k.log(Event::Return { name, result: text });
+    if k.settings.trace {
+        let mut text = String::new();
+        result.show(k, &mut text);
+        k.log(Event::Return { name, result: text });
+    }
     let after = k.irql();
     if after != before {
         k.bug_check(other_irql(before, after));

@@ -23,6 +23,7 @@
 //! `KeStallExecutionProcessor` burns; when nothing can, it jumps to the next
 //! timer.
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -85,6 +86,47 @@ pub(crate) struct Context {
     co: Option<ContextCoroutine>,
 }
 
+/// The contexts, in order of creation.
+#[derive(Default)]
+struct Contexts(Vec<(ContextId, Box<Context>)>);
+
+impl Contexts {
+    fn position(&self, id: ContextId) -> Option<usize> {
+        self.0.binary_search_by_key(&id, |(id, _)| *id).ok()
+    }
+
+    fn get(&self, id: ContextId) -> Option<&Context> {
+        self.position(id).map(|at| &*self.0[at].1)
+    }
+
+    fn get_mut(&mut self, id: ContextId) -> Option<&mut Context> {
+        self.position(id).map(|at| &mut *self.0[at].1)
+    }
+
+    /// Adds a context, whose id is above all others.
+    fn push(&mut self, id: ContextId, context: Context) {
+        self.0.push((id, Box::new(context)));
+    }
+
+    fn remove(&mut self, id: ContextId) {
+        if let Some(at) = self.position(id) {
+            self.0.remove(at);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (ContextId, &Context)> {
+        self.0.iter().map(|(id, context)| (*id, &**context))
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Context> {
+        self.0.iter().map(|(_, context)| &**context)
+    }
+
+    fn values_mut(&mut self) -> impl Iterator<Item = &mut Context> {
+        self.0.iter_mut().map(|(_, context)| &mut **context)
+    }
+}
+
 struct OpenCall {
     name: &'static str,
     args: String,
@@ -140,7 +182,8 @@ pub struct Settings {
     pub processors: u32,
     /// Bytes of stack of a driver thread.
     pub stack_size: usize,
-    /// Whether trace lines are kept.
+    /// Whether trace lines are kept. Without them the machine is much faster, and
+    /// reports show no arguments of calls and no last events.
     pub trace: bool,
     /// Whether a [`Stop`] has the backtraces of all threads and DPCs. They take
     /// milliseconds, which is much where thousands of schedules fail.
@@ -219,8 +262,12 @@ pub(crate) struct Kernel {
     pub(crate) now: u64,
     /// What the machine's earlier boots took, so that the trace's time is monotonic.
     pub(crate) boot_offset: u64,
-    contexts: BTreeMap<ContextId, Context>,
+    contexts: Contexts,
     next_context: u32,
+    /// Who was chosen to run next when the one who ran was preempted.
+    decided: Option<Choice>,
+    /// Room for [`Kernel::ready`].
+    ready: Vec<ContextId>,
     pub(crate) current: Option<ContextId>,
     pub(crate) threads: BTreeMap<ThreadId, Thread>,
     timers: BTreeMap<TimerKey, Expiry>,
@@ -273,8 +320,10 @@ impl Kernel {
             scheduler,
             now: 0,
             boot_offset: 0,
-            contexts: BTreeMap::new(),
+            contexts: Contexts::default(),
             next_context: 0,
+            decided: None,
+            ready: Vec::new(),
             current: None,
             threads: BTreeMap::new(),
             timers: BTreeMap::new(),
@@ -329,7 +378,7 @@ impl Kernel {
                 Err(payload) => Exit::Panicked(crate::bugcheck::panic_message(payload.as_ref())),
             }
         });
-        self.contexts.insert(
+        self.contexts.push(
             id,
             Context {
                 name,
@@ -346,21 +395,23 @@ impl Kernel {
     }
 
     pub(crate) fn context(&self, id: ContextId) -> &Context {
-        &self.contexts[&id]
+        self.contexts
+            .get(id)
+            .expect("a context is in the table until it ends")
     }
 
     pub(crate) fn context_mut(&mut self, id: ContextId) -> &mut Context {
         self.contexts
-            .get_mut(&id)
+            .get_mut(id)
             .expect("a context is in the table until it ends")
     }
 
     pub(crate) fn contexts(&self) -> impl Iterator<Item = (ContextId, &Context)> {
-        self.contexts.iter().map(|(id, context)| (*id, context))
+        self.contexts.iter()
     }
 
     pub(crate) fn is_alive(&self, id: ContextId) -> bool {
-        self.contexts.contains_key(&id)
+        self.contexts.get(id).is_some()
     }
 
     /// The context whose trap is being served.
@@ -370,7 +421,7 @@ impl Kernel {
 
     pub(crate) fn irql(&self) -> u8 {
         self.current
-            .map_or(PASSIVE_LEVEL, |id| self.contexts[&id].irql)
+            .map_or(PASSIVE_LEVEL, |id| self.context(id).irql)
     }
 
     pub(crate) fn set_irql(&mut self, irql: u8) {
@@ -385,7 +436,7 @@ impl Kernel {
 
     /// The thread that runs, if it is one.
     pub(crate) fn running_thread(&self) -> Option<ThreadId> {
-        self.contexts[&self.running()].thread
+        self.context(self.running()).thread
     }
 
     /// Makes a blocked context ready again.
@@ -510,7 +561,9 @@ impl Kernel {
             .count()
     }
 
-    fn ready(&self) -> Vec<ContextId> {
+    /// Those that can run, in order of creation, into `ready`; tells whether a DPC
+    /// that is queued can start.
+    fn find_ready(&self, ready: &mut Vec<ContextId>) -> bool {
         let holders = self.processors_held();
         let processors = self.settings.processors as usize;
         let full = holders >= processors;
@@ -523,11 +576,43 @@ impl Kernel {
         } else {
             DISPATCH_LEVEL
         };
-        self.contexts
-            .iter()
-            .filter(|(_, c)| c.state == State::Ready && (!full || c.irql >= lowest))
-            .map(|(id, _)| *id)
-            .collect()
+        ready.clear();
+        ready.extend(
+            self.contexts
+                .iter()
+                .filter(|(_, c)| c.state == State::Ready && (!full || c.irql >= lowest))
+                .map(|(id, _)| id),
+        );
+        !full && !self.dpcs.is_empty()
+    }
+
+    /// Does what is due and chooses who runs next.
+    fn decide(&mut self) -> Choice {
+        self.expire_due_timers();
+        crate::ex::dispatch_work(self);
+        let mut ready = std::mem::take(&mut self.ready);
+        let dpc_can_start = self.find_ready(&mut ready);
+        let choice = self.scheduler.choose(&ready, dpc_can_start);
+        self.ready = ready;
+        choice
+    }
+
+    /// A preemption point of the context that runs: somebody is chosen to go on.
+    ///
+    /// If it is the context itself, it need not leave its coroutine for that.
+    pub(crate) fn preempt(&mut self) -> Flow {
+        let me = self.running();
+        // What is due happens in nobody's context.
+        self.current = None;
+        let choice = self.decide();
+        self.current = Some(me);
+        if choice == Choice::Context(me) && self.power_cut.is_none() {
+            self.steps += 1;
+            return Flow::Continue;
+        }
+        // With nobody to run, `run` looks for itself.
+        self.decided = (choice != Choice::Nothing).then_some(choice);
+        Flow::Switch
     }
 
     /// Runs the machine until a thread has ended, for as long as the settings let it.
@@ -553,6 +638,9 @@ impl Kernel {
 
     /// Runs the machine until `until` holds or nothing is left to do.
     ///
+    /// `until` is asked whenever a context has blocked or ended, and before
+    /// anything runs: it must not be what a context can make true and go on.
+    ///
     /// # Errors
     /// The bug check or other stop that ended the simulation.
     pub(crate) fn run(&mut self, until: &mut dyn FnMut(&Kernel) -> bool) -> Result<Ran, Box<Stop>> {
@@ -561,17 +649,12 @@ impl Kernel {
         }
         fault::watch(self.settings.processor_limit);
         loop {
-            if until(self) {
-                return Ok(Ran::Until);
-            }
-            self.guarded(|k| {
-                k.expire_due_timers();
-                crate::ex::dispatch_work(k);
-            })?;
-            let ready = self.ready();
-            let dpc_can_start =
-                !self.dpcs.is_empty() && self.processors_held() < self.settings.processors as usize;
-            match self.scheduler.choose(&ready, dpc_can_start) {
+            let choice = match self.decided.take() {
+                Some(choice) => choice,
+                None if until(self) => return Ok(Ran::Until),
+                None => self.guarded(Self::decide)?,
+            };
+            match choice {
                 Choice::Context(id) => self.step(id)?,
                 Choice::Dpc => {
                     let dpc = self
@@ -603,10 +686,16 @@ impl Kernel {
         self.timers.first_key_value().map(|(key, _)| key.due)
     }
 
+    fn can_any_run(&self) -> bool {
+        let mut ready = Vec::new();
+        self.find_ready(&mut ready);
+        !ready.is_empty()
+    }
+
     /// Whether anything could run without time passing.
     pub(crate) fn is_busy(&self) -> bool {
         !self.dpcs.is_empty()
-            || !self.ready().is_empty()
+            || self.can_any_run()
             || crate::ex::has_work(self)
             || self.next_timer().is_some_and(|due| due <= self.now)
     }
@@ -615,13 +704,18 @@ impl Kernel {
     pub(crate) fn guarded<R>(&mut self, f: impl FnOnce(&mut Kernel) -> R) -> Result<R, Box<Stop>> {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(self))) {
             Ok(value) => Ok(value),
-            Err(payload) => match payload.downcast::<Stopping>() {
-                Ok(stopping) => {
-                    self.stopped = Some(stopping.0.clone());
-                    Err(stopping.0)
-                }
-                Err(payload) => std::panic::resume_unwind(payload),
-            },
+            Err(payload) => Err(self.stopped_by(payload)),
+        }
+    }
+
+    /// The stop that a panic carries; any other panic goes on.
+    fn stopped_by(&mut self, payload: Box<dyn Any + Send>) -> Box<Stop> {
+        match payload.downcast::<Stopping>() {
+            Ok(stopping) => {
+                self.stopped = Some(stopping.0.clone());
+                stopping.0
+            }
+            Err(payload) => std::panic::resume_unwind(payload),
         }
     }
 
@@ -640,57 +734,39 @@ impl Kernel {
             .take()
             .expect("a ready context is not running");
         self.current = Some(id);
-        let outcome = loop {
-            let irql = self.context(id).irql;
-            crate::ex::pool::page(self, irql);
-            let resumed =
-                crate::count::with(self.counter.as_deref(), || fault::resume(&mut co, ()));
-            trap::set_yielder(std::ptr::null());
-            match resumed {
-                Resumed::Yield(Request::Call(body)) => {
-                    let flow = self.guarded(|k| {
-                        // SAFETY: `trap` made the pointer from a closure on the
-                        // stack of `co`, which stays suspended during this call.
-                        let body = unsafe { &mut *body };
-                        body(k)
-                    });
-                    match flow {
-                        Ok(Flow::Continue) => {}
-                        Ok(Flow::Preempt | Flow::Block) => break Ok(None),
-                        Err(stop) => break Err(stop),
-                    }
-                }
-                Resumed::Return(exit) => break Ok(Some(exit)),
-                Resumed::Fault(fault) => break Ok(Some(Exit::Faulted(fault))),
-            }
-        };
-        match outcome {
-            Ok(None) => {
+        crate::ex::pool::page(self);
+        let counter = self.counter.as_deref().map(std::ptr::from_ref);
+        let resumed = trap::serve(self, || {
+            // SAFETY: the counter is in a box of its own, which lives as long as
+            // the kernel; nothing but `add`, between two runs, changes it.
+            let counter = counter.map(|counter| unsafe { &*counter });
+            crate::count::with(counter, || fault::resume(&mut co, ()))
+        });
+        let exit = match resumed {
+            Resumed::Yield(request) => {
                 self.current = None;
                 if self.context(id).ended {
-                    self.contexts.remove(&id);
+                    self.contexts.remove(id);
                     // SAFETY: the driver ended its thread from within; what is
                     // on the stack is the driver's, which never runs there again.
                     unsafe { co.force_reset() };
                     self.idle_stacks.push(co.into_stack());
                 } else {
+                    // Of one that stopped the machine it stays for the report.
                     self.context_mut(id).co = Some(co);
                 }
-                Ok(())
+                return match request {
+                    Request::Switch => Ok(()),
+                    Request::End(payload) => Err(self.stopped_by(payload)),
+                };
             }
-            Ok(Some(exit)) => {
-                let result = self.finish(id, exit);
-                self.idle_stacks.push(co.into_stack());
-                self.current = None;
-                result
-            }
-            Err(stop) => {
-                // The context stays in the table for the report.
-                self.context_mut(id).co = Some(co);
-                self.current = None;
-                Err(stop)
-            }
-        }
+            Resumed::Return(exit) => exit,
+            Resumed::Fault(fault) => Exit::Faulted(fault),
+        };
+        let result = self.finish(id, exit);
+        self.idle_stacks.push(co.into_stack());
+        self.current = None;
+        result
     }
 
     fn finish(&mut self, id: ContextId, exit: Exit) -> Result<(), Box<Stop>> {
@@ -698,7 +774,7 @@ impl Kernel {
             Exit::Returned => self.guarded(|k| {
                 let irql = k.context(id).irql;
                 crate::ke::context_ends(k, id, irql);
-                k.contexts.remove(&id);
+                k.contexts.remove(id);
             }),
             Exit::Panicked(message) => {
                 self.guarded(|k| k.bug_check(BugCheck::rust_panic(&message)))
@@ -786,7 +862,7 @@ impl Kernel {
         }
         let (id, who, irql, depth) = match self.current {
             Some(id) => {
-                let context = &self.contexts[&id];
+                let context = self.context(id);
                 (id.0, context.name.clone(), context.irql, context.depth)
             }
             None => (0, "machine".to_owned(), PASSIVE_LEVEL, 0),
@@ -810,7 +886,9 @@ impl Kernel {
     /// Writes that the context's calls were entered, where no line says so yet:
     /// something is about to happen inside them.
     pub(crate) fn tell_open_calls(&mut self) {
-        let Some(id) = self.current else { return };
+        let Some(id) = self.current.filter(|_| self.settings.trace) else {
+            return;
+        };
         let untold: Vec<_> = self
             .context_mut(id)
             .calls
@@ -841,7 +919,7 @@ impl Kernel {
             self.stop(stop);
         }
         let mut text = String::new();
-        for (name, value) in args {
+        for (name, value) in args.iter().filter(|_| self.settings.trace) {
             let mut shown = String::new();
             value.show(self, &mut shown);
             if shown.is_empty() {
@@ -862,12 +940,15 @@ impl Kernel {
 
     /// Traces the call that returns. Part of [`trap::call`].
     pub(crate) fn leave_call(&mut self, result: &dyn Arg) {
-        let mut text = String::new();
-        result.show(self, &mut text);
         let id = self.running();
         let Some(call) = self.context_mut(id).calls.pop() else {
             return;
         };
+        if !self.settings.trace {
+            return;
+        }
+        let mut text = String::new();
+        result.show(self, &mut text);
         if call.told {
             self.context_mut(id).depth -= 1;
             self.push_line(Event::Return {
@@ -886,15 +967,20 @@ impl Kernel {
     /// Where the innermost call that the context is in was made. While it is
     /// suspended, the stack above that is as it was.
     pub(crate) fn innermost_call(&self, id: ContextId) -> Option<Registers> {
-        self.contexts[&id].calls.last().map(|call| call.from)
+        self.context(id).calls.last().map(|call| call.from)
     }
 
-    /// The calls that the context is in, outermost first.
+    /// The calls that the context is in, outermost first, with their arguments if
+    /// the machine traces.
     pub(crate) fn open_calls(&self, id: ContextId) -> impl Iterator<Item = (&'static str, &str)> {
-        self.contexts[&id]
-            .calls
-            .iter()
-            .map(|call| (call.name, call.args.as_str()))
+        self.context(id).calls.iter().map(|call| {
+            let args = if self.settings.trace {
+                call.args.as_str()
+            } else {
+                "..."
+            };
+            (call.name, args)
+        })
     }
 }
 

@@ -3,9 +3,9 @@
 //! The way from driver code into the simulated kernel and back.
 //!
 //! Driver code runs on a coroutine with a kernel-sized stack; the kernel runs
-//! on the host's stack. A *trap* carries a closure across: the coroutine
-//! suspends with a pointer to the closure, the scheduler runs it with
-//! `&mut Kernel` and resumes the coroutine.
+//! on the host's stack. A *trap* carries a closure across: it runs on the host's
+//! stack, above what the scheduler has there, with `&mut Kernel`. The coroutine
+//! suspends only if somebody else is to run.
 //!
 //! # Vocabulary
 //! - *trap*: one crossing. It never lets another thread run ([`kernel`]).
@@ -15,18 +15,22 @@
 //!   says so ([`block`]).
 //!
 //! ```text
-//!  driver code        trap           scheduler loop (host stack)
-//!  -----------        ----           ---------------------------
-//!  KeSetEvent(e) ──► suspend(Call) ─► closure(&mut Kernel)
-//!                                     choose the next runnable context
-//!        ◄───────── resume ◄───────── ...
+//!  driver code        trap (host stack)         scheduler loop (host stack)
+//!  -----------        -----------------         ---------------------------
+//!  KeSetEvent(e) ──►  closure(&mut Kernel)
+//!                     choose who runs next
+//!        ◄─────────── the same
+//!                     another ── suspend ─────► resume the other
+//!        ◄───────────────────────────────────── ... resume
 //! ```
 //!
 //! What runs on the driver's side of this module (the bodies of simulated
 //! functions outside a trap) may call driver callbacks, which is how KMDF's
 //! own code calls a driver; what runs inside a trap may not.
 
+use std::any::Any;
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use corosensei::Yielder;
 
@@ -34,21 +38,21 @@ use crate::fault::{Fault, Registers};
 use crate::kernel::Kernel;
 use crate::trace::Arg;
 
-/// What a coroutine asks of the scheduler when it suspends.
+/// Why a coroutine suspends.
 pub(crate) enum Request {
-    /// Run the closure, then go on according to the [`Flow`] it returns.
-    Call(*mut (dyn FnMut(&mut Kernel) -> Flow + 'static)),
+    /// Somebody else is to run, or nobody until the kernel wakes it.
+    Switch,
+    /// A trap of it panicked, which ends the simulation: it is not to be resumed.
+    End(Box<dyn Any + Send>),
 }
 
 /// How a context goes on after its trap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
-    /// Resume at once: nobody else may run in between.
+    /// At once: nobody else may run in between.
     Continue,
-    /// Stay runnable, but let the scheduler choose who runs next.
-    Preempt,
-    /// Not runnable until the kernel makes it so.
-    Block,
+    /// When the scheduler resumes it.
+    Switch,
 }
 
 /// What a coroutine hands back when it ends.
@@ -73,8 +77,23 @@ impl crate::fault::Abandoned for Exit {
 pub(crate) type ContextYielder = Yielder<(), Request>;
 
 thread_local! {
-    /// The yielder of the coroutine that runs on this operating-system thread.
+    /// The yielder of the coroutine that runs on this operating-system thread;
+    /// null while the kernel runs.
     static YIELDER: Cell<*const ContextYielder> = const { Cell::new(std::ptr::null()) };
+    /// The kernel whose coroutine runs on this operating-system thread.
+    static KERNEL: Cell<*mut Kernel> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// Runs `resume`, which lets a coroutine of `kernel` run, whose traps use the
+/// kernel meanwhile.
+///
+/// `resume` uses neither the kernel nor anything that is borrowed from it.
+pub(crate) fn serve<R>(kernel: &mut Kernel, resume: impl FnOnce() -> R) -> R {
+    let before = KERNEL.replace(kernel);
+    let result = resume();
+    KERNEL.set(before);
+    set_yielder(std::ptr::null());
+    result
 }
 
 /// Makes `yielder` the way into the kernel while a coroutine runs.
@@ -93,46 +112,60 @@ pub fn inside_simulation() -> bool {
     !yielder().is_null()
 }
 
-fn suspend(request: Request) {
-    let yielder = yielder();
+/// A closure that runs on the host's stack.
+struct OnHostStack<F>(F);
+
+// SAFETY: the stack changes, not the operating-system thread. corosensei asks for
+// `Send` so that no reference to the yielder gets to the other stack, where
+// suspending would be wrong; `trap` takes `YIELDER` away, which is the only way
+// to one.
+unsafe impl<F> Send for OnHostStack<F> {}
+
+impl<F: FnOnce() -> R, R> OnHostStack<F> {
+    fn run(self) -> R {
+        (self.0)()
+    }
+}
+
+fn trap<R>(f: impl FnOnce(&mut Kernel) -> (R, Flow)) -> R {
+    let yielder = YIELDER.replace(std::ptr::null());
     assert!(
         !yielder.is_null(),
         "a simulated kernel function was called outside of a simulated thread: \
          wrap the code in ntsim::run(|| ...) or Machine::run_thread"
     );
+    let kernel = KERNEL.get();
+    let work = OnHostStack(|| {
+        // A panic must not unwind the driver's frames: the scheduler gets it.
+        catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: `serve` has the kernel exclusively while it resumes the
+            // coroutine that this is, and does not touch it before that comes
+            // back; and no trap is inside of another, since `YIELDER` is null
+            // during this one.
+            let k = unsafe { &mut *kernel };
+            let result = f(k);
+            crate::ex::pool::page(k);
+            result
+        }))
+    });
     // SAFETY: `YIELDER` is non-null only while the coroutine that owns the
     // yielder runs, and that coroutine is the caller: the yielder lives at the
     // base of the stack we are on.
-    unsafe { &*yielder }.suspend(request);
-    // The scheduler may have run other coroutines in between.
-    set_yielder(yielder);
-}
-
-fn trap<R>(f: impl FnOnce(&mut Kernel) -> (R, Flow)) -> R {
-    let mut f = Some(f);
-    let mut out = None;
-    let mut body = |k: &mut Kernel| {
-        let f = f.take().expect("the scheduler runs a trap once");
-        let (value, flow) = f(k);
-        out = Some(value);
-        flow
+    let way_out = unsafe { &*yielder };
+    let end = match way_out.on_parent_stack(move || work.run()) {
+        Ok((value, Flow::Continue)) => {
+            set_yielder(yielder);
+            return value;
+        }
+        Ok((value, Flow::Switch)) => {
+            way_out.suspend(Request::Switch);
+            set_yielder(yielder);
+            return value;
+        }
+        Err(payload) => payload,
     };
-    let body: *mut (dyn FnMut(&mut Kernel) -> Flow + '_) = &raw mut body;
-    #[expect(
-        clippy::transmute_ptr_to_ptr,
-        reason = "a cast cannot lengthen a trait object's lifetime"
-    )]
-    // SAFETY: only the lifetime changes. The scheduler uses the pointer before
-    // it resumes this coroutine, so while `body` is alive on this stack; a
-    // coroutine that is never resumed never has its request looked at again.
-    let body = unsafe {
-        std::mem::transmute::<
-            *mut (dyn FnMut(&mut Kernel) -> Flow + '_),
-            *mut (dyn FnMut(&mut Kernel) -> Flow + 'static),
-        >(body)
-    };
-    suspend(Request::Call(body));
-    out.expect("the scheduler ran the trap before it resumed the caller")
+    way_out.suspend(Request::End(end));
+    unreachable!("a coroutine whose trap panicked is not resumed")
 }
 
 /// Runs `f` in the kernel. No other thread runs before it returns.
@@ -142,7 +175,7 @@ pub(crate) fn kernel<R>(f: impl FnOnce(&mut Kernel) -> R) -> R {
 
 /// Lets the scheduler choose who runs next; the caller stays runnable.
 pub(crate) fn preempt() {
-    trap(|_| ((), Flow::Preempt));
+    trap(|k| ((), k.preempt()));
 }
 
 /// What a [`block`]ing closure decided.
@@ -162,7 +195,7 @@ pub(crate) fn block<R>(
 ) -> R {
     let now = trap(|k| match f(k) {
         Blocking::Now(value) => (Some(value), Flow::Continue),
-        Blocking::Wait => (None, Flow::Block),
+        Blocking::Wait => (None, Flow::Switch),
     });
     match now {
         Some(value) => value,
@@ -184,14 +217,12 @@ pub(crate) fn call<R: Arg>(
     let from = Registers::here();
     trap(|k| {
         k.enter_call(name, args, from);
-        (
-            (),
-            if unwinding {
-                Flow::Continue
-            } else {
-                Flow::Preempt
-            },
-        )
+        let flow = if unwinding {
+            Flow::Continue
+        } else {
+            k.preempt()
+        };
+        ((), flow)
     });
     let result = body();
     kernel(|k| k.leave_call(&result));

@@ -2,9 +2,9 @@
 
 //! What a kernel call costs above a direct call of a function.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::rc::Rc;
-use std::cell::RefCell;
 use std::time::Instant;
 
 use ntsim::Machine;
@@ -45,8 +45,12 @@ fn time_calls(trace: bool) -> (f64, Vec<(&'static str, f64)>) {
                 };
                 time(0, &mut || _ = black_box(direct(black_box(event))));
                 time(1, &mut || _ = black_box(nt::KeGetCurrentIrql()));
-                time(2, &mut || _ = black_box(nt::KeReadStateEvent(black_box(event))));
-                time(3, &mut || _ = black_box(nt::KeSetEvent(black_box(event), 0, 0)));
+                time(2, &mut || {
+                    _ = black_box(nt::KeReadStateEvent(black_box(event)))
+                });
+                time(3, &mut || {
+                    _ = black_box(nt::KeSetEvent(black_box(event), 0, 0))
+                });
             }
         })
         .expect("nothing goes wrong");
@@ -59,7 +63,10 @@ fn time_calls(trace: bool) -> (f64, Vec<(&'static str, f64)>) {
         })
         .collect();
     let names = ["KeGetCurrentIrql", "KeReadStateEvent", "KeSetEvent"];
-    (medians[0], names.into_iter().zip(medians[1..].to_vec()).collect())
+    (
+        medians[0],
+        names.into_iter().zip(medians[1..].to_vec()).collect(),
+    )
 }
 
 /// The rows of this section.
@@ -68,7 +75,10 @@ pub fn measure() -> Vec<Row> {
     for trace in [false, true] {
         let (direct, calls) = time_calls(trace);
         rows.extend(calls.into_iter().map(|(name, time)| Row {
-            what: format!("{name}{}, above a direct call", if trace { ", traced" } else { "" }),
+            what: format!(
+                "{name}{}, above a direct call",
+                if trace { ", traced" } else { "" }
+            ),
             value: time - direct,
             unit: "ns",
             baseline: "a direct call".to_owned(),

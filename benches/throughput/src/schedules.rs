@@ -122,8 +122,23 @@ pub fn measure() -> Vec<Row> {
         goal: Some(Goal::AtLeast(50_000.0)),
     };
     vec![
-        row("4 threads, random, one machine", ours, random, "Shuttle, random"),
-        row("4 threads, random, fresh machines", fresh, random, "Shuttle, random"),
-        row("4 threads, PCT 3, one machine", ours_pct, pct, "Shuttle, PCT 3"),
+        row(
+            "4 threads, random, one machine",
+            ours,
+            random,
+            "Shuttle, random",
+        ),
+        row(
+            "4 threads, random, fresh machines",
+            fresh,
+            random,
+            "Shuttle, random",
+        ),
+        row(
+            "4 threads, PCT 3, one machine",
+            ours_pct,
+            pct,
+            "Shuttle, PCT 3",
+        ),
     ]
 }

@@ -28,9 +28,8 @@ fn ktimers(count: usize) -> Times {
     let out = times.clone();
     machine
         .run_thread("bench", move || {
-            let each = |start: Instant, n: usize| {
-                start.elapsed().as_secs_f64() * 1e9 / to_float(n as u64)
-            };
+            let each =
+                |start: Instant, n: usize| start.elapsed().as_secs_f64() * 1e9 / to_float(n as u64);
             let timers = nt::Object::many(count);
             for timer in &timers {
                 nt::KeInitializeTimer(*timer);

@@ -128,9 +128,16 @@ pub(crate) fn allocate(
     address
 }
 
-/// Makes paged blocks inaccessible to code that runs at this IRQL if it must not
-/// use them, else accessible. Called before each context gets to run.
-pub(crate) fn page(k: &mut Kernel, irql: u8) {
+/// Makes paged blocks inaccessible to the code that runs now if it must not use
+/// them at its IRQL, else accessible. Called before each context gets to run.
+#[inline]
+pub(crate) fn page(k: &mut Kernel) {
+    if k.ex.pool.paged_out || !k.ex.pool.paged.is_empty() {
+        page_for(k, k.irql());
+    }
+}
+
+fn page_for(k: &mut Kernel, irql: u8) {
     let pool = &mut k.ex.pool;
     let out = irql >= DISPATCH_LEVEL;
     if out == pool.paged_out || (out && pool.paged.is_empty()) {
