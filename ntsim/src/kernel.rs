@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use corosensei::Coroutine;
-use corosensei::stack::DefaultStack;
+use corosensei::stack::{DefaultStack, Stack as _};
 
 use crate::bugcheck::{BugCheck, Stop};
 use crate::count::Counter;
@@ -81,6 +81,8 @@ pub(crate) struct Context {
     pub(crate) depth: usize,
     /// Calls that have been entered and not traced yet.
     calls: Vec<OpenCall>,
+    /// The end of its stack, above all that is on it.
+    pub(crate) stack_base: usize,
     /// It gave itself up (`PsTerminateSystemThread`) and is to be removed.
     ended: bool,
     co: Option<ContextCoroutine>,
@@ -282,8 +284,8 @@ pub(crate) struct Kernel {
     calls_at_this_time: u64,
     /// How often a context has been let run.
     pub(crate) steps: u64,
-    /// The step before which the power is cut.
-    pub(crate) power_cut: Option<u64>,
+    /// What befalls a device, and when.
+    pub(crate) ambush: crate::inject::Ambush,
     /// Counts the instructions of images, if the settings say so.
     pub(crate) counter: Option<Box<Counter>>,
     pub(crate) inject: crate::inject::State,
@@ -335,7 +337,7 @@ impl Kernel {
             stopped: None,
             calls_at_this_time: 0,
             steps: 0,
-            power_cut: None,
+            ambush: crate::inject::Ambush::default(),
             inject: crate::inject::State::default(),
             ke: crate::ke::State::default(),
             ex: crate::ex::State::default(),
@@ -353,6 +355,7 @@ impl Kernel {
         // So that no number stands for two contexts in one trace.
         self.next_context = previous.next_context;
         std::mem::swap(&mut self.scheduler, &mut previous.scheduler);
+        self.inject = std::mem::take(&mut previous.inject);
     }
 
     // ---- contexts ----------------------------------------------------
@@ -371,6 +374,7 @@ impl Kernel {
             DefaultStack::new(self.settings.stack_size)
                 .expect("the host has memory for one more stack")
         });
+        let stack_base = stack.base().get();
         let co = Coroutine::with_stack(stack, move |yielder: &ContextYielder, ()| {
             trap::set_yielder(yielder);
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)) {
@@ -387,6 +391,7 @@ impl Kernel {
                 thread,
                 depth: 0,
                 calls: Vec::new(),
+                stack_base,
                 ended: false,
                 co: Some(co),
             },
@@ -722,11 +727,8 @@ impl Kernel {
     /// Lets one context run to its next preemption point, block or end.
     fn step(&mut self, id: ContextId) -> Result<(), Box<Stop>> {
         self.steps += 1;
-        if self.power_cut == Some(self.steps) {
-            self.guarded(|k| {
-                let stop = Stop::power_cut(k);
-                k.stop(stop)
-            })?;
+        if let Some(stop) = crate::inject::before_step(self) {
+            self.guarded(|k| k.stop(stop))?;
         }
         let mut co = self
             .context_mut(id)

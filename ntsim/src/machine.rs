@@ -40,6 +40,7 @@ use crate::count::Instructions;
 use crate::exports;
 use crate::image::{Image, ImageError, Loaded};
 use crate::inf::DriverPackage;
+use crate::inject::{Blow, Faults};
 use crate::io::{self, DriverId, Entry};
 use crate::ke::dispatcher::ThreadId;
 use crate::kernel::{Kernel, SECOND, Settings};
@@ -311,14 +312,29 @@ impl Machine {
     ///
     /// See [`crate::inject`].
     pub fn fail_nth(&mut self, point: Option<u64>) {
-        self.k.inject.arm(point);
+        self.inject(point.map_or_else(Faults::none, Faults::nth));
     }
 
-    /// The calls since [`fail_nth`](Self::fail_nth) that could have failed for
-    /// lack of resources.
+    /// Makes calls fail that can fail for lack of resources, from now on.
+    /// Counting begins anew; it goes on over a reboot.
+    ///
+    /// See [`crate::inject`].
+    pub fn inject(&mut self, faults: Faults) {
+        let seed = self.k.settings.seed;
+        self.k.inject.arm(faults, seed);
+    }
+
+    /// The calls since [`inject`](Self::inject) or [`fail_nth`](Self::fail_nth)
+    /// that could have failed for lack of resources.
+    #[must_use]
+    pub fn faults(&self) -> &crate::inject::Report {
+        self.k.inject.report()
+    }
+
+    /// As [`faults`](Self::faults).
     #[must_use]
     pub fn fallible_calls(&self) -> &crate::inject::Report {
-        self.k.inject.report()
+        self.faults()
     }
 
     /// The instructions that images have executed since boot. `None` if they are
@@ -391,7 +407,7 @@ impl Machine {
     /// What runs then ends with a [`StopKind::PowerCut`](crate::StopKind); go on
     /// with [`boot_after_power_cut`](Self::boot_after_power_cut).
     pub fn cut_power_at(&mut self, step: Option<u64>) {
-        self.k.power_cut = step.map(|step| self.k.steps + step);
+        self.ambush(Blow::PowerCut(Written::Everything), "", step);
     }
 
     /// Boots the machine after it has stopped. Nothing was shut down: no driver
@@ -479,6 +495,7 @@ impl Machine {
     /// # Errors
     /// The bug check or other stop that ended the simulation.
     pub fn run_for(&mut self, time: Duration) -> std::result::Result<(), Box<Stop>> {
+        self.only_stop(|machine, _| machine.settle(), "")?;
         let units = u64::try_from(time.as_nanos() / 100).unwrap_or(u64::MAX);
         let end = self.k.now.saturating_add(units);
         self.replace_failed()?;
@@ -596,6 +613,7 @@ impl Machine {
     /// [`Error::Driver`] if the driver refuses, [`Error::Image`] for its image,
     /// [`Error::Stop`].
     pub fn start_device(&mut self, device: &str) -> Result<()> {
+        self.settle()?;
         if let Some(running) = self.running.get(device) {
             return Err(Error::State {
                 device: device.to_owned(),
@@ -740,6 +758,7 @@ impl Machine {
     /// [`Error::Driver`] for the first driver that failed, with the system
     /// asleep; [`Error::Stop`].
     pub fn sleep(&mut self, how: Sleep) -> Result<()> {
+        self.settle()?;
         self.note(format!("the system goes to sleep: {how:?}"));
         let why = match how {
             Sleep::S1 | Sleep::S2 | Sleep::S3 => PowerAction::Sleep,
@@ -761,6 +780,7 @@ impl Machine {
     /// # Errors
     /// [`Error::Driver`] for the first driver that failed; [`Error::Stop`].
     pub fn wake(&mut self) -> Result<()> {
+        self.settle()?;
         self.note("the system wakes up".to_owned());
         let mut result = Ok(());
         for (device, id) in self.at(At::SystemSleep) {
@@ -982,6 +1002,7 @@ impl Machine {
     /// # Errors
     /// [`Error::Stop`], [`Error::Store`].
     pub fn reboot(&mut self) -> Result<()> {
+        self.settle()?;
         self.note("the machine shuts down".to_owned());
         for moment in [control::SHUTDOWN, control::LAST_CHANCE_SHUTDOWN] {
             self.pnp(move || control::notify_shutdown(moment))?;
@@ -1009,12 +1030,54 @@ impl Machine {
         Ok(())
     }
 
+    /// Ends the device that [`Blow::SurpriseRemoval`] has taken away, if it has.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        let Some(pending) = &mut self.k.ambush.pending else {
+            return Ok(());
+        };
+        let (thread, device) = (pending.thread, pending.device.clone());
+        let running = self.running.get(&device).copied();
+        pending.is_called_off = running.is_none();
+        crate::wdf::wake(&mut self.k);
+        if self.k.run(&mut |k| k.threads[&thread].exited)? == crate::kernel::Ran::Idle {
+            return Err(Box::new(Stop::deadlock(&self.k, "PnP")).into());
+        }
+        let told = self
+            .k
+            .ambush
+            .pending
+            .take()
+            .and_then(|pending| pending.told);
+        let Some(running) = running.filter(|running| told == Some(running.device)) else {
+            return Ok(());
+        };
+        self.note(format!("device {device} is gone: surprise removal"));
+        self.tell_targets(running.device, remote::remove_complete, ())?;
+        self.running.remove(&device);
+        self.ghosts.push(running);
+        self.remove_ghosts()
+    }
+
+    /// Closes all files that are open.
+    pub(crate) fn close_all(&mut self) -> Result<()> {
+        for file in self.k.io.irps.all_open() {
+            self.pnp(move || crate::wdf::file::close(file))?;
+        }
+        self.remove_ghosts()?;
+        Ok(self.unload_lingering()?)
+    }
+
+    pub(crate) fn kernel(&mut self) -> &mut Kernel {
+        &mut self.k
+    }
+
     /// Runs `job` on the PnP thread.
     fn pnp<R: 'static>(&mut self, job: impl FnOnce() -> R + 'static) -> Result<R> {
         Ok(self.run_thread("PnP", job)?)
     }
 
-    fn expect_any(&self, device: &str, problem: &'static str) -> Result<Running> {
+    fn expect_any(&mut self, device: &str, problem: &'static str) -> Result<Running> {
+        self.settle()?;
         self.running
             .get(device)
             .copied()
@@ -1025,7 +1088,12 @@ impl Machine {
             })
     }
 
-    fn expect_running(&self, device: &str, asleep: bool, problem: &'static str) -> Result<Running> {
+    fn expect_running(
+        &mut self,
+        device: &str,
+        asleep: bool,
+        problem: &'static str,
+    ) -> Result<Running> {
         let running = self.expect_any(device, problem)?;
         match (running.at, asleep) {
             (At::Working, false) | (At::Asleep, true) => Ok(running),

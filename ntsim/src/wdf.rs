@@ -133,6 +133,8 @@ pub(crate) struct State {
     host_stub: Option<bind::HostStub>,
     /// Which context holds the lock of an object whose callbacks are passive.
     object_locks: BTreeMap<Handle, ContextId>,
+    /// A PnP request is under way, and whether another one waits for its end.
+    pnp_request: (bool, bool),
     /// Deletions that were put off to a system worker thread.
     deferred_deletions: usize,
     /// The drivers below devices, by instance id in lower case.

@@ -109,7 +109,7 @@ pub(crate) fn allocate(
             ),
         );
     }
-    if crate::inject::fails(k, function) {
+    if crate::inject::allocation_fails(k, function, tag) {
         return 0;
     }
     let pool = &mut k.ex.pool;

@@ -315,6 +315,12 @@ impl Irps {
         self.files.remove(&id);
     }
 
+    /// The files that users have open.
+    pub(crate) fn all_open(&self) -> Vec<FileId> {
+        let open = self.files.iter().filter(|(_, file)| !file.closed);
+        open.map(|(id, _)| *id).collect()
+    }
+
     /// How many files of the device are open.
     pub(crate) fn open_files(&self, device: Handle) -> usize {
         self.files

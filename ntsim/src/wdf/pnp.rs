@@ -35,6 +35,7 @@
 //! failure the state machines in `src/framework/shared/irphandlers/pnp` of Windows-Driver-Frameworks.
 
 use crate::abi::{Param, callback, param};
+use crate::inject::Blow;
 use crate::io::DriverId;
 use crate::kernel::{ContextId, Kernel};
 use crate::report::DeviceReport;
@@ -377,19 +378,22 @@ fn call(
     more: &[Param<'_>],
 ) -> Result<(), i32> {
     let routine = kernel(|k| {
-        which(
-            &object::device(k, device.0, "the PnP manager")
-                .settings
-                .callbacks,
-        )
+        let settings = &object::device(k, device.0, "the PnP manager").settings;
+        which(&settings.callbacks)
     });
     if routine == 0 {
         return Ok(());
     }
+    let blow = kernel(|k| befalls(k, Blow::FailedCallback, device));
+    // What clears away does so and then says that it failed.
+    let clears = ["Exit", "Release", "Suspend"];
+    if blow.is_err() && !clears.iter().any(|part| name.contains(part)) {
+        return blow;
+    }
     let mut params = vec![param("Device", &device.0)];
     params.extend_from_slice(more);
     let status = callback::<i32>(name, routine, &params);
-    if status < 0 { Err(status) } else { Ok(()) }
+    if status < 0 { Err(status) } else { blow }
 }
 
 /// The same for a callback that returns nothing.
@@ -404,6 +408,44 @@ fn tell(device: DeviceId, name: &'static str, which: impl FnOnce(&PnpPowerCallba
     if routine != 0 {
         callback::<()>(name, routine, &[param("Device", &device.0)]);
     }
+}
+
+/// Whether a failure that somebody has prepared falls here.
+fn befalls(k: &mut Kernel, blow: Blow, device: DeviceId) -> Result<(), i32> {
+    if !k.ambush.is_armed() {
+        return Ok(());
+    }
+    let instance = object::device(k, device.0, "the PnP manager")
+        .instance
+        .clone();
+    crate::inject::moment(k, blow, &instance)
+}
+
+/// Whether [`unplug`] has taken the device away.
+fn check_plugged_in(k: &Kernel, device: DeviceId) -> Result<(), i32> {
+    let pending = k.ambush.pending.as_ref();
+    if pending.is_some_and(|gone| gone.told == Some(device)) {
+        Err(super::STATUS_NO_SUCH_DEVICE)
+    } else {
+        Ok(())
+    }
+}
+
+/// The PnP manager sends one request at a time; a power change may be under way
+/// beside it.
+fn request<R>(body: impl FnOnce() -> R) -> R {
+    super::wait_until(|k| {
+        let (busy, wanted) = &mut k.wdf.pnp_request;
+        *wanted |= *busy;
+        !std::mem::replace(busy, true)
+    });
+    let result = body();
+    kernel(|k| {
+        if std::mem::take(&mut k.wdf.pnp_request).1 {
+            super::wake(k);
+        }
+    });
+    result
 }
 
 /// Calls the driver's `EvtDriverDeviceAdd` for the device with this instance id.
@@ -453,7 +495,12 @@ pub(crate) fn add_device(driver: DriverId, instance: &str) -> Result<DeviceId, i
 /// The status of the callback that failed; what had been done is undone as KMDF
 /// does it, the device is [`State::Failed`] and is to be removed.
 pub(crate) fn start(device: DeviceId) -> Result<(), i32> {
-    exclusively(device.0, || start_now(device))
+    request(|| {
+        kernel(|k| check_plugged_in(k, device))?;
+        // The driver's part comes after the bus driver's.
+        kernel(|k| befalls(k, Blow::FailedStart, device))?;
+        exclusively(device.0, || start_now(device))
+    })
 }
 
 fn start_now(device: DeviceId) -> Result<(), i32> {
@@ -813,14 +860,18 @@ fn power_up_now(device: DeviceId) -> Result<(), i32> {
 /// The driver's refusal, or the framework's, with the device as it was; or the
 /// status of the callback that failed, with the device [`State::Failed`].
 pub(crate) fn stop(device: DeviceId) -> Result<(), i32> {
-    may_leave(device)?;
-    call(
-        device,
-        "EvtDeviceQueryStop",
-        |callbacks| callbacks.query_stop,
-        &[],
-    )?;
-    exclusively(device.0, || stop_now(device))
+    request(|| {
+        kernel(|k| check_plugged_in(k, device))?;
+        may_leave(device)?;
+        call(
+            device,
+            "EvtDeviceQueryStop",
+            |callbacks| callbacks.query_stop,
+            &[],
+        )?;
+        kernel(|k| befalls(k, Blow::RefusedQuery, device))?;
+        exclusively(device.0, || stop_now(device))
+    })
 }
 
 fn stop_now(device: DeviceId) -> Result<(), i32> {
@@ -866,13 +917,17 @@ fn may_leave(device: DeviceId) -> Result<(), i32> {
 /// # Errors
 /// The driver's refusal, the status of `EvtDeviceQueryRemove`; or the framework's.
 pub(crate) fn query_remove(device: DeviceId) -> Result<(), i32> {
-    may_leave(device)?;
-    call(
-        device,
-        "EvtDeviceQueryRemove",
-        |callbacks| callbacks.query_remove,
-        &[],
-    )
+    request(|| {
+        kernel(|k| check_plugged_in(k, device))?;
+        may_leave(device)?;
+        call(
+            device,
+            "EvtDeviceQueryRemove",
+            |callbacks| callbacks.query_remove,
+            &[],
+        )?;
+        kernel(|k| befalls(k, Blow::RefusedQuery, device))
+    })
 }
 
 /// Asks for the devices that have this relation to the device
@@ -968,6 +1023,10 @@ pub(crate) fn set_special_file_support(_: super::Globals, device: Handle, file: 
 /// way: it runs beside that one's callbacks. What follows has its turn.
 /// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_surprise_removal>
 pub(crate) fn surprise_remove(device: DeviceId) {
+    request(|| surprise_remove_alone(device));
+}
+
+fn surprise_remove_alone(device: DeviceId) {
     kernel(|k| {
         power_policy::suspend(k, device.0);
         interface::disable(k, device.0);
@@ -976,6 +1035,51 @@ pub(crate) fn surprise_remove(device: DeviceId) {
         callbacks.surprise_removal
     });
     exclusively(device.0, || surprise_remove_now(device));
+}
+
+/// The same for a device that is gone while the machine is busy: as soon as it
+/// is started and no other PnP request is under way. [`Blow::SurpriseRemoval`].
+pub(crate) fn unplug(instance: &str) {
+    let mut found = None;
+    super::wait_until(|k| {
+        if k.ambush
+            .pending
+            .as_ref()
+            .is_none_or(|gone| gone.is_called_off)
+        {
+            return true;
+        }
+        let device = device_at(k, instance)
+            .filter(|device| !matches!(state(k, *device), State::Created | State::Failed));
+        let (busy, wanted) = &mut k.wdf.pnp_request;
+        let Some(device) = device.filter(|_| !*busy) else {
+            *wanted = true;
+            return false;
+        };
+        *busy = true;
+        if let Some(gone) = &mut k.ambush.pending {
+            gone.told = Some(device);
+        }
+        found = Some(device);
+        true
+    });
+    if let Some(device) = found {
+        surprise_remove_alone(device);
+        kernel(|k| {
+            k.wdf.pnp_request = (false, false);
+            super::wake(k);
+        });
+    }
+}
+
+/// The device with this instance id, if its driver has made it.
+fn device_at(k: &Kernel, instance: &str) -> Option<DeviceId> {
+    let mut objects = k.wdf.objects.values();
+    let found = objects.find(|object| match &object.data {
+        Data::Device(device) => device.instance.eq_ignore_ascii_case(instance),
+        _ => false,
+    })?;
+    Some(DeviceId(found.handle))
 }
 
 fn surprise_remove_now(device: DeviceId) {
@@ -995,9 +1099,11 @@ fn surprise_remove_now(device: DeviceId) {
 
 /// Removes the device, in whatever state it is, and deletes it.
 pub(crate) fn remove(device: DeviceId) {
-    exclusively(device.0, || remove_now(device));
-    object::delete(device.0);
-    object::flush_deferred_deletions();
+    request(|| {
+        exclusively(device.0, || remove_now(device));
+        object::delete(device.0);
+        object::flush_deferred_deletions();
+    });
 }
 
 fn remove_now(device: DeviceId) {

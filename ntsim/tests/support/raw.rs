@@ -79,6 +79,12 @@ thread_local! {
     static ACTIONS: RefCell<HashMap<&'static str, Action>> = RefCell::default();
 }
 
+/// What a callback of the driver does from now on.
+pub fn on(name: &'static str, body: impl FnMut(WDFOBJECT) -> NTSTATUS + 'static) {
+    let action: Action = Box::new(body);
+    ACTIONS.with_borrow_mut(|actions| actions.insert(name, action));
+}
+
 /// Does what the test wants of the callback `name`; without that it succeeds.
 pub fn act(name: &'static str, object: WDFOBJECT) -> NTSTATUS {
     // Taken out meanwhile: the action may call the kernel, which may run others.
@@ -182,8 +188,7 @@ impl Bench {
 
     /// What a callback of the driver does. `DeviceAdd` is after `WdfDeviceCreate`.
     pub fn on(self, name: &'static str, body: impl FnMut(WDFOBJECT) -> NTSTATUS + 'static) -> Self {
-        let action: Action = Box::new(body);
-        ACTIONS.with_borrow_mut(|actions| actions.insert(name, action));
+        on(name, body);
         self
     }
 
