@@ -1039,8 +1039,8 @@ impl Machine {
         let running = self.running.get(&device).copied();
         pending.is_called_off = running.is_none();
         crate::wdf::wake(&mut self.k);
-        if self.k.run(&mut |k| k.threads[&thread].exited)? == crate::kernel::Ran::Idle {
-            return Err(Box::new(Stop::deadlock(&self.k, "PnP")).into());
+        if self.k.run_to_end_of(thread)? == crate::kernel::Ran::Idle {
+            return Err(Box::new(crate::hang::stop(&self.k, thread)).into());
         }
         let told = self
             .k
