@@ -611,7 +611,7 @@ impl Kernel {
         self.current = None;
         let choice = self.decide();
         self.current = Some(me);
-        if choice == Choice::Context(me) && self.power_cut.is_none() {
+        if choice == Choice::Context(me) && !self.ambush.is_armed() {
             self.steps += 1;
             return Flow::Continue;
         }
