@@ -45,7 +45,7 @@ use crate::io::{self, DriverId, Entry};
 use crate::ke::dispatcher::ThreadId;
 use crate::kernel::{Kernel, SECOND, Settings};
 use crate::memory::tag_name;
-use crate::store::{Installed, MachineDir, PackageSource, StoreError};
+use crate::store::{Installed, MachineDir, PackageSource, Problem, Status, StoreError};
 use crate::strategy::{Scheduler, Strategy};
 use crate::trace::{Event, Line};
 use crate::wdf::io_target::remote;
@@ -130,6 +130,8 @@ pub struct Machine {
     hardware: BTreeMap<String, Hardware>,
     /// How often in a row devices were started again because they had failed.
     restarts: BTreeMap<String, u32>,
+    /// What keeps devices from working, by instance id in lower case.
+    problems: BTreeMap<String, Problem>,
 }
 
 /// What of the registry has reached the disk when the power goes.
@@ -253,6 +255,9 @@ impl SpecialFile {
     }
 }
 
+const STATUS_UNSUCCESSFUL: u32 = 0xC000_0001;
+const STATUS_INVALID_IMAGE_FORMAT: u32 = 0xC000_007B;
+
 /// How often in a row PnP starts a device again that fails.
 const MOST_RESTARTS: u32 = 5;
 
@@ -286,6 +291,7 @@ impl Machine {
         Self {
             hardware: BTreeMap::new(),
             restarts: BTreeMap::new(),
+            problems: BTreeMap::new(),
             k,
             dir,
             linked: BTreeMap::new(),
@@ -434,6 +440,22 @@ impl Machine {
         &self.dir
     }
 
+    /// Keeps what is known of a stop in the machine's folder: [`MachineDir::add_dump`].
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn add_dump(&mut self, json: String, text: String) -> Result<String> {
+        Ok(self.dir.add_dump(json, text)?)
+    }
+
+    /// Turns the machine off and keeps its folder, with the registry as it is in the
+    /// machine now; what was not [committed](Self::commit) is not on the disk.
+    #[must_use]
+    pub fn into_dir(mut self) -> MachineDir {
+        *self.dir.registry_mut() = self.k.zw.registry.clone();
+        self.dir
+    }
+
     /// The machine's registry.
     #[must_use]
     pub fn registry(&self) -> &crate::registry::Registry {
@@ -524,6 +546,7 @@ impl Machine {
             };
             let afterwards = afterwards?;
             self.note(format!("device {device} has failed"));
+            self.set_problem(&device, Problem::FAILED_POST_START, STATUS_UNSUCCESSFUL);
             self.only_stop(Self::surprise_remove, &device)?;
             let count = self.restarts.entry(device.clone()).or_default();
             *count += 1;
@@ -623,7 +646,17 @@ impl Machine {
         }
         *self.dir.registry_mut() = self.k.zw.registry.clone();
         let described = self.dir.device(device)?;
+        if described.status == Status::Disabled {
+            self.set_problem(device, Problem::DISABLED, 0);
+            return Err(Error::State {
+                device: device.to_owned(),
+                state: "disabled",
+                problem: "enable it first",
+            });
+        }
         let Some(service) = described.service else {
+            let Problem { code, status } = Problem::NO_DRIVER;
+            self.set_problem(device, code, status);
             return Err(Error::State {
                 device: device.to_owned(),
                 state: "without a driver",
@@ -631,13 +664,30 @@ impl Machine {
             });
         };
         self.k.wdf.hardware = self.hardware.clone();
-        let driver = self.load_driver(&service)?;
+        let driver = match self.load_driver(&service) {
+            Ok(driver) => driver,
+            Err(error) => {
+                match &error {
+                    Error::Stop(_) => {}
+                    Error::Driver { status, .. } => {
+                        self.set_problem(device, Problem::FAILED_DRIVER_ENTRY, *status);
+                    }
+                    _ => self.set_problem(
+                        device,
+                        Problem::DRIVER_FAILED_LOAD,
+                        STATUS_INVALID_IMAGE_FORMAT,
+                    ),
+                }
+                return Err(error);
+            }
+        };
         self.note(format!("device {device} starts"));
         let instance = device.to_owned();
         let added = self.pnp(move || pnp::add_device(driver, &instance))?;
         let added = match added {
             Ok(added) => added,
             Err(status) => {
+                self.set_problem(device, Problem::FAILED_ADD, status.cast_unsigned());
                 self.unload_if_unused(driver)?;
                 return Err(Error::Driver {
                     what: format!("EvtDriverDeviceAdd for {device}"),
@@ -646,6 +696,7 @@ impl Machine {
             }
         };
         if let Err(status) = self.pnp(move || pnp::start(added))? {
+            self.set_problem(device, Problem::FAILED_START, status.cast_unsigned());
             self.pnp(move || pnp::remove(added))?;
             self.unload_if_unused(driver)?;
             return Err(Error::Driver {
@@ -653,6 +704,7 @@ impl Machine {
                 status: status.cast_unsigned(),
             });
         }
+        self.problems.remove(&device.to_lowercase());
         self.running.insert(
             device.to_owned(),
             Running {
@@ -662,6 +714,17 @@ impl Machine {
             },
         );
         Ok(())
+    }
+
+    /// What keeps a device from working, if its last start failed or it failed later.
+    #[must_use]
+    pub fn problem(&self, device: &str) -> Option<Problem> {
+        self.problems.get(&device.to_lowercase()).copied()
+    }
+
+    fn set_problem(&mut self, device: &str, code: u32, status: u32) {
+        self.problems
+            .insert(device.to_lowercase(), Problem { code, status });
     }
 
     /// Stops a device so that PnP can give it other resources: asks the driver,
@@ -842,7 +905,7 @@ impl Machine {
         Ok(self.k.guarded(|k| pnp::is_working(k, id))?)
     }
 
-    /// Starts every device of the machine that has a driver, in order.
+    /// Starts every device of the machine that has a driver and is not disabled, in order.
     ///
     /// # Errors
     /// As [`start_device`](Self::start_device), for the first that fails.
@@ -851,7 +914,7 @@ impl Machine {
         let devices = self.dir.devices()?;
         for device in devices
             .into_iter()
-            .filter(|device| device.service.is_some())
+            .filter(|device| device.service.is_some() && device.status != Status::Disabled)
         {
             if !self.running.contains_key(&device.instance_id) {
                 self.start_device(&device.instance_id)?;
@@ -1002,6 +1065,25 @@ impl Machine {
     /// # Errors
     /// [`Error::Stop`], [`Error::Store`].
     pub fn reboot(&mut self) -> Result<()> {
+        self.stop_all()?;
+        self.boot_again()
+    }
+
+    /// Shuts down in good order and keeps the registry; nothing is to run after that.
+    ///
+    /// # Errors
+    /// [`Error::Stop`], [`Error::Store`].
+    pub fn shut_down(&mut self) -> Result<()> {
+        self.stop_all()?;
+        self.running.clear();
+        self.ghosts.clear();
+        self.lingering.clear();
+        self.k.zw.registry.drop_volatile();
+        self.commit()
+    }
+
+    /// What a shutdown does with drivers and devices.
+    fn stop_all(&mut self) -> Result<()> {
         self.settle()?;
         self.note("the machine shuts down".to_owned());
         for moment in [control::SHUTDOWN, control::LAST_CHANCE_SHUTDOWN] {
@@ -1011,7 +1093,7 @@ impl Machine {
             // A driver cannot hold up a shutdown: its status does not matter.
             let _ = self.pnp(move || pnp::power_down(id, PowerAction::Shutdown))?;
         }
-        self.boot_again()
+        Ok(())
     }
 
     /// A new kernel, with the registry of the old one.

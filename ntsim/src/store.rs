@@ -6,6 +6,7 @@
 //!   registry.reg                          the registry, as regedit would import it
 //!   DriverStore/sensor.inf_amd64_<hash>/  the files of an installed package
 //!   drivers/sensor.sys                    System32\drivers
+//!   Minidump/0001.json, 0001.txt          what is known of a bug check, by the command line
 //!   machine.lock                          held while the machine is open
 //! ```
 //!
@@ -32,19 +33,24 @@
 
 mod files;
 mod install;
+pub mod status;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::inf::{Architecture, DriverPackage, Inf, InfError};
+use crate::inf::{Architecture, DriverPackage, DriverVersion, Inf, InfError};
 use crate::registry::{RegFileError, Registry, RegistryError};
 use files::Files;
 
 const REGISTRY: &str = "registry.reg";
 const STORE: &str = "DriverStore";
 const DRIVERS: &str = "drivers";
+const DUMPS: &str = "Minidump";
+
+pub use install::check_hardware_id;
+pub use status::{Enabled, Problem, Status};
 
 /// Why a machine's folder could not be opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -144,12 +150,44 @@ pub struct Device {
     pub description: Option<String>,
     /// Its function driver's service.
     pub service: Option<String>,
+    /// The name of its setup class.
+    pub class: Option<String>,
     /// Its setup class.
     pub class_guid: Option<String>,
+    /// Who made it, as the INF says.
+    pub manufacturer: Option<String>,
+    /// How it was when the machine ran last.
+    pub status: Status,
     /// Its software key below `Control\Class`: `{guid}\0000`.
     pub driver_key: Option<String>,
     /// The published name of its INF.
     pub inf: Option<String>,
+}
+
+/// Which devices get another driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// Those for which there is a better one.
+    All,
+    /// Those that have none.
+    WithoutDriver,
+}
+
+/// A package in the driver store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDriver {
+    /// The name that its INF is published under: `oem0.inf`.
+    pub published_name: String,
+    /// The INF's own name.
+    pub original_name: String,
+    /// `Provider`.
+    pub provider: String,
+    /// `Class`.
+    pub class: String,
+    /// `ClassGuid`.
+    pub class_guid: String,
+    /// `DriverVer`.
+    pub version: DriverVersion,
 }
 
 /// The image of a service.

@@ -7,18 +7,18 @@ use std::path::Path;
 
 use super::files::Change;
 use super::{
-    DRIVERS, Device, Installed, MachineDir, PackageSource, REGISTRY, STORE, ServiceImage,
-    StoreError,
+    DRIVERS, DUMPS, Device, Enabled, Installed, MachineDir, PackageSource, REGISTRY, STORE,
+    ServiceImage, StoreError, StoredDriver, Update, status,
 };
 use crate::inf::{
-    Architecture, DirId, DriverPackage, Inf, InfError, Install, Model, RegChange, RegOperation,
-    RegRoot,
+    Architecture, CopyFile, DirId, DriverPackage, Inf, InfError, Install, Model, RegChange,
+    RegOperation, RegRoot,
 };
 use crate::registry::{KeyId, RegString, Registry, RegistryError, Value, Volatility};
 
 const SERVICES: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services";
 const CLASSES: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Control\Class";
-const ENUM: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Enum";
+pub(super) const ENUM: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Enum";
 const PACKAGES: &str = r"\Registry\Machine\SYSTEM\DriverDatabase\DriverPackages";
 const INF_FILES: &str = r"\Registry\Machine\SYSTEM\DriverDatabase\DriverInfFiles";
 
@@ -42,59 +42,13 @@ impl MachineDir {
         package: &DriverPackage,
         source: PackageSource<'_>,
     ) -> Result<Installed, StoreError> {
-        let name = package.inf_name.as_str();
-        let is_inf = name.len() > 4
-            && name.is_char_boundary(name.len() - 4)
-            && name[name.len() - 4..].eq_ignore_ascii_case(".inf");
-        if !is_inf
-            || name
-                .chars()
-                .any(|letter| letter.is_control() || "/\\:*?\"<>|".contains(letter))
-        {
-            return Err(StoreError::BadInfName(name.to_owned()));
-        }
-        let contents = collect(package, source)?;
-        let folder = format!(
-            "{}_{}_{:016x}",
-            name.to_lowercase(),
-            package.architecture,
-            hash(&contents)
-        );
-
-        let mut changes: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        for (path, bytes) in &contents {
-            changes.insert(format!("{STORE}/{folder}/{path}"), bytes.clone());
-        }
-        let mut driver_files = BTreeSet::new();
-        for file in package.installs.iter().flat_map(|install| &install.files) {
-            let bytes = contents.get(&file.source).cloned().unwrap_or_default();
-            let below = if file.subfolder.is_empty() {
-                file.name.clone()
-            } else {
-                format!("{}/{}", file.subfolder, file.name)
-            };
-            let path = match file.destination {
-                DirId::DriverStore => format!("{STORE}/{folder}/{below}"),
-                DirId::Drivers => {
-                    let path = self.existing(&format!("{DRIVERS}/{below}"))?;
-                    driver_files.insert(path.clone());
-                    path
-                }
-            };
-            changes.insert(path, bytes);
-        }
-
+        check_inf_name(&package.inf_name)?;
+        let mut contents = self.gather(package, source)?;
         let mut registry = self.registry.clone();
-        let published = publish(&mut registry, package, &folder, &driver_files)?;
-        let mut services = Vec::new();
-        for service in package.services() {
-            let key = registry.create(
-                format!(r"{SERVICES}\{}", service.name),
-                Volatility::Persistent,
-            )?;
-            write_service(&mut registry, key, service, &folder, &published)?;
-            services.push(service.name.clone());
-        }
+        let published = contents.publish(&mut registry, package)?;
+        let services = write_services(&mut registry, package, &contents.folder, &published)?;
+        let mut changes = std::mem::take(&mut contents.stored);
+        changes.append(&mut contents.deployed);
         let mut devices = Vec::new();
         for device in list_devices(&registry)? {
             let ids: Vec<&str> = device.hardware_ids.iter().map(String::as_str).collect();
@@ -110,19 +64,164 @@ impl MachineDir {
             }
         }
         let written = changes.keys().cloned().collect();
-        self.commit(
-            registry,
-            changes
-                .into_iter()
-                .map(|(path, bytes)| (path, Some(bytes)))
-                .collect(),
-        )?;
+        self.commit(registry, writes(changes))?;
         Ok(Installed {
             published_name: published,
-            folder,
+            folder: contents.folder,
             services,
             devices,
             files: written,
+        })
+    }
+
+    /// Puts a package into the driver store and nowhere else: no device uses it yet. Gives its
+    /// published name.
+    ///
+    /// # Errors
+    /// As [`install_from`](Self::install_from).
+    pub fn stage_from(
+        &mut self,
+        package: &DriverPackage,
+        source: PackageSource<'_>,
+    ) -> Result<String, StoreError> {
+        check_inf_name(&package.inf_name)?;
+        let contents = self.gather(package, source)?;
+        let mut registry = self.registry.clone();
+        let published = contents.publish(&mut registry, package)?;
+        self.commit(registry, writes(contents.stored))?;
+        Ok(published)
+    }
+
+    /// Gives devices the best driver that the store has for them, if it is a better one than they
+    /// have; `preferred`, a published name, wins among equals. Gives the devices that got another.
+    ///
+    /// # Errors
+    /// [`StoreError::Inf`] for a damaged package; the machine is as it was.
+    pub fn update_drivers(
+        &mut self,
+        which: Update,
+        preferred: Option<&str>,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut registry = self.registry.clone();
+        let mut changes = BTreeMap::new();
+        let mut updated = Vec::new();
+        for device in list_devices(&registry)? {
+            let ids: Vec<&str> = device.hardware_ids.iter().map(String::as_str).collect();
+            let current = device.inf.as_deref();
+            if which == Update::WithoutDriver && current.is_some() {
+                continue;
+            }
+            let Some(best) = self.best_driver(&registry, &ids, preferred.or(current))? else {
+                continue;
+            };
+            if current != Some(&best.listed.published) {
+                self.assign(&mut registry, &mut changes, &device.instance_id, &best)?;
+                updated.push(device.instance_id);
+            }
+        }
+        if !updated.is_empty() {
+            self.commit(registry, writes(changes))?;
+        }
+        Ok(updated)
+    }
+
+    /// The best driver in the store for a device of these ids: a lower rank, then a later version,
+    /// then `preferred`, then the one published last.
+    fn best_driver(
+        &self,
+        registry: &Registry,
+        ids: &[&str],
+        preferred: Option<&str>,
+    ) -> Result<Option<Best>, StoreError> {
+        let mut best: Option<Best> = None;
+        for listed in list_packages(registry)? {
+            let package = self.stored_package(&listed)?;
+            let Some((rank, model)) = package
+                .matches(ids)
+                .first()
+                .map(|&(rank, model)| (rank, model.clone()))
+            else {
+                continue;
+            };
+            let is_preferred =
+                |name: &str| preferred.is_some_and(|other| other.eq_ignore_ascii_case(name));
+            let is_better = best.as_ref().is_none_or(|other| {
+                let (mine, theirs) = (&package.version, &other.package.version);
+                let equal_wins = !is_preferred(&other.listed.published);
+                rank < other.rank
+                    || (rank == other.rank && (mine > theirs || (mine == theirs && equal_wins)))
+            });
+            if is_better {
+                best = Some(Best {
+                    rank,
+                    package,
+                    model,
+                    listed,
+                });
+            }
+        }
+        Ok(best)
+    }
+
+    /// Makes a package of the store the driver of a device, with its services and driver files.
+    fn assign(
+        &self,
+        registry: &mut Registry,
+        changes: &mut BTreeMap<String, Vec<u8>>,
+        instance_id: &str,
+        best: &Best,
+    ) -> Result<(), StoreError> {
+        let (package, folder) = (&best.package, &best.listed.folder);
+        write_services(registry, package, folder, &best.listed.published)?;
+        for file in package.installs.iter().flat_map(|install| &install.files) {
+            if file.destination == DirId::Drivers {
+                let source = format!("{STORE}/{folder}/{}", file.source);
+                let path = self.existing(&format!("{DRIVERS}/{}", below(file)))?;
+                changes.insert(path, self.files.read(&source)?);
+            }
+        }
+        Ok(bind(
+            registry,
+            instance_id,
+            package,
+            &best.model,
+            &best.listed.published,
+        )?)
+    }
+
+    fn gather(
+        &self,
+        package: &DriverPackage,
+        source: PackageSource<'_>,
+    ) -> Result<Contents, StoreError> {
+        let contents = collect(package, source)?;
+        let folder = format!(
+            "{}_{}_{:016x}",
+            package.inf_name.to_lowercase(),
+            package.architecture,
+            hash(&contents)
+        );
+        let mut stored = BTreeMap::new();
+        for (path, bytes) in &contents {
+            stored.insert(format!("{STORE}/{folder}/{path}"), bytes.clone());
+        }
+        let mut deployed = BTreeMap::new();
+        for file in package.installs.iter().flat_map(|install| &install.files) {
+            let bytes = contents.get(&file.source).cloned().unwrap_or_default();
+            match file.destination {
+                DirId::DriverStore => {
+                    stored.insert(format!("{STORE}/{folder}/{}", below(file)), bytes);
+                }
+                DirId::Drivers => {
+                    let path = self.existing(&format!("{DRIVERS}/{}", below(file)))?;
+                    deployed.insert(path, bytes);
+                }
+            }
+        }
+        Ok(Contents {
+            folder,
+            stored,
+            deployed,
         })
     }
 
@@ -198,12 +297,7 @@ impl MachineDir {
     /// # Errors
     /// [`StoreError::BadHardwareId`]; the machine is as it was.
     pub fn add_root_device(&mut self, hardware_id: &str) -> Result<String, StoreError> {
-        let printable = hardware_id
-            .bytes()
-            .all(|byte| (0x21..0x7f).contains(&byte) && byte != b',');
-        if hardware_id.is_empty() || hardware_id.len() > 199 || !printable {
-            return Err(StoreError::BadHardwareId(hardware_id.to_owned()));
-        }
+        check_hardware_id(hardware_id)?;
         let upper = hardware_id.to_ascii_uppercase();
         let name = upper
             .strip_prefix(r"ROOT\")
@@ -216,32 +310,15 @@ impl MachineDir {
         let (key, _) = registry.create_at(parent, number.as_str(), Volatility::Persistent)?;
         registry.set_value(key, "HardwareID", Value::multi_sz([hardware_id]))?;
         registry.set_value(key, "Capabilities", Value::dword(0))?;
-        // CONFIGFLAG_REINSTALL: nothing is installed for it yet.
-        registry.set_value(key, "ConfigFlags", Value::dword(0x20))?;
+        // Nothing is installed for it yet.
+        status::forget(&mut registry, key, status::REINSTALL)?;
         let instance_id = format!(r"ROOT\{name}\{number}");
 
-        let mut best: Option<(usize, DriverPackage, Model, String)> = None;
-        for listed in list_packages(&registry)? {
-            let package = self.stored_package(&listed)?;
-            let Some((rank, model)) = package
-                .matches(&[hardware_id])
-                .first()
-                .map(|&(rank, model)| (rank, model.clone()))
-            else {
-                continue;
-            };
-            // Better means a lower rank, then a later driver, then the one installed last.
-            let is_better = best.as_ref().is_none_or(|(other, theirs, ..)| {
-                rank < *other || (rank == *other && package.version >= theirs.version)
-            });
-            if is_better {
-                best = Some((rank, package, model, listed.published));
-            }
+        let mut changes = BTreeMap::new();
+        if let Some(best) = self.best_driver(&registry, &[hardware_id], None)? {
+            self.assign(&mut registry, &mut changes, &instance_id, &best)?;
         }
-        if let Some((_, package, model, published)) = best {
-            bind(&mut registry, &instance_id, &package, &model, &published)?;
-        }
-        self.commit(registry, Vec::new())?;
+        self.commit(registry, writes(changes))?;
         Ok(instance_id)
     }
 
@@ -285,6 +362,60 @@ impl MachineDir {
         Err(unknown("device", instance_id, &known))
     }
 
+    /// The packages of the driver store, in the order in which they were published.
+    ///
+    /// # Errors
+    /// [`StoreError::Inf`] for a damaged one.
+    pub fn drivers(&self) -> Result<Vec<StoredDriver>, StoreError> {
+        let mut drivers = Vec::new();
+        for listed in list_packages(&self.registry)? {
+            let package = self.stored_package(&listed)?;
+            drivers.push(StoredDriver {
+                published_name: listed.published,
+                original_name: package.inf_name,
+                provider: package.provider,
+                class: package.class,
+                class_guid: package.class_guid,
+                version: package.version,
+            });
+        }
+        Ok(drivers)
+    }
+
+    /// The instance ids of the devices that a package of the store drives.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`] if there is no package of this published name.
+    pub fn devices_of_driver(&self, published: &str) -> Result<Vec<String>, StoreError> {
+        let packages = list_packages(&self.registry)?;
+        if !packages
+            .iter()
+            .any(|package| package.published.eq_ignore_ascii_case(published))
+        {
+            let known: Vec<String> = packages
+                .into_iter()
+                .map(|package| package.published)
+                .collect();
+            return Err(unknown("package", published, &known));
+        }
+        let devices = self.devices()?.into_iter().filter(|device| {
+            let inf = device.inf.as_deref();
+            inf.is_some_and(|inf| inf.eq_ignore_ascii_case(published))
+        });
+        Ok(devices.map(|device| device.instance_id).collect())
+    }
+
+    /// Disables a device, or enables it again. It takes effect when the machine boots.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`]; the machine is as it was.
+    pub fn set_enabled(&mut self, instance_id: &str, enabled: Enabled) -> Result<(), StoreError> {
+        let device = self.device(instance_id)?;
+        let mut registry = self.registry.clone();
+        status::enable(&mut registry, &device.instance_id, enabled)?;
+        self.commit(registry, Vec::new())
+    }
+
     /// The published names of the installed packages with their folders in the driver store.
     ///
     /// # Errors
@@ -324,6 +455,27 @@ impl MachineDir {
         })
     }
 
+    /// Keeps what is known of a stop in the folder `Minidump`: the same as JSON and as text. Gives
+    /// the name of the text's file. The registry is not touched.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn add_dump(&mut self, json: String, text: String) -> Result<String, StoreError> {
+        let names = self.files.list(DUMPS)?;
+        let taken = names
+            .iter()
+            .filter_map(|name| name.split_once('.')?.0.parse::<u32>().ok());
+        let name = format!(
+            "{DUMPS}/{:04}",
+            taken.max().map_or(1, |last| last.saturating_add(1))
+        );
+        self.files.apply(vec![
+            (format!("{name}.json"), Some(json.into_bytes())),
+            (format!("{name}.txt"), Some(text.into_bytes())),
+        ])?;
+        Ok(format!("{name}.txt"))
+    }
+
     /// Writes files and registry as one change; only then is the registry the new one.
     fn commit(&mut self, registry: Registry, mut changes: Vec<Change>) -> Result<(), StoreError> {
         changes.push((REGISTRY.to_owned(), Some(registry.to_reg())));
@@ -355,6 +507,76 @@ impl MachineDir {
     }
 }
 
+/// The files of a package, as they will lie in the machine's folder.
+struct Contents {
+    /// The package's folder in the driver store.
+    folder: String,
+    /// What goes there.
+    stored: BTreeMap<String, Vec<u8>>,
+    /// What goes to `System32\drivers` when a device uses it.
+    deployed: BTreeMap<String, Vec<u8>>,
+}
+
+impl Contents {
+    fn publish(
+        &self,
+        registry: &mut Registry,
+        package: &DriverPackage,
+    ) -> Result<String, RegistryError> {
+        publish(registry, package, &self.folder, self.deployed.keys())
+    }
+}
+
+/// A package of the store that fits a device.
+struct Best {
+    rank: usize,
+    package: DriverPackage,
+    model: Model,
+    listed: ListedPackage,
+}
+
+fn writes(changes: BTreeMap<String, Vec<u8>>) -> Vec<Change> {
+    changes
+        .into_iter()
+        .map(|(path, bytes)| (path, Some(bytes)))
+        .collect()
+}
+
+/// Where a file goes below its destination.
+fn below(file: &CopyFile) -> String {
+    if file.subfolder.is_empty() {
+        file.name.clone()
+    } else {
+        format!("{}/{}", file.subfolder, file.name)
+    }
+}
+
+/// Whether a device can have this hardware id.
+///
+/// # Errors
+/// [`StoreError::BadHardwareId`].
+pub fn check_hardware_id(hardware_id: &str) -> Result<(), StoreError> {
+    let printable = hardware_id
+        .bytes()
+        .all(|byte| (0x21..0x7f).contains(&byte) && byte != b',');
+    if hardware_id.is_empty() || hardware_id.len() > 199 || !printable {
+        return Err(StoreError::BadHardwareId(hardware_id.to_owned()));
+    }
+    Ok(())
+}
+
+fn check_inf_name(name: &str) -> Result<(), StoreError> {
+    let is_inf = name.len() > 4
+        && name.is_char_boundary(name.len() - 4)
+        && name[name.len() - 4..].eq_ignore_ascii_case(".inf");
+    let forbidden = |letter: char| letter.is_control() || "/\\:*?\"<>|".contains(letter);
+    if is_inf && !name.contains(forbidden) {
+        Ok(())
+    } else {
+        Err(StoreError::BadInfName(name.to_owned()))
+    }
+}
+
 /// Turns `\SystemRoot\System32\drivers\x.sys` into a path in the machine's folder.
 fn machine_path(image: &str) -> Option<String> {
     const PLACES: [(&str, &str); 2] = [
@@ -370,15 +592,28 @@ fn machine_path(image: &str) -> Option<String> {
     is_clean.then(|| format!("{folder}/{rest}"))
 }
 
+/// How many names an error tells.
+const TOLD: usize = 5;
+
 fn unknown(what: &'static str, name: &str, known: &[String]) -> StoreError {
+    let known = if known.is_empty() {
+        "none".to_owned()
+    } else if known.len() <= TOLD {
+        known.join(", ")
+    } else {
+        let lower = name.to_lowercase();
+        let mut near: Vec<_> = known
+            .iter()
+            .map(|other| (strsim::levenshtein(&lower, &other.to_lowercase()), other))
+            .collect();
+        near.sort();
+        let near: Vec<_> = near.into_iter().map(|(_, name)| name.as_str()).collect();
+        format!("{}, the nearest {}", known.len(), near[..TOLD].join(", "))
+    };
     StoreError::Unknown {
         what,
         name: name.to_owned(),
-        known: if known.is_empty() {
-            "none".to_owned()
-        } else {
-            known.join(", ")
-        },
+        known,
     }
 }
 
@@ -560,11 +795,11 @@ fn list_packages(registry: &Registry) -> Result<Vec<ListedPackage>, StoreError> 
 }
 
 /// Lists the package and gives its published name: that of before if it is there already.
-fn publish(
+fn publish<'a>(
     registry: &mut Registry,
     package: &DriverPackage,
     folder: &str,
-    driver_files: &BTreeSet<String>,
+    driver_files: impl Iterator<Item = &'a String>,
 ) -> Result<String, RegistryError> {
     let key = registry.create(format!(r"{PACKAGES}\{folder}"), Volatility::Persistent)?;
     let published = text(registry, key, "").unwrap_or_else(|| {
@@ -584,11 +819,30 @@ fn publish(
     registry.set_value(
         key,
         "DriverFiles",
-        Value::multi_sz(driver_files.iter().map(String::as_str)),
+        Value::multi_sz(driver_files.map(String::as_str)),
     )?;
     let inf = registry.create(format!(r"{INF_FILES}\{published}"), Volatility::Persistent)?;
     registry.set_value(inf, "", Value::multi_sz([folder]))?;
     Ok(published)
+}
+
+/// Adds the services of a package, and gives their names.
+fn write_services(
+    registry: &mut Registry,
+    package: &DriverPackage,
+    folder: &str,
+    published: &str,
+) -> Result<Vec<String>, RegistryError> {
+    let mut names = Vec::new();
+    for service in package.services() {
+        let key = registry.create(
+            format!(r"{SERVICES}\{}", service.name),
+            Volatility::Persistent,
+        )?;
+        write_service(registry, key, service, folder, published)?;
+        names.push(service.name.clone());
+    }
+    Ok(names)
 }
 
 fn write_service(
@@ -702,7 +956,7 @@ fn bind(
     ] {
         registry.set_value(device, name, Value::sz(value))?;
     }
-    registry.set_value(device, "ConfigFlags", Value::dword(0))?;
+    status::forget(registry, device, 0)?;
     match install
         .services
         .iter()
@@ -742,7 +996,7 @@ fn unbind(registry: &mut Registry, device: &Device) -> Result<(), RegistryError>
         // What the device does not have need not go.
         drop(registry.delete_value(key, name));
     }
-    registry.set_value(key, "ConfigFlags", Value::dword(0x20))
+    status::forget(registry, key, status::REINSTALL)
 }
 
 fn list_devices(registry: &Registry) -> Result<Vec<Device>, StoreError> {
@@ -765,7 +1019,10 @@ fn list_devices(registry: &Registry) -> Result<Vec<Device>, StoreError> {
                     hardware_ids: strings(registry, instance, "HardwareID").unwrap_or_default(),
                     description: text(registry, instance, "DeviceDesc"),
                     service: text(registry, instance, "Service"),
+                    class: class_name(registry, instance),
                     class_guid: text(registry, instance, "ClassGUID"),
+                    manufacturer: text(registry, instance, "Mfg"),
+                    status: status::read(registry, instance),
                     inf: software.and_then(|key| text(registry, key, "InfPath")),
                     driver_key,
                 });
@@ -773,6 +1030,12 @@ fn list_devices(registry: &Registry) -> Result<Vec<Device>, StoreError> {
         }
     }
     Ok(devices)
+}
+
+fn class_name(registry: &Registry, device: KeyId) -> Option<String> {
+    let guid = text(registry, device, "ClassGUID")?;
+    let class = registry.open(format!(r"{CLASSES}\{guid}")).ok()?;
+    text(registry, class, "Class")
 }
 
 /// The software key that a device's `Driver` value, `{guid}\0000`, names; never a key above those.

@@ -4,7 +4,8 @@
 //!
 //! The tools of Windows end with Windows's error numbers. A shell elsewhere sees
 //! eight bits of an exit code, so ours are few and small, and alike for every
-//! command. pnputil's 3010 (`ERROR_SUCCESS_REBOOT_REQUIRED`) and
+//! command. pnputil's 259 (`ERROR_NO_MORE_ITEMS`) is 3 here, which is also what
+//! eight bits leave of it; its 3010 (`ERROR_SUCCESS_REBOOT_REQUIRED`) and
 //! verifier's 2 (a reboot is needed) do not come up, since each command that
 //! needs the machine running boots it. See [pnputil's return values][values].
 //!
@@ -16,17 +17,22 @@ use std::process::ExitCode;
 pub(crate) const BAD_INPUT: u8 = 1;
 /// The simulation found something.
 pub(crate) const FOUND: u8 = 2;
+/// There was nothing to do it to.
+pub(crate) const NOTHING: u8 = 3;
 /// What `--help` says about it.
 pub(crate) const CODES: &str = "Exit codes, of every command:
   0  all went well
   1  bad input: a file, an option or a value; nothing has changed
-  2  the simulation ended early: bug check, deadlock, leak, failed driver";
+  2  the simulation ended early: bug check, deadlock, leak, failed driver
+  3  nothing to do: no device matches the driver (where pnputil has 259)";
 
 /// An end in good order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// It was done.
     Done,
+    /// There was nothing to do it to.
+    Nothing,
 }
 
 /// Another end.
@@ -51,6 +57,7 @@ impl<E: std::error::Error> From<E> for Failure {
 pub(crate) fn exit(ended: Ended) -> ExitCode {
     match ended {
         Ok(End::Done) => ExitCode::SUCCESS,
+        Ok(End::Nothing) => ExitCode::from(NOTHING),
         Err(Failure::Input(message)) => {
             eprintln!("error: {message}");
             ExitCode::from(BAD_INPUT)

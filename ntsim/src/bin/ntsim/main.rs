@@ -8,10 +8,13 @@
 //! Exit codes, of every command: [`end`].
 
 mod completions;
+mod devgen;
 mod end;
 mod place;
+mod pnputil;
 mod reg;
 mod run;
+mod session;
 mod slashes;
 
 use std::process::ExitCode;
@@ -29,6 +32,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Run),
+    Pnputil(pnputil::Pnputil),
+    Devgen(devgen::Devgen),
     Reg(reg::Reg),
     Completions(completions::Completions),
 }
@@ -51,6 +56,8 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(run) => end::exit(run.execute()),
+        Command::Pnputil(pnputil) => end::exit(pnputil.execute()),
+        Command::Devgen(devgen) => end::exit(devgen.execute()),
         Command::Reg(reg) => end::exit(reg.execute()),
         Command::Completions(completions) => completions.execute(&mut Cli::command()),
     }
