@@ -237,7 +237,7 @@ fn a_fast_mutex_that_is_taken_twice_stops_the_machine() {
 
 #[test]
 fn a_thread_that_ends_with_a_fast_mutex_stops_the_machine() {
-    bug_check(0xC4, Some(0x1006), |irql| {
+    bug_check(0xC4, Some(0x100A), |irql| {
         Thread::spawn(irql, |irql| {
             let mutex = std::boxed::Box::leak(Box::new(FastMutex::new(()).unwrap()));
             mutex.lock(irql, |(), _| end_thread());

@@ -116,7 +116,7 @@ pub(crate) fn callback_returning_at<R: Word>(
     params: &[Param<'_>],
     other_irql: impl FnOnce(u8, u8) -> BugCheck,
 ) -> R {
-    let (abi, irql) = kernel(|k| {
+    let (abi, irql, locks) = kernel(|k| {
         if k.settings.trace {
             let args = params
                 .iter()
@@ -131,14 +131,18 @@ pub(crate) fn callback_returning_at<R: Word>(
         }
         let id = k.running();
         k.context_mut(id).depth += 1;
-        (k.io.abi_of(routine), k.irql())
+        let locks = k.context(id).held.len();
+        (k.io.abi_of(routine), k.irql(), locks)
     });
     let mut words = [0; 8];
     for (word, param) in words.iter_mut().zip(params) {
         *word = param.word;
     }
     let result = R::from_word(invoke(abi, routine, &words));
-    kernel(|k| returned(k, name, irql, &result, other_irql));
+    kernel(|k| {
+        crate::locks::callback_returned(k, name, locks);
+        returned(k, name, irql, &result, other_irql);
+    });
     result
 }
 

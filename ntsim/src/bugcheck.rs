@@ -27,6 +27,7 @@ use serde::ser::{SerializeStruct, Serializer};
 
 use crate::fault::{Access, Fault, FaultKind};
 use crate::kernel::{CLOCK_TICK, DISPATCH_LEVEL, Kernel};
+use crate::origin::Related;
 use crate::report::{
     self, ContextReport, DeviceReport, Frame, IrqlChange, LockReport, Parameter, Styled,
 };
@@ -49,6 +50,8 @@ pub enum StopKind {
     Livelock,
     /// Something is left behind for which Windows has no bug check.
     Leak,
+    /// Against the documentation, and Windows does not notice.
+    Misuse,
     /// Threads wait for each other, or for something that can never happen:
     /// nothing is left to run.
     Deadlock,
@@ -75,6 +78,7 @@ impl StopKind {
             Self::NotSimulated => "NOT_SIMULATED",
             Self::Livelock => "LIVELOCK",
             Self::Leak => "LEAK",
+            Self::Misuse => "MISUSE",
             Self::Deadlock => "DEADLOCK",
             Self::LostWakeUp => "LOST_WAKE_UP",
             Self::Watchdog => "WATCHDOG",
@@ -108,6 +112,8 @@ pub struct Stop {
     pub calls: Vec<String>,
     /// Frames, innermost first, with symbols where there are any.
     pub backtrace: Vec<Frame>,
+    /// What happened before and explains it.
+    pub related: Vec<Related>,
     /// All threads and DPCs, that one first.
     pub contexts: Vec<ContextReport>,
     /// The locks that are held.
@@ -359,6 +365,7 @@ impl Stop {
             time: k.boot_offset + k.now,
             calls: gathered.calls,
             backtrace: gathered.backtrace,
+            related: Vec::new(),
             contexts: gathered.contexts,
             locks: gathered.locks,
             last_calls: gathered.last_calls,
@@ -498,7 +505,7 @@ impl std::fmt::Display for Stop {
 impl Serialize for Stop {
     /// As `docs/report-format.md` has it.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Stop", 22)?;
+        let mut fields = serializer.serialize_struct("Stop", 23)?;
         fields.serialize_field("version", &report::VERSION)?;
         fields.serialize_field("kind", self.kind.name())?;
         fields.serialize_field("code", &self.bug_check_code())?;
@@ -512,6 +519,7 @@ impl Serialize for Stop {
         fields.serialize_field("time", &self.time)?;
         fields.serialize_field("calls", &self.calls)?;
         fields.serialize_field("backtrace", &self.backtrace)?;
+        fields.serialize_field("related", &self.related)?;
         fields.serialize_field("contexts", &self.contexts)?;
         fields.serialize_field("locks", &self.locks)?;
         fields.serialize_field("last_calls", &self.last_calls)?;

@@ -16,6 +16,7 @@ use crate::bugcheck::{Stop, StopKind};
 use crate::ex::shared_lock::Holders;
 use crate::ke::dispatcher::{Object, ThreadId};
 use crate::kernel::{ContextId, Kernel, State};
+use crate::rules;
 
 /// What keeps somebody from going on.
 enum Blocker {
@@ -63,7 +64,16 @@ pub(crate) fn stop(k: &Kernel, thread: ThreadId) -> Stop {
         "{name} never finishes: nothing can run and no timer is set; {}{end}",
         told.join(", ")
     );
-    Stop::here(k, kind, message)
+    let rule = if kind == StopKind::LostWakeUp {
+        &rules::deadlock::LOST_WAKE_UP
+    } else {
+        &rules::deadlock::NEVER_ENDS
+    };
+    if k.checks(rule) {
+        rule.stop(k, &[], message)
+    } else {
+        Stop::here(k, StopKind::Unchecked, message)
+    }
 }
 
 /// The stop for `thread`, which took too long since `begun`, in steps and virtual time.

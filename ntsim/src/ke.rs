@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) driver_threads: u32,
     /// Spin locks that are held, by address, with their holder.
     pub(crate) spin_locks: HashMap<usize, ContextId>,
+    /// Spin locks that are taken through a queue.
+    pub(crate) queued_spin_locks: std::collections::BTreeSet<usize>,
     /// Who spins on in-stack queued spin locks, in order.
     pub(crate) spin_queues: HashMap<usize, std::collections::VecDeque<ContextId>>,
     /// Nesting of guarded regions, of threads that are in one.
@@ -62,23 +64,7 @@ pub(crate) fn context_ends(k: &mut Kernel, id: ContextId, irql: u8) {
             format!("{name} returned at IRQL {irql} instead of {expected}"),
         ));
     }
-    let spin_lock =
-        k.ke.spin_locks
-            .iter()
-            .filter(|(_, holder)| **holder == id)
-            .map(|(lock, _)| *lock)
-            .min();
-    if let Some(lock) = spin_lock.or_else(|| crate::ex::shared_lock::held_by(k, id)) {
-        let name = k.context(id).name.clone();
-        k.bug_check(BugCheck::verifier(
-            0x32,
-            [lock as u64, 0, 0],
-            format!(
-                "{name} returned while it holds {}",
-                k.name_of(lock).unwrap_or("a lock")
-            ),
-        ));
-    }
+    crate::locks::context_ends(k, id);
     if let Some(thread) = k.context(id).thread {
         dispatcher::thread_exits(k, thread);
     }

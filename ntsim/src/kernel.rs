@@ -81,8 +81,12 @@ pub(crate) struct Context {
     pub(crate) depth: usize,
     /// Calls that have been entered and not traced yet.
     calls: Vec<OpenCall>,
-    /// The end of its stack, above all that is on it.
-    pub(crate) stack_base: usize,
+    /// Its stack, from the guard page to the outermost frame.
+    pub(crate) stack: std::ops::Range<usize>,
+    /// The locks that it holds, oldest first.
+    pub(crate) held: Vec<crate::locks::Held>,
+    /// The lock that it waits for, or asks for and would wait for.
+    pub(crate) wants: Option<usize>,
     /// It gave itself up (`PsTerminateSystemThread`) and is to be removed.
     ended: bool,
     co: Option<ContextCoroutine>,
@@ -289,6 +293,7 @@ pub(crate) struct Kernel {
     /// Counts the instructions of images, if the settings say so.
     pub(crate) counter: Option<Box<Counter>>,
     pub(crate) inject: crate::inject::State,
+    pub(crate) locks: crate::locks::Order,
     pub(crate) ke: crate::ke::State,
     pub(crate) ex: crate::ex::State,
     pub(crate) zw: crate::zw::State,
@@ -339,6 +344,7 @@ impl Kernel {
             steps: 0,
             ambush: crate::inject::Ambush::default(),
             inject: crate::inject::State::default(),
+            locks: crate::locks::Order::default(),
             ke: crate::ke::State::default(),
             ex: crate::ex::State::default(),
             zw: crate::zw::State::default(),
@@ -374,7 +380,7 @@ impl Kernel {
             DefaultStack::new(self.settings.stack_size)
                 .expect("the host has memory for one more stack")
         });
-        let stack_base = stack.base().get();
+        let range = stack.limit().get()..stack.base().get();
         let co = Coroutine::with_stack(stack, move |yielder: &ContextYielder, ()| {
             trap::set_yielder(yielder);
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)) {
@@ -391,7 +397,9 @@ impl Kernel {
                 thread,
                 depth: 0,
                 calls: Vec::new(),
-                stack_base,
+                stack: range,
+                held: Vec::new(),
+                wants: None,
                 ended: false,
                 co: Some(co),
             },

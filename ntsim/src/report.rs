@@ -502,7 +502,7 @@ const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/");
 const LIBRARIES: [&str; 3] = ["/rustc/", "/library/", "/corosensei-"];
 
 /// Names the code addresses of stacks.
-fn locate(k: &Kernel, stacks: &[Vec<u64>]) -> Vec<Vec<Frame>> {
+pub(crate) fn locate(k: &Kernel, stacks: &[Vec<u64>]) -> Vec<Vec<Frame>> {
     if stacks.iter().all(Vec::is_empty) {
         return vec![Vec::new(); stacks.len()];
     }

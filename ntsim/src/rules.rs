@@ -28,6 +28,7 @@
 
 use crate::bugcheck::{BugCheck, Stop, StopKind, bug_check_name};
 use crate::kernel::Kernel;
+use crate::origin::Related;
 
 /// A rule.
 #[derive(Debug, PartialEq, Eq, serde::Serialize)]
@@ -59,8 +60,12 @@ pub enum Report {
     BugCheckWith(u32, u64),
     /// Something is left behind, for which Windows has no bug check.
     Leak,
+    /// Against the documentation, and Windows does not notice.
+    Misuse,
     /// Nothing can run any more.
     Deadlock,
+    /// The same, because nobody is left to signal what is waited for.
+    LostWakeUp,
     /// Everything runs and nothing comes of it.
     Livelock,
 }
@@ -120,11 +125,16 @@ macro_rules! rules {
     };
 }
 
+pub mod deadlock;
+pub mod lock;
 pub mod pool;
 
 /// All rules, family by family.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [pool::ALL].into_iter().flatten().copied()
+    [pool::ALL, lock::ALL, deadlock::ALL]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// The rule of this name, in whatever case.
@@ -138,7 +148,11 @@ impl Rule {
         let (code, fixed) = match self.report {
             Report::BugCheck(code) => (code, None),
             Report::BugCheckWith(code, fixed) => (code, Some(fixed)),
-            Report::Leak | Report::Deadlock | Report::Livelock => return None,
+            Report::Leak
+            | Report::Misuse
+            | Report::Deadlock
+            | Report::LostWakeUp
+            | Report::Livelock => return None,
         };
         let mut all = [0; 4];
         for (place, value) in all
@@ -150,7 +164,7 @@ impl Rule {
         Some(BugCheck::new(code, all, message))
     }
 
-    fn stop(&'static self, k: &Kernel, parameters: &[u64], message: String) -> Stop {
+    pub(crate) fn stop(&'static self, k: &Kernel, parameters: &[u64], message: String) -> Stop {
         let kind = match self.report {
             Report::BugCheck(_) | Report::BugCheckWith(..) => {
                 let check = self.bug_check(parameters, message);
@@ -159,7 +173,9 @@ impl Rule {
                 return stop;
             }
             Report::Leak => StopKind::Leak,
+            Report::Misuse => StopKind::Misuse,
             Report::Deadlock => StopKind::Deadlock,
+            Report::LostWakeUp => StopKind::LostWakeUp,
             Report::Livelock => StopKind::Livelock,
         };
         let mut stop = Stop::here(k, kind, message);
@@ -174,7 +190,11 @@ impl Rule {
             Report::BugCheck(code) | Report::BugCheckWith(code, _) => {
                 Some((code, bug_check_name(code)))
             }
-            Report::Leak | Report::Deadlock | Report::Livelock => None,
+            Report::Leak
+            | Report::Misuse
+            | Report::Deadlock
+            | Report::LostWakeUp
+            | Report::Livelock => None,
         }
     }
 }
@@ -198,9 +218,29 @@ impl Kernel {
         message: impl Into<String>,
     ) {
         if self.checks(rule) {
-            let stop = rule.stop(self, parameters, message.into());
+            self.broken_with(rule, parameters, message, Vec::new());
+        }
+    }
+
+    /// As [`broken`](Self::broken), with what happened before and explains it.
+    pub(crate) fn broken_with(
+        &mut self,
+        rule: &'static Rule,
+        parameters: &[u64],
+        message: impl Into<String>,
+        related: Vec<Related>,
+    ) {
+        if self.checks(rule) {
+            let mut stop = rule.stop(self, parameters, message.into());
+            stop.related = related;
             self.stop(stop);
         }
+    }
+
+    /// Ends the simulation because the kernel cannot go on.
+    pub(crate) fn unchecked(&mut self, message: impl Into<String>) -> ! {
+        let stop = Stop::here(self, StopKind::Unchecked, message.into());
+        self.stop(stop)
     }
 
     /// As [`broken`](Self::broken), where the kernel cannot go on: with the
@@ -213,8 +253,7 @@ impl Kernel {
     ) -> ! {
         let message = message.into();
         self.broken(rule, parameters, message.as_str());
-        let stop = Stop::here(self, StopKind::Unchecked, message);
-        self.stop(stop)
+        self.unchecked(message)
     }
 }
 

@@ -163,6 +163,7 @@ pub(crate) fn wait_until(mut ready: impl FnMut(&mut Kernel) -> bool) {
                 let me = k.running();
                 k.wdf.waiters.push(me);
                 k.context_mut(me).state = crate::kernel::State::Waiting;
+                crate::locks::waits(k);
                 Blocking::Wait
             },
             |_| false,

@@ -8,7 +8,7 @@ mod threads;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use ntsim::{MILLISECOND, StopKind};
+use ntsim::{MILLISECOND, Machine, StopKind};
 use threads::*;
 
 #[allow(non_snake_case, reason = "the kernel's names")]
@@ -64,6 +64,10 @@ mod nt {
         pub safe fn KeReleaseInStackQueuedSpinLock(handle: *mut [usize; 3]);
         pub safe fn KeTryToAcquireSpinLockAtDpcLevel(lock: *mut usize) -> u8;
         pub safe fn KeReleaseSpinLockFromDpcLevel(lock: *mut usize);
+        pub safe fn KeInitializeMutex(mutex: *mut super::Object, level: u32);
+        pub safe fn KeReleaseMutex(mutex: *mut super::Object, wait: u8) -> i32;
+        pub safe fn KeAcquireSpinLockRaiseToDpc(lock: *mut usize) -> u8;
+        pub safe fn KeReleaseSpinLock(lock: *mut usize, irql: u8);
         pub safe fn KeTestSpinLock(lock: *mut usize) -> u8;
         pub safe fn ExInterlockedInsertHeadList(
             head: *mut [usize; 2],
@@ -290,7 +294,7 @@ fn misused_mutexes_are_bug_checks() {
     expect_bug_check(
         &stop(|| ExAcquireFastMutex(Object::boxed().cast())),
         0xC4,
-        0xE1,
+        0x1002,
     );
     expect_bug_check(
         &stop(|| {
@@ -336,7 +340,7 @@ fn misused_mutexes_are_bug_checks() {
             join(start(move || KeAcquireGuardedMutex(mutex)));
         }),
         0xC4,
-        0x1006,
+        0x100A,
     );
 }
 
@@ -363,7 +367,7 @@ fn guarded_regions_nest_and_are_left_before_the_thread_ends() {
         KeLeaveGuardedRegion();
         assert_eq!(KeAreAllApcsDisabled(), 0);
     });
-    expect_bug_check(&stop(|| KeLeaveGuardedRegion()), 0xC4, 0x3E);
+    expect_bug_check(&stop(|| KeLeaveGuardedRegion()), 0xC4, 0x4_000E);
     expect_bug_check(&stop(|| join(start(|| KeEnterGuardedRegion()))), 0x01, 0);
 }
 
@@ -372,31 +376,200 @@ fn a_push_lock_outside_of_a_critical_region_is_a_bug_check() {
     expect_bug_check(
         &stop(|| ExAcquirePushLockSharedEx(leaked(0), 0)),
         0xC4,
-        0x37,
+        0xEA,
     );
 }
 
+/// Takes two locks in one order on one thread, and then in the other on another.
+fn in_both_orders(first: fn() -> Lock, second: fn() -> Lock) -> Box<ntsim::Stop> {
+    stop(move || {
+        let locks = [Rc::new(first()), Rc::new(second())];
+        for [outer, inner] in [[0, 1], [1, 0]] {
+            let (outer, inner) = (locks[outer].clone(), locks[inner].clone());
+            join(start(move || {
+                let old = (outer.take)(outer.at);
+                let inner_old = (inner.take)(inner.at);
+                (inner.give)(inner.at, inner_old);
+                (outer.give)(outer.at, old);
+            }));
+        }
+    })
+}
+
+/// A lock of some kind, and how it is used.
+struct Lock {
+    at: usize,
+    take: fn(usize) -> u8,
+    give: fn(usize, u8),
+}
+
+fn a_fast_mutex() -> Lock {
+    Lock {
+        at: fast_mutex() as usize,
+        take: |lock| {
+            ExAcquireFastMutex(lock as *mut u8);
+            0
+        },
+        give: |lock, _| ExReleaseFastMutex(lock as *mut u8),
+    }
+}
+
+fn a_mutex() -> Lock {
+    let mutex = Object::boxed();
+    KeInitializeMutex(mutex, 0);
+    Lock {
+        at: mutex as usize,
+        take: |lock| {
+            let mutex = lock as *mut Object;
+            assert_eq!(KeWaitForSingleObject(mutex, 0, 0, 0, std::ptr::null()), 0);
+            0
+        },
+        give: |lock, _| drop(KeReleaseMutex(lock as *mut Object, 0)),
+    }
+}
+
+fn a_push_lock() -> Lock {
+    Lock {
+        at: leaked(0_usize) as usize,
+        take: |lock| {
+            KeEnterCriticalRegion();
+            ExAcquirePushLockSharedEx(lock as *mut usize, 0);
+            0
+        },
+        give: |lock, _| {
+            ExReleasePushLockSharedEx(lock as *mut usize, 0);
+            KeLeaveCriticalRegion();
+        },
+    }
+}
+
+fn a_spin_lock() -> Lock {
+    Lock {
+        at: leaked(0_usize) as usize,
+        take: |lock| KeAcquireSpinLockRaiseToDpc(lock as *mut usize),
+        give: |lock, irql| KeReleaseSpinLock(lock as *mut usize, irql),
+    }
+}
+
+fn a_shared_spin_lock() -> Lock {
+    Lock {
+        at: leaked(0_i32) as usize,
+        take: |lock| ExAcquireSpinLockExclusive(lock as *mut i32),
+        give: |lock, irql| ExReleaseSpinLockExclusive(lock as *mut i32, irql),
+    }
+}
+
+/// <https://learn.microsoft.com/windows-hardware/drivers/devtest/deadlock-detection>:
+/// found although the threads never run at the same time.
 #[test]
-fn two_locks_in_opposite_order_are_reported_as_a_deadlock_with_who_waits_for_what() {
+fn two_locks_in_opposite_order_are_reported_before_anybody_waits() {
+    let pairs: [(fn() -> Lock, fn() -> Lock); 5] = [
+        (a_mutex, a_mutex),
+        (a_mutex, a_fast_mutex),
+        (a_push_lock, a_mutex),
+        (a_spin_lock, a_spin_lock),
+        (a_shared_spin_lock, a_spin_lock),
+    ];
+    for (first, second) in pairs {
+        let stop = in_both_orders(first, second);
+        expect_bug_check(&stop, 0xC4, 0x1001);
+        assert!(
+            stop.message.starts_with("thread#2 takes ")
+                && stop.message.contains("; before, thread#1 took "),
+            "{stop}"
+        );
+        // Each place where a lock was taken is in the report, besides the stop's own.
+        assert_eq!(stop.related.len(), 3, "{stop}");
+        for related in &stop.related {
+            let mut frames = related.backtrace.iter();
+            let here = frames.any(|frame| {
+                frame
+                    .file
+                    .as_deref()
+                    .is_some_and(|file| file.ends_with("nt_locks.rs"))
+            });
+            assert!(here, "{stop}");
+        }
+    }
+}
+
+#[test]
+fn three_locks_in_a_circle_are_reported_with_each_step() {
     let stop = stop(|| {
-        let (a, b) = (guarded_mutex(), guarded_mutex());
-        let other = start(move || {
-            KeAcquireGuardedMutex(b);
-            delay(MILLISECOND);
-            KeAcquireGuardedMutex(a);
-        });
-        KeAcquireGuardedMutex(a);
-        delay(MILLISECOND);
-        KeAcquireGuardedMutex(b);
-        join(other);
+        let locks = [fast_mutex(), fast_mutex(), fast_mutex()];
+        for [outer, inner] in [[0, 1], [1, 2], [2, 0]] {
+            join(start(move || {
+                ExAcquireFastMutex(locks[outer]);
+                ExAcquireFastMutex(locks[inner]);
+                ExReleaseFastMutex(locks[inner]);
+                ExReleaseFastMutex(locks[outer]);
+            }));
+        }
     });
-    assert_eq!(stop.kind, StopKind::Deadlock, "{stop}");
-    let waiting = stop.waiting().join("\n");
-    assert!(
-        waiting.contains("main waits for mutex#2")
-            && waiting.contains("thread#1 waits for mutex#1"),
-        "{waiting}"
-    );
+    expect_bug_check(&stop, 0xC4, 0x1001);
+    for step in [
+        "thread#3 takes mutex#1 (ExAcquireFastMutex) while it holds mutex#3",
+        "thread#1 took mutex#2 (ExAcquireFastMutex) while it held mutex#1",
+        "thread#2 took mutex#3 (ExAcquireFastMutex) while it held mutex#2",
+    ] {
+        assert!(stop.message.contains(step), "{stop}");
+    }
+}
+
+#[test]
+fn who_only_tries_or_whose_lock_was_freed_meanwhile_is_in_no_order() {
+    ntsim::run(|| {
+        let locks = [fast_mutex(), fast_mutex()];
+        ExAcquireFastMutex(locks[0]);
+        assert_eq!(ExTryToAcquireFastMutex(locks[1]), 1);
+        ExReleaseFastMutex(locks[1]);
+        ExReleaseFastMutex(locks[0]);
+        ExAcquireFastMutex(locks[1]);
+        ExAcquireFastMutex(locks[0]);
+        ExReleaseFastMutex(locks[0]);
+        ExReleaseFastMutex(locks[1]);
+    });
+    // A lock that is initialised again is another one at the same address.
+    ntsim::run(|| {
+        let locks = [guarded_mutex(), guarded_mutex()];
+        for [outer, inner] in [[0, 1], [1, 0]] {
+            KeAcquireGuardedMutex(locks[outer]);
+            KeAcquireGuardedMutex(locks[inner]);
+            KeReleaseGuardedMutex(locks[inner]);
+            KeReleaseGuardedMutex(locks[outer]);
+            KeInitializeGuardedMutex(locks[1]);
+        }
+    });
+}
+
+/// What an order of locks cannot show: a thread that is waited for needs the lock of who waits.
+#[test]
+fn a_circle_of_waits_is_a_deadlock_at_once_though_time_could_go_on() {
+    for seed in 0..20 {
+        let result = Machine::with_seed(seed).run_thread("main", || {
+            // Somebody has a timer, so that the machine never comes to rest.
+            drop(start(|| delay(1_000_000 * MILLISECOND)));
+            let mutex = fast_mutex();
+            ExAcquireFastMutex(mutex);
+            KeLowerIrql(0);
+            let other = start(move || {
+                ExAcquireFastMutex(mutex);
+                ExReleaseFastMutex(mutex);
+            });
+            join(other);
+        });
+        let stop = result.expect_err("nobody can go on");
+        assert_eq!(stop.kind, StopKind::Deadlock, "{stop}");
+        assert_eq!(stop.rule, Some("DeadlockCircle"));
+        assert!(
+            stop.message.contains("main waits for thread#2 to end")
+                && stop
+                    .message
+                    .contains("thread#2 waits for mutex#1, which main holds"),
+            "{stop}"
+        );
+        assert!(stop.time < 1_000_000 * MILLISECOND);
+    }
 }
 
 #[test]
@@ -421,14 +594,14 @@ fn run_down_waits_for_the_last_user_and_admits_no_other() {
         ExReInitializeRundownProtection(reference);
         assert_eq!(ExAcquireRundownProtection(reference), 1);
     });
-    expect_bug_check(
-        &stop(|| {
+    assert_eq!(
+        stop(|| {
             let reference = leaked(0_usize);
             ExInitializeRundownProtection(reference);
             ExReleaseRundownProtection(reference);
-        }),
-        0xC4,
-        0x1007,
+        })
+        .kind,
+        StopKind::Misuse,
     );
 }
 

@@ -6,6 +6,7 @@
 mod threads;
 
 use ntsim::report::{ContextKind, ContextState};
+use ntsim::rules::deadlock;
 use ntsim::{MILLISECOND, Machine, Settings, Stop, StopKind};
 use threads::*;
 
@@ -38,6 +39,14 @@ fn take_b_then_a(a: *mut u8, b: *mut u8) {
     KeAcquireGuardedMutex(a);
 }
 
+/// So that a deadlock happens, and is not noticed before.
+fn unpredicted() -> Settings {
+    Settings {
+        without_rules: vec![&deadlock::ORDER, &deadlock::CIRCLE],
+        ..Settings::default()
+    }
+}
+
 /// Two threads that took two locks in opposite order.
 fn deadlock(settings: Settings) -> Box<Stop> {
     Machine::new(settings)
@@ -57,7 +66,7 @@ fn a_deadlock_tells_who_waits_for_what_who_holds_it_and_where_each_is() {
     for seed in 0..10 {
         let stop = deadlock(Settings {
             seed,
-            ..Settings::default()
+            ..unpredicted()
         });
         assert_eq!(stop.kind, StopKind::Deadlock, "{stop}");
         let thread = |name: &str| {
@@ -159,7 +168,7 @@ fn each_parameter_of_a_rules_bug_check_is_told_with_its_meaning() {
 fn without_a_trace_the_report_says_what_it_lacks_and_still_has_the_rest() {
     let stop = deadlock(Settings {
         trace: false,
-        ..Settings::default()
+        ..unpredicted()
     });
     assert!(!stop.traced && stop.last.is_empty());
     assert!(stop.to_string().contains("the trace is off"), "{stop}");
@@ -288,7 +297,8 @@ fn fields(json: &serde_json::Value, pointer: &str) -> Vec<String> {
 
 #[test]
 fn the_json_of_a_stop_has_the_documented_fields_and_no_others() {
-    let deadlock = serde_json::to_value(deadlock(Settings::default())).unwrap();
+    let order = serde_json::to_value(deadlock(Settings::default())).unwrap();
+    let deadlock = serde_json::to_value(deadlock(unpredicted())).unwrap();
     let bug_check = serde_json::to_value(at_dispatch_level()).unwrap();
     assert_eq!(bug_check["version"], ntsim::report::VERSION);
     assert_eq!(bug_check["kind"], "BUG_CHECK");
@@ -300,6 +310,8 @@ fn the_json_of_a_stop_has_the_documented_fields_and_no_others() {
         (&bug_check, "/parameters/0", "Parameters"),
         (&bug_check, "/rule", "Rule"),
         (&bug_check, "/backtrace/0", "Frames"),
+        (&order, "/related/0", "What happened before"),
+        (&order, "/related/0/backtrace/0", "Frames"),
         (&deadlock, "/contexts/0", "Contexts"),
         (&deadlock, "/contexts/0/backtrace/0", "Frames"),
         (&deadlock, "/contexts/0/wait", "Waits"),

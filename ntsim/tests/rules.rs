@@ -13,8 +13,16 @@ use ntsim::machine::Error;
 use ntsim::rules::{self, Report, Rule};
 use ntsim::{Settings, Stop, StopKind};
 
+#[path = "rules/deadlock.rs"]
+mod deadlock;
+#[path = "rules/lock.rs"]
+mod lock;
+#[path = "rules/locks.rs"]
+mod locks;
 #[path = "rules/pool.rs"]
 mod pool;
+#[path = "nt/threads.rs"]
+mod threads;
 
 /// The tests of one rule.
 pub struct Case {
@@ -27,7 +35,7 @@ pub struct Case {
 }
 
 /// All cases.
-const CASES: &[&[Case]] = &[pool::CASES];
+const CASES: &[&[Case]] = &[pool::CASES, lock::CASES, deadlock::CASES];
 
 /// Each is played under as many schedules.
 const SEEDS: u64 = 3;
@@ -82,7 +90,9 @@ fn is_broken(case: &Case) -> Result<(), Failed> {
                 },
             ) => code == seen && first == parameters[0],
             (Report::Leak, StopKind::Leak)
+            | (Report::Misuse, StopKind::Misuse)
             | (Report::Deadlock, StopKind::Deadlock)
+            | (Report::LostWakeUp, StopKind::LostWakeUp)
             | (Report::Livelock, StopKind::Livelock) => true,
             _ => false,
         };

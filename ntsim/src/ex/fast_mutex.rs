@@ -14,10 +14,11 @@
 use std::collections::HashMap;
 
 use crate::access::{peek, poke};
-use crate::bugcheck::BugCheck;
 use crate::ke::dispatcher::{Header, Object, ThreadId};
 use crate::ke::{dispatcher, guarded_region, irql, sleep};
 use crate::kernel::{APC_LEVEL, Kernel};
+use crate::locks::{self, Kind};
+use crate::rules::{self, Rule};
 use crate::trap::kernel;
 
 /// `FAST_MUTEX`, `KGUARDED_MUTEX`.
@@ -41,11 +42,13 @@ fn touch(mutex: *mut FastMutex) -> usize {
 }
 
 /// Takes the mutex if it is free. A mutex that the caller owns already is a deadlock.
-fn attempt(k: &mut Kernel, mutex: usize, function: &str) -> bool {
+fn attempt(k: &mut Kernel, mutex: usize, function: &'static str) -> bool {
     let thread = caller(k, mutex, function);
     match k.ex.fast_mutexes.get(&mutex) {
         None => {
             k.ex.fast_mutexes.insert(mutex, thread);
+            let me = k.running();
+            locks::taken(k, me, mutex, Kind::FastMutex, false, None, function);
             true
         }
         Some(_) => false,
@@ -54,7 +57,10 @@ fn attempt(k: &mut Kernel, mutex: usize, function: &str) -> bool {
 
 /// The thread that calls, after the checks that all calls have.
 fn caller(k: &mut Kernel, mutex: usize, function: &str) -> ThreadId {
-    dispatcher::get(k, mutex + std::mem::offset_of!(FastMutex, event), function);
+    let event = mutex + std::mem::offset_of!(FastMutex, event);
+    if !k.ke.objects.contains_key(&event) {
+        locks::uninitialized(k, mutex, Kind::FastMutex, function);
+    }
     if k.name_of(mutex).is_none() {
         k.name(mutex, "mutex");
     }
@@ -63,16 +69,15 @@ fn caller(k: &mut Kernel, mutex: usize, function: &str) -> ThreadId {
 }
 
 /// Takes the mutex, waiting for it.
-fn acquire(mutex: usize, function: &str) {
+fn acquire(mutex: usize, function: &'static str) {
+    let mut asked = false;
     sleep::until(mutex, |k| {
+        if !std::mem::replace(&mut asked, true) {
+            locks::wants(k, mutex, Kind::FastMutex, function);
+        }
         let thread = caller(k, mutex, function);
         if k.ex.fast_mutexes.get(&mutex) == Some(&thread) {
-            let name = k.name_of(mutex).unwrap_or("the mutex").to_owned();
-            k.bug_check(BugCheck::verifier(
-                0x1000,
-                [mutex as u64, 0, 0],
-                format!("{function}: the caller owns {name} already and would wait for itself"),
-            ));
+            locks::self_deadlock(k, mutex, Kind::FastMutex, function);
         }
         attempt(k, mutex, function).then_some(())
     });
@@ -80,19 +85,10 @@ fn acquire(mutex: usize, function: &str) {
 
 /// Gives the mutex back.
 fn release(k: &mut Kernel, mutex: usize, function: &str) {
-    let thread = caller(k, mutex, function);
-    let rule = match k.ex.fast_mutexes.get(&mutex) {
-        Some(owner) if *owner == thread => None,
-        Some(_) => Some((0x1004, "another thread owns it")),
-        None => Some((0x1007, "nobody owns it")),
-    };
-    if let Some((rule, why)) = rule {
-        let name = k.name_of(mutex).unwrap_or("the mutex").to_owned();
-        k.bug_check(BugCheck::verifier(
-            rule,
-            [mutex as u64, 0, 0],
-            format!("{function} releases {name}, but {why}"),
-        ));
+    caller(k, mutex, function);
+    let me = k.running();
+    if locks::given_back(k, me, mutex).is_none() {
+        locks::not_held(k, mutex, Kind::FastMutex, function);
     }
     k.ex.fast_mutexes.remove(&mutex);
     sleep::wake(k, mutex);
@@ -102,24 +98,24 @@ fn release(k: &mut Kernel, mutex: usize, function: &str) {
 fn at_most_apc(k: &mut Kernel, mutex: usize, function: &str) {
     let irql = k.irql();
     if irql > APC_LEVEL {
-        k.bug_check(BugCheck::verifier(
-            0x33,
-            [u64::from(irql), mutex as u64, 0],
+        k.broken(
+            &rules::lock::FAST_MUTEX_IRQL,
+            &[u64::from(irql), mutex as u64],
             format!("{function} was called at IRQL {irql}; it needs APC_LEVEL or below"),
-        ));
+        );
     }
 }
 
 /// Stops the machine unless APCs are kept away from the caller.
-fn without_apcs(k: &mut Kernel, rule: u64, mutex: usize, function: &str) {
+fn without_apcs(k: &mut Kernel, rule: &'static Rule, mutex: usize, function: &str) {
     at_most_apc(k, mutex, function);
     let irql = k.irql();
     if irql != APC_LEVEL && !guarded_region::apcs_disabled(k) {
-        k.bug_check(BugCheck::verifier(
+        k.broken(
             rule,
-            [u64::from(irql), mutex as u64, 0],
+            &[u64::from(irql), 0, mutex as u64],
             format!("{function} was called at IRQL {irql} outside of a critical region; APCs must be disabled"),
-        ));
+        );
     }
 }
 
@@ -171,11 +167,11 @@ pub(crate) fn ex_release_fast_mutex(mutex: *mut FastMutex) {
     kernel(|k| {
         let irql = k.irql();
         if irql != APC_LEVEL {
-            k.bug_check(BugCheck::verifier(
-                0x34,
-                [u64::from(irql), address as u64, 0],
+            k.broken(
+                &rules::lock::FAST_MUTEX_RELEASE_IRQL,
+                &[u64::from(irql), address as u64],
                 format!("ExReleaseFastMutex was called at IRQL {irql} instead of APC_LEVEL"),
-            ));
+            );
         }
         release(k, address, "ExReleaseFastMutex");
         k.set_irql(u8::try_from(old).unwrap_or(APC_LEVEL).min(APC_LEVEL));
@@ -185,7 +181,14 @@ pub(crate) fn ex_release_fast_mutex(mutex: *mut FastMutex) {
 /// `ExAcquireFastMutexUnsafe`.
 pub(crate) fn ex_acquire_fast_mutex_unsafe(mutex: *mut FastMutex) {
     let address = touch(mutex);
-    kernel(|k| without_apcs(k, 0x39, address, "ExAcquireFastMutexUnsafe"));
+    kernel(|k| {
+        without_apcs(
+            k,
+            &rules::lock::FAST_MUTEX_UNSAFE_ACQUIRE,
+            address,
+            "ExAcquireFastMutexUnsafe",
+        )
+    });
     acquire(address, "ExAcquireFastMutexUnsafe");
 }
 
@@ -193,7 +196,12 @@ pub(crate) fn ex_acquire_fast_mutex_unsafe(mutex: *mut FastMutex) {
 pub(crate) fn ex_release_fast_mutex_unsafe(mutex: *mut FastMutex) {
     let address = touch(mutex);
     kernel(|k| {
-        without_apcs(k, 0x3A, address, "ExReleaseFastMutexUnsafe");
+        without_apcs(
+            k,
+            &rules::lock::FAST_MUTEX_UNSAFE_RELEASE,
+            address,
+            "ExReleaseFastMutexUnsafe",
+        );
         release(k, address, "ExReleaseFastMutexUnsafe");
     });
 }
@@ -221,6 +229,7 @@ pub(crate) fn ke_initialize_guarded_mutex(mutex: *mut FastMutex) {
     );
     kernel(|k| {
         irql::at_most_dispatch(k, "KeInitializeGuardedMutex");
+        locks::initialized(k, address, Kind::FastMutex, "KeInitializeGuardedMutex");
         k.ex.fast_mutexes.remove(&address);
         k.name(address, "mutex");
     });
@@ -262,7 +271,14 @@ pub(crate) fn ke_release_guarded_mutex(mutex: *mut FastMutex) {
 /// `KeAcquireGuardedMutexUnsafe`.
 pub(crate) fn ke_acquire_guarded_mutex_unsafe(mutex: *mut FastMutex) {
     let address = touch(mutex);
-    kernel(|k| without_apcs(k, 0x39, address, "KeAcquireGuardedMutexUnsafe"));
+    kernel(|k| {
+        without_apcs(
+            k,
+            &rules::lock::FAST_MUTEX_UNSAFE_ACQUIRE,
+            address,
+            "KeAcquireGuardedMutexUnsafe",
+        )
+    });
     acquire(address, "KeAcquireGuardedMutexUnsafe");
 }
 
@@ -270,7 +286,12 @@ pub(crate) fn ke_acquire_guarded_mutex_unsafe(mutex: *mut FastMutex) {
 pub(crate) fn ke_release_guarded_mutex_unsafe(mutex: *mut FastMutex) {
     let address = touch(mutex);
     kernel(|k| {
-        without_apcs(k, 0x3A, address, "KeReleaseGuardedMutexUnsafe");
+        without_apcs(
+            k,
+            &rules::lock::FAST_MUTEX_UNSAFE_RELEASE,
+            address,
+            "KeReleaseGuardedMutexUnsafe",
+        );
         release(k, address, "KeReleaseGuardedMutexUnsafe");
     });
 }
@@ -280,13 +301,4 @@ pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = (usize, ThreadId)> {
     k.ex.fast_mutexes
         .iter()
         .map(|(mutex, owner)| (*mutex, *owner))
-}
-
-/// The mutex that `thread` owns, if it owns one.
-pub(crate) fn owned_by(k: &Kernel, thread: ThreadId) -> Option<usize> {
-    k.ex.fast_mutexes
-        .iter()
-        .filter(|(_, owner)| **owner == thread)
-        .map(|(mutex, _)| *mutex)
-        .min()
 }

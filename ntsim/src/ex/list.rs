@@ -10,6 +10,7 @@ use crate::access::{peek, poke};
 use crate::bugcheck::BugCheck;
 use crate::ke::spin_lock;
 use crate::kernel::DISPATCH_LEVEL;
+use crate::locks::Kind;
 use crate::trap::kernel;
 
 /// `LIST_ENTRY`.
@@ -35,10 +36,10 @@ fn locked<R>(lock: *mut usize, change: impl FnOnce() -> R) -> R {
         k.set_irql(old.max(DISPATCH_LEVEL));
         old
     });
-    spin_lock::acquire(lock as usize);
+    spin_lock::acquire(lock as usize, Kind::Spin, None, "ExInterlocked...List");
     let result = change();
     kernel(|k| {
-        spin_lock::release(k, lock as usize, "ExInterlocked...List");
+        spin_lock::release(k, lock as usize, Kind::Spin, "ExInterlocked...List");
         k.set_irql(old);
     });
     result

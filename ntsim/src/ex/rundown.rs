@@ -17,6 +17,7 @@ use crate::access::{peek, poke};
 use crate::bugcheck::BugCheck;
 use crate::ke::{irql, sleep};
 use crate::kernel::{APC_LEVEL, Kernel};
+use crate::rules;
 use crate::trap::kernel;
 
 const RUN_DOWN: usize = 1;
@@ -49,11 +50,11 @@ fn misused(k: &mut Kernel, reference: *mut usize, state: usize, what: &str) {
         .name_of(reference as usize)
         .unwrap_or("a run-down reference")
         .to_owned();
-    k.bug_check(BugCheck::verifier(
-        0x1007,
-        [reference as u64, state as u64, 0],
-        format!("{what} ({name})"),
-    ));
+    k.fatal(
+        &rules::lock::RUNDOWN_MISUSED,
+        &[],
+        format!("{what} ({name}: {} uses)", state / ONE),
+    );
 }
 
 /// `ExAcquireRundownProtection`.

@@ -20,6 +20,8 @@ use crate::access::{peek, poke};
 use crate::bugcheck::BugCheck;
 use crate::ke::{guarded_region, irql, sleep};
 use crate::kernel::{APC_LEVEL, ContextId, DISPATCH_LEVEL, Kernel};
+use crate::locks::{self, Held as Lock, Kind};
+use crate::rules::{self, Rule};
 use crate::trap::kernel;
 
 /// How a lock is held.
@@ -40,9 +42,9 @@ enum Mode {
 }
 
 /// Takes the lock if its holders let.
-fn attempt(k: &mut Kernel, lock: usize, mode: Mode) -> bool {
+fn attempt(k: &mut Kernel, lock: usize, mode: Mode, how: How) -> bool {
     let me = k.running();
-    match (k.ex.shared_locks.get_mut(&lock), mode) {
+    let taken = match (k.ex.shared_locks.get_mut(&lock), mode) {
         (None, Mode::Exclusive) => {
             k.ex.shared_locks.insert(lock, Holders::Exclusive(me));
             true
@@ -56,13 +58,36 @@ fn attempt(k: &mut Kernel, lock: usize, mode: Mode) -> bool {
             true
         }
         _ => false,
+    };
+    if taken {
+        let shared = mode == Mode::Shared;
+        locks::taken(k, me, lock, how.kind, shared, how.old_irql, how.function);
     }
+    taken
+}
+
+/// Which lock is taken, by whom.
+#[derive(Clone, Copy)]
+struct How {
+    kind: Kind,
+    /// Where its release is to go back to.
+    old_irql: Option<u8>,
+    function: &'static str,
 }
 
 /// Takes the lock, waiting for it.
-fn acquire(lock: usize, mode: Mode, kind: &'static str, function: &str) {
+fn acquire(lock: usize, mode: Mode, how: How) {
+    let mut asked = false;
     sleep::until(lock, |k| {
+        if !std::mem::replace(&mut asked, true) {
+            locks::wants(k, lock, how.kind, how.function);
+        }
         if k.name_of(lock).is_none() {
+            let kind = if how.kind == Kind::Push {
+                "pushlock"
+            } else {
+                "spinlock"
+            };
             k.name(lock, kind);
         }
         let me = k.running();
@@ -73,48 +98,35 @@ fn acquire(lock: usize, mode: Mode, kind: &'static str, function: &str) {
             None => false,
         };
         if mine {
-            let name = k.name_of(lock).unwrap_or("the lock").to_owned();
-            k.bug_check(BugCheck::verifier(
-                0x1000,
-                [lock as u64, 0, 0],
-                format!("{function}: the caller holds {name} already, and it is not recursive"),
-            ));
+            locks::self_deadlock(k, lock, how.kind, how.function);
         }
-        attempt(k, lock, mode).then_some(())
+        attempt(k, lock, mode, how).then_some(())
     });
 }
 
 /// Gives the lock back.
-fn release(k: &mut Kernel, lock: usize, mode: Mode, function: &str) {
+fn release(k: &mut Kernel, lock: usize, mode: Mode, kind: Kind, function: &str) -> Lock {
     let me = k.running();
-    let freed = match (k.ex.shared_locks.get_mut(&lock), mode) {
-        (Some(Holders::Exclusive(holder)), Mode::Exclusive) if *holder == me => Some(true),
-        (Some(Holders::Shared(holders)), Mode::Shared) => holders
-            .iter()
-            .position(|holder| *holder == me)
-            .map(|index| {
-                holders.remove(index);
-                holders.is_empty()
-            }),
-        _ => None,
+    let Some(held) = locks::given_back(k, me, lock) else {
+        locks::not_held(k, lock, kind, function)
     };
-    let Some(freed) = freed else {
-        let name = k.name_of(lock).unwrap_or("the lock").to_owned();
-        let way = if mode == Mode::Exclusive {
-            "exclusively"
-        } else {
-            "shared"
-        };
-        k.bug_check(BugCheck::verifier(
-            0x1007,
-            [lock as u64, 0, 0],
-            format!("{function} releases {name}, which the caller does not hold {way}"),
-        ))
+    if held.kind != kind || held.shared != (mode == Mode::Shared) {
+        locks::release_mismatch(k, &held, function);
+    }
+    let freed = match k.ex.shared_locks.get_mut(&lock) {
+        Some(Holders::Shared(holders)) => {
+            if let Some(index) = holders.iter().position(|holder| *holder == me) {
+                holders.remove(index);
+            }
+            holders.is_empty()
+        }
+        _ => true,
     };
     if freed {
         k.ex.shared_locks.remove(&lock);
         sleep::wake(k, lock);
     }
+    held
 }
 
 /// The locks that are held, by whom, and whether shared.
@@ -127,20 +139,14 @@ pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = (usize, Vec<ContextId>, b
         })
 }
 
-/// The lock that `context` holds, if it holds one.
-pub(crate) fn held_by(k: &Kernel, context: ContextId) -> Option<usize> {
-    k.ex.shared_locks
-        .iter()
-        .find(|(_, holders)| match holders {
-            Holders::Exclusive(holder) => *holder == context,
-            Holders::Shared(holders) => holders.contains(&context),
-        })
-        .map(|(lock, _)| *lock)
-}
-
-/// Faults here if the memory is bad; gives the address.
-fn touch<T: Copy>(lock: *mut T) -> usize {
-    poke(lock, peek(lock));
+/// Faults here if the memory is bad; gives the address. A lock that was initialised
+/// is 0, which the simulator leaves it.
+fn touch<T: Copy + PartialEq + Default>(lock: *mut T, kind: Kind, function: &str) -> usize {
+    let value = peek(lock);
+    poke(lock, value);
+    if value != T::default() {
+        kernel(|k| locks::uninitialized(k, lock as usize, kind, function));
+    }
     lock as usize
 }
 
@@ -150,6 +156,7 @@ fn touch<T: Copy>(lock: *mut T) -> usize {
 pub(crate) fn ex_initialize_push_lock(lock: *mut usize) {
     poke(lock, 0);
     kernel(|k| {
+        locks::initialized(k, lock as usize, Kind::Push, "ExInitializePushLock");
         k.ex.shared_locks.remove(&(lock as usize));
         k.name(lock as usize, "pushlock");
     });
@@ -158,8 +165,13 @@ pub(crate) fn ex_initialize_push_lock(lock: *mut usize) {
 /// `EX_PUSH_LOCK_FLAGS` that there are: `EX_DISABLE_ABANDON_DETECTION` is 1.
 const PUSH_LOCK_FLAGS: u32 = 3;
 
-fn push_lock(lock: *mut usize, flags: u32, function: &str) -> usize {
-    let address = touch(lock);
+fn push_lock(
+    lock: *mut usize,
+    flags: u32,
+    apcs: &'static Rule,
+    function: &'static str,
+) -> (usize, How) {
+    let address = touch(lock, Kind::Push, function);
     kernel(|k| {
         let irql = k.irql();
         if irql > APC_LEVEL {
@@ -171,73 +183,84 @@ fn push_lock(lock: *mut usize, flags: u32, function: &str) -> usize {
         }
         // A thread that is suspended with the lock would keep it for ever.
         if !guarded_region::apcs_disabled(k) {
-            k.bug_check(BugCheck::verifier(
-                0x37,
-                [u64::from(irql), 0, address as u64],
+            k.broken(
+                apcs,
+                &[u64::from(irql), 0, address as u64],
                 format!("{function} was called with normal kernel APCs enabled; it needs KeEnterCriticalRegion before it"),
-            ));
+            );
         }
         if flags & !PUSH_LOCK_FLAGS != 0 {
-            k.bug_check(BugCheck::verifier(
-                0x1003,
-                [address as u64, u64::from(flags), 0],
+            k.broken(
+                &rules::lock::PUSH_LOCK_FLAGS,
+                &[],
                 format!("{function} was given flags {flags:#x}"),
-            ));
+            );
         }
     });
-    address
+    let how = How {
+        kind: Kind::Push,
+        old_irql: None,
+        function,
+    };
+    (address, how)
 }
 
 /// `ExAcquirePushLockExclusiveEx`.
 pub(crate) fn ex_acquire_push_lock_exclusive_ex(lock: *mut usize, flags: u32) {
-    let address = push_lock(lock, flags, "ExAcquirePushLockExclusiveEx");
-    acquire(
-        address,
-        Mode::Exclusive,
-        "pushlock",
-        "ExAcquirePushLockExclusiveEx",
-    );
+    let rule = &rules::lock::PUSH_LOCK_ACQUIRE_APC;
+    let (address, how) = push_lock(lock, flags, rule, "ExAcquirePushLockExclusiveEx");
+    acquire(address, Mode::Exclusive, how);
 }
 
 /// `ExAcquirePushLockSharedEx`.
 pub(crate) fn ex_acquire_push_lock_shared_ex(lock: *mut usize, flags: u32) {
-    let address = push_lock(lock, flags, "ExAcquirePushLockSharedEx");
-    acquire(
-        address,
-        Mode::Shared,
-        "pushlock",
-        "ExAcquirePushLockSharedEx",
-    );
+    let rule = &rules::lock::PUSH_LOCK_ACQUIRE_APC;
+    let (address, how) = push_lock(lock, flags, rule, "ExAcquirePushLockSharedEx");
+    acquire(address, Mode::Shared, how);
 }
 
 /// `ExReleasePushLockExclusiveEx`.
 pub(crate) fn ex_release_push_lock_exclusive_ex(lock: *mut usize, flags: u32) {
-    let address = push_lock(lock, flags, "ExReleasePushLockExclusiveEx");
-    kernel(|k| release(k, address, Mode::Exclusive, "ExReleasePushLockExclusiveEx"));
+    let rule = &rules::lock::PUSH_LOCK_RELEASE_APC;
+    let (address, how) = push_lock(lock, flags, rule, "ExReleasePushLockExclusiveEx");
+    kernel(|k| release(k, address, Mode::Exclusive, how.kind, how.function));
 }
 
 /// `ExReleasePushLockSharedEx`.
 pub(crate) fn ex_release_push_lock_shared_ex(lock: *mut usize, flags: u32) {
-    let address = push_lock(lock, flags, "ExReleasePushLockSharedEx");
-    kernel(|k| release(k, address, Mode::Shared, "ExReleasePushLockSharedEx"));
+    let rule = &rules::lock::PUSH_LOCK_RELEASE_APC;
+    let (address, how) = push_lock(lock, flags, rule, "ExReleasePushLockSharedEx");
+    kernel(|k| release(k, address, Mode::Shared, how.kind, how.function));
 }
 
 // ---- spin locks ---------------------------------------------------------
 
-fn raise_and_acquire(lock: *mut i32, mode: Mode, function: &str) -> u8 {
-    let address = touch(lock);
+fn at_dpc_level(function: &'static str) -> How {
+    How {
+        kind: Kind::SharedSpin,
+        old_irql: None,
+        function,
+    }
+}
+
+fn raise_and_acquire(lock: *mut i32, mode: Mode, function: &'static str) -> u8 {
+    let address = touch(lock, Kind::SharedSpin, function);
     let old = kernel(|k| {
         irql::at_most_dispatch(k, function);
         let old = k.irql();
         k.set_irql(DISPATCH_LEVEL);
         old
     });
-    acquire(address, mode, "spinlock", function);
+    let how = How {
+        old_irql: Some(old),
+        ..at_dpc_level(function)
+    };
+    acquire(address, mode, how);
     old
 }
 
 fn at_dispatch(lock: *mut i32, function: &str) -> usize {
-    let address = touch(lock);
+    let address = touch(lock, Kind::SharedSpin, function);
     kernel(|k| {
         let irql = k.irql();
         if irql < DISPATCH_LEVEL {
@@ -254,7 +277,7 @@ fn at_dispatch(lock: *mut i32, function: &str) -> usize {
 fn release_and_lower(lock: *mut i32, mode: Mode, new_irql: u8, function: &str) {
     let address = at_dispatch(lock, function);
     kernel(|k| {
-        release(k, address, mode, function);
+        let held = release(k, address, mode, Kind::SharedSpin, function);
         if new_irql > DISPATCH_LEVEL {
             k.bug_check(BugCheck::verifier(
                 0x31,
@@ -262,6 +285,7 @@ fn release_and_lower(lock: *mut i32, mode: Mode, new_irql: u8, function: &str) {
                 format!("{function} was given the IRQL {new_irql} to return to"),
             ));
         }
+        locks::lowers(k, &held, new_irql, function);
         k.set_irql(new_irql);
     });
 }
@@ -297,8 +321,7 @@ pub(crate) fn ex_acquire_spin_lock_shared_at_dpc_level(lock: *mut i32) {
     acquire(
         address,
         Mode::Shared,
-        "spinlock",
-        "ExAcquireSpinLockSharedAtDpcLevel",
+        at_dpc_level("ExAcquireSpinLockSharedAtDpcLevel"),
     );
 }
 
@@ -308,8 +331,7 @@ pub(crate) fn ex_acquire_spin_lock_exclusive_at_dpc_level(lock: *mut i32) {
     acquire(
         address,
         Mode::Exclusive,
-        "spinlock",
-        "ExAcquireSpinLockExclusiveAtDpcLevel",
+        at_dpc_level("ExAcquireSpinLockExclusiveAtDpcLevel"),
     );
 }
 
@@ -321,6 +343,7 @@ pub(crate) fn ex_release_spin_lock_shared_from_dpc_level(lock: *mut i32) {
             k,
             address,
             Mode::Shared,
+            Kind::SharedSpin,
             "ExReleaseSpinLockSharedFromDpcLevel",
         );
     });
@@ -334,6 +357,7 @@ pub(crate) fn ex_release_spin_lock_exclusive_from_dpc_level(lock: *mut i32) {
             k,
             address,
             Mode::Exclusive,
+            Kind::SharedSpin,
             "ExReleaseSpinLockExclusiveFromDpcLevel",
         );
     });
@@ -341,14 +365,16 @@ pub(crate) fn ex_release_spin_lock_exclusive_from_dpc_level(lock: *mut i32) {
 
 /// `ExTryAcquireSpinLockSharedAtDpcLevel`.
 pub(crate) fn ex_try_acquire_spin_lock_shared_at_dpc_level(lock: *mut i32) -> i32 {
-    let address = at_dispatch(lock, "ExTryAcquireSpinLockSharedAtDpcLevel");
-    kernel(|k| i32::from(attempt(k, address, Mode::Shared)))
+    let how = at_dpc_level("ExTryAcquireSpinLockSharedAtDpcLevel");
+    let address = at_dispatch(lock, how.function);
+    kernel(|k| i32::from(attempt(k, address, Mode::Shared, how)))
 }
 
 /// `ExTryAcquireSpinLockExclusiveAtDpcLevel`.
 pub(crate) fn ex_try_acquire_spin_lock_exclusive_at_dpc_level(lock: *mut i32) -> i32 {
-    let address = at_dispatch(lock, "ExTryAcquireSpinLockExclusiveAtDpcLevel");
-    kernel(|k| i32::from(attempt(k, address, Mode::Exclusive)))
+    let how = at_dpc_level("ExTryAcquireSpinLockExclusiveAtDpcLevel");
+    let address = at_dispatch(lock, how.function);
+    kernel(|k| i32::from(attempt(k, address, Mode::Exclusive, how)))
 }
 
 /// `ExTryConvertSharedSpinLockExclusive`: works for the only reader.
@@ -359,6 +385,7 @@ pub(crate) fn ex_try_convert_shared_spin_lock_exclusive(lock: *mut i32) -> i32 {
         let alone = k.ex.shared_locks.get(&address) == Some(&Holders::Shared(vec![me]));
         if alone {
             k.ex.shared_locks.insert(address, Holders::Exclusive(me));
+            locks::converted(k, address);
         }
         i32::from(alone)
     })

@@ -103,7 +103,7 @@ fn walk(k: &Kernel, unwinder: &Unwinder) -> Vec<u64> {
         return Vec::new();
     };
     // Beyond the base is the stack of whoever resumed the coroutine.
-    let stack = registers.rsp..k.context(id).stack_base as u64;
+    let stack = registers.rsp..k.context(id).stack.end as u64;
     unwinder.walk(&registers, |address| {
         let inside = stack.contains(&address);
         inside

@@ -9,9 +9,9 @@
 use std::collections::HashMap;
 
 use crate::access::{Addr, peek, poke};
-use crate::bugcheck::BugCheck;
 use crate::ke::{irql, sleep};
 use crate::kernel::Kernel;
+use crate::rules::{self, Rule};
 use crate::trap::kernel;
 
 const STATUS_SUCCESS: i32 = 0;
@@ -50,31 +50,39 @@ pub(crate) fn io_initialize_remove_lock_ex(
     );
     kernel(|k| {
         irql::passive(k, "IoInitializeRemoveLock");
+        if k.io.remove_locks.contains_key(&(lock as usize)) {
+            let name = k.name_of(lock as usize).unwrap_or("the lock").to_owned();
+            k.broken(
+                &rules::lock::REMOVE_LOCK_INITIALIZED_TWICE,
+                &[0, lock as u64],
+                format!("IoInitializeRemoveLock was given {name}, which is initialised; it may be in use until its memory is freed"),
+            );
+        }
         k.name(lock as usize, "removelock");
-        check_size(k, lock, size, "IoInitializeRemoveLock");
+        check_size(k, size, "IoInitializeRemoveLock");
         k.io.remove_locks.insert(lock as usize, Vec::new());
     });
 }
 
-fn check_size(k: &mut Kernel, lock: *mut RemoveLock, size: u32, function: &str) {
+fn check_size(k: &mut Kernel, size: u32, function: &str) {
     if !SIZES.contains(&size) {
-        k.bug_check(BugCheck::verifier(
-            0x1002,
-            [lock as u64, u64::from(size), 0],
+        k.broken(
+            &rules::lock::REMOVE_LOCK_MISUSED,
+            &[],
             format!("{function} was given a lock of {size} bytes; IO_REMOVE_LOCK has 32"),
-        ));
+        );
     }
 }
 
 fn tags<'k>(k: &'k mut Kernel, lock: *mut RemoveLock, function: &str) -> &'k mut Vec<usize> {
     if !k.io.remove_locks.contains_key(&(lock as usize)) {
-        k.bug_check(BugCheck::verifier(
-            0x1002,
-            [lock as u64, 0, 0],
+        k.fatal(
+            &rules::lock::REMOVE_LOCK_MISUSED,
+            &[],
             format!(
                 "{function} was given a remove lock that IoInitializeRemoveLock has not initialised"
             ),
-        ));
+        );
     }
     k.io.remove_locks
         .get_mut(&(lock as usize))
@@ -92,7 +100,7 @@ pub(crate) fn io_acquire_remove_lock_ex(
     let state = peek(lock);
     kernel(|k| {
         irql::at_most_dispatch(k, "IoAcquireRemoveLock");
-        check_size(k, lock, size, "IoAcquireRemoveLock");
+        check_size(k, size, "IoAcquireRemoveLock");
         let tags = tags(k, lock, "IoAcquireRemoveLock");
         if state.removed == 0 {
             tags.push(tag);
@@ -111,25 +119,34 @@ pub(crate) fn io_acquire_remove_lock_ex(
     STATUS_SUCCESS
 }
 
+/// Forgets the locks in memory that is given back.
+pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
+    if !k.io.remove_locks.is_empty() {
+        let range = address..address + size;
+        k.io.remove_locks.retain(|lock, _| !range.contains(lock));
+    }
+}
+
 /// Gives back one acquisition; `rule` is for a tag that nobody acquired with.
-fn release(lock: *mut RemoveLock, tag: usize, size: u32, rule: u64, function: &str) {
+fn release(lock: *mut RemoveLock, tag: usize, size: u32, rule: &'static Rule, function: &str) {
     let state = peek(lock);
     kernel(|k| {
-        check_size(k, lock, size, function);
+        check_size(k, size, function);
         let tags = tags(k, lock, function);
         if let Some(index) = tags.iter().position(|held| *held == tag) {
             tags.remove(index);
         } else {
+            let other = tags.first().copied().unwrap_or(0);
             let (lock_name, tag_name) = (
                 k.name_of(lock as usize).unwrap_or("the lock").to_owned(),
                 k.name_of(tag)
                     .map_or_else(|| format!("{tag:#x}"), str::to_owned),
             );
-            k.bug_check(BugCheck::verifier(
+            k.fatal(
                 rule,
-                [lock as u64, tag as u64, 0],
+                &[lock as u64, tag as u64, other as u64],
                 format!("{function} releases {lock_name} with the tag {tag_name}, with which it was not acquired"),
-            ));
+            );
         }
         if state.count <= 2 && state.removed != 0 {
             sleep::wake(k, lock as usize);
@@ -147,7 +164,13 @@ fn release(lock: *mut RemoveLock, tag: usize, size: u32, rule: u64, function: &s
 /// `IoReleaseRemoveLockEx`.
 pub(crate) fn io_release_remove_lock_ex(lock: *mut RemoveLock, Addr(tag): Addr, size: u32) {
     kernel(|k| irql::at_most_dispatch(k, "IoReleaseRemoveLock"));
-    release(lock, tag, size, 0xD5, "IoReleaseRemoveLock");
+    release(
+        lock,
+        tag,
+        size,
+        &rules::lock::REMOVE_LOCK_TAG,
+        "IoReleaseRemoveLock",
+    );
 }
 
 /// `IoReleaseRemoveLockAndWaitEx`: nobody acquires the lock from now on;
@@ -165,7 +188,13 @@ pub(crate) fn io_release_remove_lock_and_wait_ex(
             ..peek(lock)
         },
     );
-    release(lock, tag, size, 0xD6, "IoReleaseRemoveLockAndWait");
+    release(
+        lock,
+        tag,
+        size,
+        &rules::lock::REMOVE_LOCK_WAIT_TAG,
+        "IoReleaseRemoveLockAndWait",
+    );
     // The one that initialising counted is the device's own.
     while peek(lock).count > 1 {
         sleep::sleep(lock as usize);

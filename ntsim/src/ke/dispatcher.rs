@@ -18,6 +18,8 @@
 
 use crate::bugcheck::BugCheck;
 use crate::kernel::{ContextId, Kernel};
+use crate::locks::{self, Kind};
+use crate::rules;
 
 /// The head of every dispatcher object (`DISPATCHER_HEADER`).
 #[repr(C)]
@@ -134,6 +136,9 @@ impl Object {
 pub(crate) fn initialize(header: *mut Header, object: Object) {
     crate::access::poke(header, object.header(header as usize));
     crate::trap::kernel(|k| {
+        if matches!(object, Object::Mutex { .. }) {
+            locks::initialized(k, header as usize, Kind::Mutex, "KeInitializeMutex");
+        }
         k.ke.objects.insert(header as usize, object);
         k.name(header as usize, object.kind());
     });
@@ -158,6 +163,7 @@ pub(crate) fn get(k: &mut Kernel, address: usize, function: &str) -> Object {
 ///
 /// Memory with a set timer or a waiter in it may not be freed.
 pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
+    locks::memory_freed(k, address, size);
     let range = address..address + size;
     if let Some(timer) =
         k.ke.set_timers
@@ -225,7 +231,11 @@ pub(crate) fn acquire(k: &mut Kernel, address: usize, thread: ThreadId) -> bool 
         } => {
             *owner = Some(thread);
             *depth += 1;
-            std::mem::take(abandoned)
+            let abandoned = std::mem::take(abandoned);
+            if let Some(context) = k.threads.get(&thread).and_then(|thread| thread.context) {
+                locks::taken(k, context, address, Kind::Mutex, false, None, "a wait");
+            }
+            abandoned
         }
     }
 }
@@ -239,31 +249,22 @@ pub(crate) fn thread_exits(k: &mut Kernel, id: ThreadId) {
     if let Some(mutex) = held {
         let name = k.name_of(mutex).unwrap_or("a mutex").to_owned();
         let thread = k.threads[&id].name.clone();
-        k.bug_check(BugCheck::new(
-            0x4000_008A,
-            [id.address() as u64, mutex as u64, 0, 0],
+        k.broken(
+            &rules::lock::MUTEX_OWNER_ENDED,
+            &[],
             format!("{thread} ends while it owns {name}"),
-        ));
-    }
-    if let Some(mutex) = crate::ex::fast_mutex::owned_by(k, id) {
-        let name = k.name_of(mutex).unwrap_or("a mutex").to_owned();
-        let thread = k.threads[&id].name.clone();
-        k.bug_check(BugCheck::verifier(
-            0x1006,
-            [mutex as u64, id.address() as u64, 0],
-            format!("{thread} ends while it owns {name}"),
-        ));
+        );
     }
     if let Some(depth) = k.ke.guarded_regions.get(&id).copied() {
         let message = format!(
             "{} ends inside {depth} guarded region(s)",
             k.threads[&id].name
         );
-        k.bug_check(BugCheck::new(
-            0x01,
-            [0, 0, u64::from(depth) << 16, 0],
+        k.broken(
+            &rules::lock::APC_COUNT_AT_END,
+            &[0, 0, u64::from(depth) << 16],
             message,
-        ));
+        );
     }
     let thread = k.threads.get_mut(&id).expect("a thread stays in the table");
     if thread.critical_regions != 0 {
@@ -272,8 +273,9 @@ pub(crate) fn thread_exits(k: &mut Kernel, id: ThreadId) {
             thread.name, thread.critical_regions
         );
         let disable = u64::from(thread.critical_regions);
-        k.bug_check(BugCheck::new(0x01, [0, 0, disable, 0], message));
+        k.broken(&rules::lock::APC_COUNT_AT_END, &[0, 0, disable], message);
     }
+    let thread = k.threads.get_mut(&id).expect("it is in the table");
     thread.exited = true;
     thread.context = None;
     super::wait::signaled(k, id.address());

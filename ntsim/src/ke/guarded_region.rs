@@ -5,6 +5,7 @@
 
 use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, Kernel};
+use crate::rules;
 use crate::trap::kernel;
 
 /// Enters a guarded region; a DPC is out of APCs' reach anyway.
@@ -24,11 +25,11 @@ pub(crate) fn leave(k: &mut Kernel, function: &str) {
             k.ke.guarded_regions.remove(&thread);
         }
         Some(depth) => *depth -= 1,
-        None => k.bug_check(BugCheck::verifier(
-            0x3E,
-            [0; 3],
+        None => k.broken(
+            &rules::lock::GUARDED_REGIONS,
+            &[],
             format!("{function}: the thread is in no guarded region"),
-        )),
+        ),
     }
 }
 

@@ -8,11 +8,9 @@
 use crate::access::peek;
 use crate::bugcheck::BugCheck;
 use crate::trap::kernel;
+use crate::{locks, rules};
 
 use super::dispatcher::{self, Header, Object, initialize};
-
-/// `STATUS_MUTANT_NOT_OWNED`, which the kernel raises as an exception.
-const NOT_OWNED: u64 = 0xC000_0046;
 
 /// `KeInitializeMutex`.
 pub(crate) fn ke_initialize_mutex(mutex: *mut Header, _level: u32) {
@@ -46,14 +44,16 @@ pub(crate) fn ke_release_mutex(mutex: *mut Header, _wait: u8) -> i32 {
         let thread = k.running_thread();
         if owner.is_none() || owner != thread {
             let name = k.name_of(mutex as usize).unwrap_or("the mutex").to_owned();
-            k.bug_check(BugCheck::new(
-                0x1E,
-                [NOT_OWNED, 0, 0, 0],
+            k.fatal(
+                &rules::lock::MUTEX_NOT_OWNED,
+                &[],
                 format!(
                     "KeReleaseMutex raised STATUS_MUTANT_NOT_OWNED: the caller does not own {name}"
                 ),
-            ));
+            );
         }
+        let me = k.running();
+        locks::given_back(k, me, mutex as usize);
         let freed = depth == 1;
         let owner = if freed { None } else { owner };
         k.ke.objects.insert(

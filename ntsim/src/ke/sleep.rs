@@ -51,6 +51,7 @@ fn fall_asleep(k: &mut Kernel, key: usize) {
     k.tell_open_calls();
     let me = k.running();
     k.context_mut(me).state = State::Spinning(key);
+    crate::locks::waits(k);
 }
 
 /// Lets everybody who sleeps on `key` look again.

@@ -5,8 +5,9 @@
 use crate::abi::{callback, param};
 use crate::access::{Addr, poke};
 use crate::bugcheck::BugCheck;
-use crate::kernel::{Job, Kernel, PASSIVE_LEVEL};
+use crate::kernel::{APC_LEVEL, Job, Kernel, PASSIVE_LEVEL};
 use crate::ob::{self, Handle};
+use crate::rules;
 use crate::trap::{Blocking, block, kernel};
 
 use super::dispatcher::{Thread, ThreadId};
@@ -130,36 +131,58 @@ pub(crate) fn ke_set_priority_thread(thread: Addr, priority: i32) -> i32 {
 
 /// `KeEnterCriticalRegion`.
 pub(crate) fn ke_enter_critical_region() {
-    kernel(|k| {
-        if let Some(thread) = k.running_thread() {
-            k.threads
-                .get_mut(&thread)
-                .expect("it runs")
-                .critical_regions += 1;
-        }
-    });
+    kernel(enter_critical_region);
+}
+
+/// Enters a critical region.
+pub(crate) fn enter_critical_region(k: &mut Kernel) {
+    let irql = k.irql();
+    if irql > APC_LEVEL {
+        k.broken(
+            &rules::lock::CRITICAL_REGION_ENTER_IRQL,
+            &[u64::from(irql)],
+            format!("KeEnterCriticalRegion was called at IRQL {irql}; it needs APC_LEVEL or below"),
+        );
+    }
+    if let Some(thread) = k.running_thread() {
+        k.threads
+            .get_mut(&thread)
+            .expect("it runs")
+            .critical_regions += 1;
+    }
 }
 
 /// `KeLeaveCriticalRegion`.
 pub(crate) fn ke_leave_critical_region() {
-    kernel(|k| {
-        let Some(thread) = k.running_thread() else {
-            return;
-        };
-        let regions = &mut k
-            .threads
-            .get_mut(&thread)
-            .expect("it runs")
-            .critical_regions;
-        match regions.checked_sub(1) {
-            Some(left) => *regions = left,
-            None => k.bug_check(BugCheck::verifier(
-                0x3E,
-                [0; 3],
-                "KeLeaveCriticalRegion without KeEnterCriticalRegion",
-            )),
-        }
-    });
+    kernel(|k| leave_critical_region(k, "KeLeaveCriticalRegion"));
+}
+
+/// Leaves a critical region.
+pub(crate) fn leave_critical_region(k: &mut Kernel, function: &str) {
+    let irql = k.irql();
+    if irql > APC_LEVEL {
+        k.broken(
+            &rules::lock::CRITICAL_REGION_LEAVE_IRQL,
+            &[u64::from(irql)],
+            format!("{function} was called at IRQL {irql}; it needs APC_LEVEL or below"),
+        );
+    }
+    let Some(thread) = k.running_thread() else {
+        return;
+    };
+    let regions = &mut k
+        .threads
+        .get_mut(&thread)
+        .expect("it runs")
+        .critical_regions;
+    match regions.checked_sub(1) {
+        Some(left) => *regions = left,
+        None => k.broken(
+            &rules::lock::CRITICAL_REGION_LEAVE,
+            &[0; 3],
+            format!("{function} without KeEnterCriticalRegion"),
+        ),
+    }
 }
 
 /// `KeAreApcsDisabled`.

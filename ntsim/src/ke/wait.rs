@@ -18,6 +18,7 @@
 use crate::access::peek;
 use crate::bugcheck::BugCheck;
 use crate::kernel::{ContextId, DISPATCH_LEVEL, Expiry, Kernel, State, TimerKey};
+use crate::locks::{self, Kind};
 use crate::trap::{Blocking, block, kernel};
 
 use super::dispatcher::{self, Header, ThreadId};
@@ -49,6 +50,11 @@ impl Wait {
     /// When it times out, in interrupt time.
     pub(crate) fn due(&self) -> Option<u64> {
         self.timer.map(TimerKey::due)
+    }
+
+    /// Whether it lasts until each of its objects is signalled, and nothing else ends it.
+    pub(crate) fn needs_all(&self) -> bool {
+        self.timer.is_none() && !self.alertable && (self.all || self.objects.len() == 1)
     }
 }
 
@@ -217,6 +223,15 @@ fn begin(k: &mut Kernel, how: How, objects: Vec<usize>) -> Blocking<i32> {
             None => STATUS_TIMEOUT,
         });
     };
+    if how.timeout.is_none() && (how.all || objects.len() == 1) {
+        for object in &objects {
+            if let Some(dispatcher::Object::Mutex { owner, .. }) = k.ke.objects.get(object)
+                && *owner != Some(thread)
+            {
+                locks::order(k, *object, Kind::Mutex, function);
+            }
+        }
+    }
     if let Some(status) = try_satisfy(k, thread, &objects, how.all) {
         return Blocking::Now(status);
     }
@@ -247,6 +262,7 @@ fn begin(k: &mut Kernel, how: How, objects: Vec<usize>) -> Blocking<i32> {
     });
     k.ke.waiters.push(thread);
     k.context_mut(context).state = State::Waiting;
+    locks::waits(k);
     Blocking::Wait
 }
 

@@ -227,6 +227,10 @@ impl Display for Styled<'_> {
             self.section(f, "backtrace")?;
             self.frames(f, &stop.backtrace, INNER)?;
         }
+        for related in &stop.related {
+            self.section(f, &related.what)?;
+            self.frames(f, &related.backtrace, INNER)?;
+        }
         self.locks(f)?;
         self.contexts(f)?;
         let changes: Vec<_> = (stop.irql_history.iter())

@@ -34,6 +34,7 @@ use crate::abi::{callback, param};
 use crate::access::{Addr, peek, poke};
 use crate::bugcheck::BugCheck;
 use crate::kernel::{self, DISPATCH_LEVEL, Kernel};
+use crate::locks::Kind;
 use crate::trap::kernel;
 
 use super::hardware::{self, Descriptor};
@@ -375,10 +376,10 @@ fn locked<R>(handle: Handle, body: impl FnOnce() -> R) -> R {
     }
     let old = raise_irql(irql);
     let lock = kernel(|k| spin_lock_of(k, handle));
-    crate::ke::spin_lock::acquire(lock);
+    crate::ke::spin_lock::acquire(lock, Kind::Framework, None, "the framework");
     let result = body();
     kernel(|k| {
-        crate::ke::spin_lock::release(k, lock, "the framework");
+        crate::ke::spin_lock::release(k, lock, Kind::Framework, "the framework");
         k.set_irql(old);
     });
     result
@@ -442,7 +443,7 @@ pub(crate) fn acquire_lock(_: Globals, handle: Handle) {
     }
     let old = raise_irql(irql);
     let lock = kernel(|k| spin_lock_of(k, handle));
-    crate::ke::spin_lock::acquire(lock);
+    crate::ke::spin_lock::acquire(lock, Kind::Framework, None, "WdfInterruptAcquireLock");
     kernel(|k| interrupt(k, handle).old_irql = old);
 }
 
@@ -457,7 +458,7 @@ pub(crate) fn release_lock(_: Globals, handle: Handle) {
     kernel(|k| {
         let old = interrupt(k, handle).old_irql;
         let lock = spin_lock_of(k, handle);
-        crate::ke::spin_lock::release(k, lock, function);
+        crate::ke::spin_lock::release(k, lock, Kind::Framework, function);
         k.set_irql(old);
     });
 }

@@ -6,6 +6,7 @@
 use crate::access::{peek, poke};
 use crate::bugcheck::BugCheck;
 use crate::kernel::{ContextId, DISPATCH_LEVEL, Expiry, Kernel, PASSIVE_LEVEL};
+use crate::locks::{self, Kind};
 use crate::trap::kernel;
 
 use super::object::{self, Allow, Data, EXECUTION_PASSIVE, Handle, SCOPE_NONE};
@@ -79,7 +80,7 @@ pub(crate) fn with(serial: Serial, body: impl FnOnce()) {
             kernel(|k| release_passive(k, handle));
         }
         Serial::Dispatch(handle) => {
-            let old = acquire_dispatch(handle as usize);
+            let old = acquire_dispatch(handle as usize, "the framework");
             body();
             kernel(|k| release_dispatch(k, handle as usize, old, "the framework"));
         }
@@ -100,34 +101,42 @@ pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = (usize, ContextId, bool)>
 }
 
 pub(crate) fn acquire_passive(handle: Handle) {
+    let (lock, kind, function) = (handle as usize, Kind::Framework, "the framework");
+    let mut asked = false;
     super::wait_until(|k| {
+        if !std::mem::replace(&mut asked, true) {
+            locks::wants(k, lock, kind, function);
+        }
         let me = k.running();
         if k.wdf.object_locks.contains_key(&handle) {
             return false;
         }
         k.wdf.object_locks.insert(handle, me);
+        locks::taken(k, me, lock, kind, false, None, function);
         true
     });
 }
 
 pub(crate) fn release_passive(k: &mut Kernel, handle: Handle) {
-    k.wdf.object_locks.remove(&handle);
+    if let Some(holder) = k.wdf.object_locks.remove(&handle) {
+        locks::given_back(k, holder, handle as usize);
+    }
     super::wake(k);
 }
 
 /// Takes the spin lock of that identity. Returns the IRQL before.
-fn acquire_dispatch(lock: usize) -> u8 {
+fn acquire_dispatch(lock: usize, function: &'static str) -> u8 {
     let old = kernel(|k| {
         let old = k.irql();
         k.set_irql(DISPATCH_LEVEL);
         old
     });
-    crate::ke::spin_lock::acquire(lock);
+    crate::ke::spin_lock::acquire(lock, Kind::Framework, None, function);
     old
 }
 
 fn release_dispatch(k: &mut Kernel, lock: usize, old: u8, function: &str) {
-    crate::ke::spin_lock::release(k, lock, function);
+    crate::ke::spin_lock::release(k, lock, Kind::Framework, function);
     k.set_irql(old);
 }
 
@@ -164,7 +173,7 @@ pub(crate) fn object_acquire(_: Globals, handle: Handle) {
     if passive {
         acquire_passive(handle);
     } else {
-        let old = acquire_dispatch(handle as usize);
+        let old = acquire_dispatch(handle as usize, function);
         kernel(|k| object::device(k, handle, function).lock_irql = old);
     }
 }
@@ -246,7 +255,7 @@ pub(crate) fn spin_acquire(_: Globals, handle: Handle) {
             );
         }
     });
-    let old = acquire_dispatch(handle as usize);
+    let old = acquire_dispatch(handle as usize, function);
     kernel(|k| object::spin_lock(k, handle, function).old_irql = old);
 }
 
@@ -300,6 +309,9 @@ pub(crate) fn wait_acquire(_: Globals, handle: Handle, timeout: *const i64) -> i
                 format!("{function} was called on {name}, which the caller holds"),
             );
         }
+        if timeout.is_none() {
+            locks::wants(k, handle as usize, Kind::Framework, function);
+        }
         timeout.map(|timeout| k.due_time(timeout))
     });
     let mut status = STATUS_SUCCESS;
@@ -309,6 +321,15 @@ pub(crate) fn wait_acquire(_: Globals, handle: Handle, timeout: *const i64) -> i
         let lock = object::wait_lock(k, handle, function);
         if lock.owner.is_none() {
             lock.owner = Some(me);
+            locks::taken(
+                k,
+                me,
+                handle as usize,
+                Kind::Framework,
+                false,
+                None,
+                function,
+            );
             return true;
         }
         let Some(deadline) = deadline else {
@@ -344,6 +365,7 @@ pub(crate) fn wait_release(_: Globals, handle: Handle) {
             );
         }
         lock.owner = None;
+        locks::given_back(k, me, handle as usize);
         super::wake(k);
     });
 }

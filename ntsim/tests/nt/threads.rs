@@ -63,27 +63,12 @@ pub fn delay(units: u64) {
     assert_eq!(KeDelayExecutionThread(0, 0, &-units.cast_signed()), 0);
 }
 
-/// Starts a system thread that runs `body`; gives its object, referenced.
-pub fn start(body: impl FnOnce() + 'static) -> *mut Object {
-    extern "C-unwind" fn routine(context: *mut Box<dyn FnOnce()>) {
-        // SAFETY: made by `Box::into_raw` below, and only this thread takes it.
-        let body = unsafe { Box::from_raw(context) };
-        body();
-        PsTerminateSystemThread(0);
-    }
-    let context: *mut Box<dyn FnOnce()> = Box::into_raw(Box::new(Box::new(body)));
+/// Starts a system thread that runs `routine`; gives its object, referenced.
+pub fn start_raw(routine: usize, context: *const c_void) -> *mut Object {
     let mut handle = 0;
     let none = std::ptr::null_mut();
     assert_eq!(
-        PsCreateSystemThread(
-            &raw mut handle,
-            0,
-            none,
-            0,
-            none,
-            routine as *const () as usize,
-            context.cast()
-        ),
+        PsCreateSystemThread(&raw mut handle, 0, none, 0, none, routine, context),
         0
     );
     let mut object = std::ptr::null_mut();
@@ -93,6 +78,18 @@ pub fn start(body: impl FnOnce() + 'static) -> *mut Object {
     );
     assert_eq!(ZwClose(handle), 0);
     object
+}
+
+/// Starts a system thread that runs `body`; gives its object, referenced.
+pub fn start(body: impl FnOnce() + 'static) -> *mut Object {
+    extern "C-unwind" fn routine(context: *mut Box<dyn FnOnce()>) {
+        // SAFETY: made by `Box::into_raw` below, and only this thread takes it.
+        let body = unsafe { Box::from_raw(context) };
+        body();
+        PsTerminateSystemThread(0);
+    }
+    let context: *mut Box<dyn FnOnce()> = Box::into_raw(Box::new(Box::new(body)));
+    start_raw(routine as *const () as usize, context.cast())
 }
 
 pub fn join(thread: *mut Object) {
