@@ -50,8 +50,8 @@ mod system;
 #[path = "fault/unguarded.rs"]
 mod system;
 
-pub(crate) use system::watch;
 pub use system::{install, resume};
+pub(crate) use system::{runs, watch};
 
 /// The result type of a guarded coroutine: it needs a value for "ended by a fault".
 ///

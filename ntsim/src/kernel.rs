@@ -290,6 +290,7 @@ pub(crate) struct Kernel {
     pub(crate) steps: u64,
     /// What befalls a device, and when.
     pub(crate) ambush: crate::inject::Ambush,
+    give_up: GiveUp,
     /// Counts the instructions of images, if the settings say so.
     pub(crate) counter: Option<Box<Counter>>,
     pub(crate) inject: crate::inject::State,
@@ -299,6 +300,26 @@ pub(crate) struct Kernel {
     pub(crate) zw: crate::zw::State,
     pub(crate) io: crate::io::State,
     pub(crate) wdf: crate::wdf::State,
+}
+
+/// When the thread that is waited for is given up.
+struct GiveUp {
+    thread: Option<ThreadId>,
+    /// The step and the time at which the wait began.
+    begun: (u64, u64),
+    step: u64,
+    time: u64,
+}
+
+impl Default for GiveUp {
+    fn default() -> Self {
+        Self {
+            thread: None,
+            begun: (0, 0),
+            step: u64::MAX,
+            time: u64::MAX,
+        }
+    }
 }
 
 /// How [`Kernel::run`] ended.
@@ -343,6 +364,7 @@ impl Kernel {
             calls_at_this_time: 0,
             steps: 0,
             ambush: crate::inject::Ambush::default(),
+            give_up: GiveUp::default(),
             inject: crate::inject::State::default(),
             locks: crate::locks::Order::default(),
             ke: crate::ke::State::default(),
@@ -605,6 +627,10 @@ impl Kernel {
         crate::ex::dispatch_work(self);
         let mut ready = std::mem::take(&mut self.ready);
         let dpc_can_start = self.find_ready(&mut ready);
+        if let Some(ran) = self.scheduler.recorded() {
+            let call = self.contexts.get(ran).and_then(|ran| ran.calls.last());
+            self.scheduler.at = call.map_or("", |call| call.name);
+        }
         let choice = self.scheduler.choose(&ready, dpc_can_start);
         self.ready = ready;
         choice
@@ -615,6 +641,10 @@ impl Kernel {
     /// If it is the context itself, it need not leave its coroutine for that.
     pub(crate) fn preempt(&mut self) -> Flow {
         let me = self.running();
+        fault::runs();
+        if self.steps >= self.give_up.step || self.now > self.give_up.time {
+            self.give_up();
+        }
         // What is due happens in nobody's context.
         self.current = None;
         let choice = self.decide();
@@ -634,19 +664,26 @@ impl Kernel {
     /// As [`run`](Self::run).
     pub(crate) fn run_to_end_of(&mut self, thread: ThreadId) -> Result<Ran, Box<Stop>> {
         let time = u64::try_from(self.settings.time_limit.as_nanos() / 100).unwrap_or(u64::MAX);
-        let begun = (self.steps, self.now);
-        let last_step = self.steps.saturating_add(self.settings.step_limit);
-        let last_moment = self.now.saturating_add(time);
-        let ran = self.run(&mut |k| {
-            k.threads[&thread].exited || k.steps >= last_step || k.now > last_moment
-        })?;
-        if ran == Ran::Until && !self.threads[&thread].exited {
-            self.guarded(|k| {
-                let stop = crate::hang::gave_up(k, thread, begun);
-                k.stop(stop)
-            })?;
+        self.give_up = GiveUp {
+            thread: Some(thread),
+            begun: (self.steps, self.now),
+            step: self.steps.saturating_add(self.settings.step_limit),
+            time: self.now.saturating_add(time),
+        };
+        let ran = self.run(&mut |k| k.threads[&thread].exited);
+        self.give_up = GiveUp::default();
+        ran
+    }
+
+    /// Ends the simulation if the thread that is waited for takes too long.
+    #[cold]
+    fn give_up(&mut self) {
+        if let Some(thread) = self.give_up.thread
+            && !self.threads[&thread].exited
+        {
+            let stop = crate::hang::gave_up(self, thread, self.give_up.begun);
+            self.stop(stop);
         }
-        Ok(ran)
     }
 
     /// Runs the machine until `until` holds or nothing is left to do.
@@ -687,6 +724,9 @@ impl Kernel {
                     Some((key, _)) => {
                         let by = key.due.saturating_sub(self.now);
                         self.advance(by);
+                        if self.now > self.give_up.time || self.steps >= self.give_up.step {
+                            self.guarded(Self::give_up)?;
+                        }
                     }
                     None => return Ok(Ran::Idle),
                 },
@@ -922,7 +962,6 @@ impl Kernel {
         from: Registers,
     ) {
         let id = self.running();
-        self.scheduler.at = name;
         self.calls_at_this_time += 1;
         if self.calls_at_this_time > self.settings.livelock_limit {
             let stop = Stop::livelock(self, name);
@@ -996,6 +1035,9 @@ impl Kernel {
 
 impl Drop for Kernel {
     fn drop(&mut self) {
+        if let Some(tape) = &self.settings.tape {
+            tape.add_trace(&self.trace);
+        }
         for context in self.contexts.values_mut() {
             if let Some(co) = &mut context.co {
                 // SAFETY: nothing on the abandoned stack is looked at again:

@@ -406,6 +406,11 @@ impl Machine {
         self.k.scheduler = Scheduler::new(strategy, seed, tape.as_ref());
     }
 
+    /// Records from the next schedule on, or does not any more.
+    pub(crate) fn use_tape(&mut self, tape: Option<crate::explore::Tape>) {
+        self.k.settings.tape = tape;
+    }
+
     /// Cuts the power before the n-th step from now, counted from 1; with `None`
     /// not at all. A *step* is what a thread or DPC does between two calls of the
     /// kernel, so between any two calls of a driver there is a point to cut at.

@@ -132,7 +132,7 @@ pub(crate) struct Scheduler {
     running: Option<ContextId>,
     /// How often in a row it was chosen while others could have run.
     runs_on: u32,
-    /// The call that the one who runs entered last, for the coverage.
+    /// The call that the one who ran is in, for the coverage.
     pub(crate) at: &'static str,
     record: Option<(Tape, Recording)>,
 }
@@ -312,7 +312,6 @@ impl Scheduler {
                 free,
             });
         }
-        self.at = "";
         choice
     }
 
@@ -333,9 +332,10 @@ impl Scheduler {
         self.running = Some(id);
     }
 
-    /// The steps of the schedule so far, if they are recorded.
-    pub(crate) fn recording(&mut self) -> Option<&mut Recording> {
-        self.record.as_mut().map(|(_, recording)| recording)
+    /// Who ran last, if that is recorded.
+    #[inline]
+    pub(crate) fn recorded(&self) -> Option<ContextId> {
+        self.running.filter(|_| self.record.is_some())
     }
 
     fn by_strategy(&mut self, ready: &[ContextId], dpc_can_start: bool) -> Choice {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::schedule::Schedule;
 use crate::kernel::ContextId;
+use crate::trace::Line;
 
 /// Records the choices of the machines that it is given to.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Tape(Arc<Mutex<State>>);
 struct State {
     steer: Steer,
     recording: Recording,
+    /// The lines of the machines that are gone, if somebody wants them.
+    trace: Option<Vec<String>>,
 }
 
 impl Tape {
@@ -51,6 +54,22 @@ impl Tape {
         let mut recording = std::mem::take(&mut state.recording);
         recording.steps.clear();
         (state.steer.clone(), recording)
+    }
+
+    /// Keeps the traces of machines, until they are taken.
+    pub(crate) fn keep_trace(&self) {
+        self.lock().trace = Some(Vec::new());
+    }
+
+    pub(crate) fn take_trace(&self) -> Vec<String> {
+        self.lock().trace.take().unwrap_or_default()
+    }
+
+    /// The trace of a machine that goes.
+    pub(crate) fn add_trace(&self, lines: &[Line]) {
+        if let Some(trace) = &mut self.lock().trace {
+            trace.extend(lines.iter().map(ToString::to_string));
+        }
     }
 
     pub(crate) fn give_back(&self, recording: Recording) {

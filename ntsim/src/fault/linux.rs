@@ -18,7 +18,7 @@ use corosensei::trap::{CoroutineTrapHandler, TrapHandlerRegs};
 #[path = "watch.rs"]
 mod watchdog;
 
-pub(crate) use watchdog::watch;
+pub(crate) use watchdog::{runs, watch};
 
 use super::{
     Abandoned, Coroutine, Fault, RawFault, Registers, Resumed, Stack, TRAP_WATCHDOG, resumed,
@@ -122,7 +122,7 @@ pub fn resume<I, Y, R: Abandoned, S: Stack>(
         faulted: Cell::new(false),
     };
     let outer = ACTIVE.replace(&raw const active);
-    watchdog::resumes();
+    runs();
     let result = coroutine.resume(input);
     ACTIVE.set(outer);
     // Volatile, because only the signal handler ever sets it.

@@ -25,3 +25,6 @@ pub fn resume<I, Y, R: Abandoned, S: Stack>(
 
 /// Does nothing here: a driver may run for ever.
 pub(crate) fn watch(_limit: Option<Duration>) {}
+
+/// Does nothing here.
+pub(crate) fn runs() {}

@@ -5,13 +5,13 @@
 //! A timer of the operating system ticks with the processor time of the thread,
 //! so that a machine that is busy otherwise, or a debugger that holds the
 //! process, stops nobody. The handler looks whether the coroutine has been the
-//! same uninterrupted run since the last [`STRIKES`] ticks; if so, it makes the run
+//! same run without a call since the last [`STRIKES`] ticks; if so, it makes the run
 //! end as by a fault.
 //!
 //! ```text
-//!  resume: RESUMES += 1        tick          tick    …     tick
+//!  call: RUNS += 1              tick          tick    …     tick
 //!  ──────────┬──────────────────┼─────────────┼─────────────┼──► processor time
-//!            └ driver: for (;;);  RESUMES is the same: strike 1, 2, … STRIKES: out
+//!            └ driver: for (;;);  RUNS is the same: strike 1, 2, … STRIKES: out
 //! ```
 //!
 //! A linked-in driver may be interrupted inside of the host's libraries, which hold
@@ -33,8 +33,8 @@ const STRIKES: u32 = 4;
 const SIGNAL: c_int = libc::SIGVTALRM;
 
 thread_local! {
-    /// How often a coroutine was resumed on this thread.
-    static RESUMES: Cell<u64> = const { Cell::new(0) };
+    /// How often a coroutine of this thread began to run or made a call.
+    static RUNS: Cell<u64> = const { Cell::new(0) };
     /// That number at the last tick.
     static SEEN: Cell<u64> = const { Cell::new(0) };
     /// Ticks since then.
@@ -49,10 +49,10 @@ static LIBRARIES: OnceLock<Vec<Range<usize>>> = OnceLock::new();
 
 struct Timer(Cell<Option<libc::timer_t>>);
 
-/// Notes that a coroutine runs from here.
+/// Notes that a coroutine runs from here, or made a call.
 #[inline]
-pub(super) fn resumes() {
-    RESUMES.set(RESUMES.get().wrapping_add(1));
+pub(crate) fn runs() {
+    RUNS.set(RUNS.get().wrapping_add(1));
 }
 
 /// From now on, ends coroutines of this thread that run for longer without
@@ -139,8 +139,8 @@ extern "C" fn tick(_signal: c_int, info: *mut libc::siginfo_t, context: *mut c_v
     if unsafe { (*info).si_code } != libc::SI_TIMER {
         return;
     }
-    let resumes = RESUMES.get();
-    if SEEN.replace(resumes) != resumes {
+    let runs = RUNS.get();
+    if SEEN.replace(runs) != runs {
         STRIKE.set(0);
         return;
     }
