@@ -284,6 +284,7 @@ pub fn bug_check_name(code: u32) -> &'static str {
         0xCE => "DRIVER_UNLOADED_WITHOUT_CANCELLING_PENDING_OPERATIONS",
         0xD1 => "DRIVER_IRQL_NOT_LESS_OR_EQUAL",
         0xE1 => "WORKER_THREAD_RETURNED_AT_BAD_IRQL",
+        0xE3 => "RESOURCE_NOT_OWNED",
         0xE4 => "WORKER_INVALID",
         0x10D => "WDF_VIOLATION",
         0x133 => "DPC_WATCHDOG_VIOLATION",

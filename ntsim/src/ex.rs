@@ -5,6 +5,7 @@
 pub(crate) mod fast_mutex;
 pub(crate) mod list;
 pub(crate) mod pool;
+pub(crate) mod resource;
 pub(crate) mod rundown;
 pub(crate) mod shared_lock;
 pub(crate) mod uuid;
@@ -24,6 +25,7 @@ pub(crate) struct State {
     work_items: work_item::Queued,
     pub(crate) fast_mutexes: fast_mutex::Held,
     pub(crate) shared_locks: shared_lock::Held,
+    resources: resource::Resources,
     /// UUIDs handed out so far.
     uuids: u64,
     work: VecDeque<Job>,

@@ -10,6 +10,7 @@
 use crate::access::{Addr, Slot, UnicodeString};
 use crate::ex::fast_mutex::FastMutex;
 use crate::ex::list::{ListEntry, SingleListEntry};
+use crate::ex::resource::EResource;
 use crate::ex::work_item::WorkQueueItem;
 use crate::io::remove_lock::RemoveLock;
 use crate::ke::dispatcher::Header;
@@ -191,6 +192,27 @@ exports! { NTOSKRNL, "ntoskrnl.exe", ntoskrnl;
     ExAcquirePushLockSharedEx(PushLock: *mut usize, Flags: u32) = ex::shared_lock::ex_acquire_push_lock_shared_ex;
     ExReleasePushLockExclusiveEx(PushLock: *mut usize, Flags: u32) = ex::shared_lock::ex_release_push_lock_exclusive_ex;
     ExReleasePushLockSharedEx(PushLock: *mut usize, Flags: u32) = ex::shared_lock::ex_release_push_lock_shared_ex;
+
+    ExInitializeResourceLite(Resource: *mut EResource) -> i32 = ex::resource::ex_initialize_resource_lite;
+    ExReinitializeResourceLite(Resource: *mut EResource) -> i32 = ex::resource::ex_reinitialize_resource_lite;
+    ExDeleteResourceLite(Resource: *mut EResource) -> i32 = ex::resource::ex_delete_resource_lite;
+    ExAcquireResourceExclusiveLite(Resource: *mut EResource, Wait: u8) -> u8 = ex::resource::ex_acquire_resource_exclusive_lite;
+    ExAcquireResourceSharedLite(Resource: *mut EResource, Wait: u8) -> u8 = ex::resource::ex_acquire_resource_shared_lite;
+    ExAcquireSharedStarveExclusive(Resource: *mut EResource, Wait: u8) -> u8 = ex::resource::ex_acquire_shared_starve_exclusive;
+    ExAcquireSharedWaitForExclusive(Resource: *mut EResource, Wait: u8) -> u8 = ex::resource::ex_acquire_shared_wait_for_exclusive;
+    ExEnterCriticalRegionAndAcquireResourceExclusive(Resource: *mut EResource) -> usize
+        = ex::resource::ex_enter_critical_region_and_acquire_resource_exclusive;
+    ExEnterCriticalRegionAndAcquireResourceShared(Resource: *mut EResource) -> usize
+        = ex::resource::ex_enter_critical_region_and_acquire_resource_shared;
+    ExReleaseResourceLite(Resource: *mut EResource) = ex::resource::ex_release_resource_lite;
+    ExReleaseResourceForThreadLite(Resource: *mut EResource, ResourceThreadId: Addr) = ex::resource::ex_release_resource_for_thread_lite;
+    ExReleaseResourceAndLeaveCriticalRegion(Resource: *mut EResource) = ex::resource::ex_release_resource_and_leave_critical_region;
+    ExConvertExclusiveToSharedLite(Resource: *mut EResource) = ex::resource::ex_convert_exclusive_to_shared_lite;
+    ExIsResourceAcquiredExclusiveLite(Resource: *mut EResource) -> u8 = ex::resource::ex_is_resource_acquired_exclusive_lite;
+    ExIsResourceAcquiredSharedLite(Resource: *mut EResource) -> u32 = ex::resource::ex_is_resource_acquired_shared_lite;
+    ExGetExclusiveWaiterCount(Resource: *mut EResource) -> u32 = ex::resource::ex_get_exclusive_waiter_count;
+    ExGetSharedWaiterCount(Resource: *mut EResource) -> u32 = ex::resource::ex_get_shared_waiter_count;
+    ExDisableResourceBoostLite(Resource: *mut EResource) = ex::resource::ex_disable_resource_boost_lite;
 
     ExInitializeRundownProtection(RunRef: *mut usize) = ex::rundown::ex_initialize_rundown_protection;
     ExReInitializeRundownProtection(RunRef: *mut usize) = ex::rundown::ex_re_initialize_rundown_protection;

@@ -13,7 +13,6 @@
 //!   waited yet, or only one of several waiters was woken.
 
 use crate::bugcheck::{Stop, StopKind};
-use crate::ex::shared_lock::Holders;
 use crate::ke::dispatcher::{Object, ThreadId};
 use crate::kernel::{ContextId, Kernel, State};
 use crate::rules;
@@ -151,15 +150,5 @@ fn owner_of_object(k: &Kernel, object: usize) -> Option<ContextId> {
 }
 
 fn owner_of_lock(k: &Kernel, lock: usize) -> Option<ContextId> {
-    if let Some(owner) = k.ke.spin_locks.get(&lock) {
-        return Some(*owner);
-    }
-    if let Some(owner) = k.ex.fast_mutexes.get(&lock) {
-        return k.threads[owner].context;
-    }
-    match k.ex.shared_locks.get(&lock)? {
-        Holders::Exclusive(owner) => Some(*owner),
-        Holders::Shared(owners) => owners.first().copied(),
-    }
-    .filter(|owner| k.is_alive(*owner))
+    crate::locks::holders(k, lock).first().copied()
 }

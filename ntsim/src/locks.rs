@@ -308,12 +308,12 @@ pub(crate) fn given_back(k: &mut Kernel, context: ContextId, lock: usize) -> Opt
     Some(held.remove(index))
 }
 
-/// The running context, which holds the lock shared, holds it exclusively now.
-pub(crate) fn converted(k: &mut Kernel, lock: usize) {
+/// The running context, which holds the lock, holds it in another way now.
+pub(crate) fn set_shared(k: &mut Kernel, lock: usize, shared: bool) {
     let me = k.running();
     for held in &mut k.context_mut(me).held {
         if held.lock == lock {
-            held.shared = false;
+            held.shared = shared;
         }
     }
 }
@@ -427,9 +427,13 @@ fn deadlocked(k: &mut Kernel, way: &[(ContextId, usize, ContextId)]) {
     );
 }
 
-/// A lock in memory that is freed, or that is initialised, must not be held.
+/// A lock in memory that is freed must not be held.
 pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
-    let range = address..address + size;
+    gone(k, address..address + size, "memory is freed that holds");
+}
+
+/// Locks that are given up, for the reason `why`, must not be held.
+pub(crate) fn gone(k: &mut Kernel, range: Range<usize>, why: &str) {
     let found = k.contexts().find_map(|(id, context)| {
         let held = context
             .held
@@ -444,7 +448,7 @@ pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
         k.broken_with(
             &deadlock::FREED_WHILE_HELD,
             &[lock as u64, owner as u64],
-            format!("memory is freed that holds {what}, which {who} holds"),
+            format!("{why} {what}, which {who} holds"),
             related,
         );
     }

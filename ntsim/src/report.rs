@@ -276,6 +276,12 @@ fn held_locks(k: &Kernel) -> Vec<Held> {
         holders,
         shared,
     });
+    let resources = crate::ex::resource::held(k).map(|(address, holders, shared)| Held {
+        address,
+        name: name(address),
+        holders,
+        shared,
+    });
     let framework = wdf::lock::held(k).map(|(handle, holder, whole)| {
         let mut held = one(handle, holder);
         if whole {
@@ -287,6 +293,7 @@ fn held_locks(k: &Kernel) -> Vec<Held> {
         .chain(fast)
         .chain(spin)
         .chain(shared)
+        .chain(resources)
         .chain(framework)
         .collect();
     // The maps they are from have no order of their own.

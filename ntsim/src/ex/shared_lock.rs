@@ -385,7 +385,7 @@ pub(crate) fn ex_try_convert_shared_spin_lock_exclusive(lock: *mut i32) -> i32 {
         let alone = k.ex.shared_locks.get(&address) == Some(&Holders::Shared(vec![me]));
         if alone {
             k.ex.shared_locks.insert(address, Holders::Exclusive(me));
-            locks::converted(k, address);
+            locks::set_shared(k, address, false);
         }
         i32::from(alone)
     })

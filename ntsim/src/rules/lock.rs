@@ -94,4 +94,40 @@ rules! { Lock;
     RUNDOWN_MISUSED = "RundownMisused", Misuse, [],
         apis: ["ExReleaseRundownProtection", "ExReInitializeRundownProtection", "ExRundownCompleted"], irql: None,
         link: "https://learn.microsoft.com/windows-hardware/drivers/kernel/run-down-protection";
+    /// A resource is acquired while APCs are enabled.
+    RESOURCE_ACQUIRE_APC = "ResourceAcquireApc", BugCheckWith(0xC4, 0x37), ["current IRQL", "APC disable count", "resource"],
+        apis: ["ExAcquireResourceExclusiveLite", "ExAcquireResourceSharedLite", "ExAcquireSharedStarveExclusive", "ExAcquireSharedWaitForExclusive"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xc4--driver-verifier-detected-violation";
+    /// A resource is released while APCs are enabled.
+    RESOURCE_RELEASE_APC = "ResourceReleaseApc", BugCheckWith(0xC4, 0x38), ["current IRQL", "APC disable count", "resource"],
+        apis: ["ExReleaseResourceLite", "ExReleaseResourceForThreadLite", "ExReleaseResourceAndLeaveCriticalRegion"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xc4--driver-verifier-detected-violation";
+    /// A resource is used above `APC_LEVEL`.
+    RESOURCE_IRQL = "IrqlExApcLte3", BugCheckWith(0xC4, 0x2_0007), [],
+        apis: ["ExAcquireResourceExclusiveLite", "ExAcquireResourceSharedLite", "ExAcquireSharedStarveExclusive", "ExAcquireSharedWaitForExclusive", "ExReleaseResourceLite", "ExReleaseResourceForThreadLite", "ExReleaseResourceAndLeaveCriticalRegion", "ExConvertExclusiveToSharedLite"], irql: Some((0, 1)),
+        link: "https://learn.microsoft.com/windows-hardware/drivers/devtest/wdm-irqlexapclte3";
+    /// A resource is used at an address that is not aligned.
+    RESOURCE_UNALIGNED = "ResourceUnaligned", BugCheckWith(0xC4, 0x3D), ["0", "0", "resource"],
+        apis: ["ExAcquireResourceExclusiveLite", "ExAcquireResourceSharedLite", "ExAcquireSharedStarveExclusive", "ExAcquireSharedWaitForExclusive"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xc4--driver-verifier-detected-violation";
+    /// A resource is initialised again.
+    RESOURCE_INITIALIZED_TWICE = "ResourceInitializedTwice", BugCheckWith(0xC4, 0xD0), ["resource"],
+        apis: ["ExInitializeResourceLite"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xc4--driver-verifier-detected-violation";
+    /// A resource is deleted that was not initialised.
+    RESOURCE_DELETED_UNINITIALIZED = "ResourceDeletedUninitialized", BugCheckWith(0xC4, 0xD1), ["resource"],
+        apis: ["ExDeleteResourceLite"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xc4--driver-verifier-detected-violation";
+    /// Memory is freed with a resource in it that was not deleted.
+    RESOURCE_FREED = "ResourceFreed", BugCheckWith(0xC4, 0xD2), ["resource", "start of the block", "size of the block"],
+        apis: ["ExFreePool", "ExFreePoolWithTag"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xc4--driver-verifier-detected-violation";
+    /// A resource is released by a thread that does not own it.
+    RESOURCE_NOT_OWNED = "ResourceNotOwned", BugCheck(0xE3), ["resource", "thread"],
+        apis: ["ExReleaseResourceLite", "ExReleaseResourceForThreadLite", "ExReleaseResourceAndLeaveCriticalRegion"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xe3--resource-not-owned";
+    /// A resource is made shared that the caller does not own exclusively.
+    RESOURCE_CONVERT = "ResourceConvert", Misuse, [],
+        apis: ["ExConvertExclusiveToSharedLite"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-exconvertexclusivetosharedlite";
 }

@@ -277,6 +277,112 @@ pub const CASES: &[Case] = &[
         breaks: |settings| release_to(settings, 1),
         comes_close: |settings| release_to(settings, 0),
     },
+    Case {
+        rule: &lock::RESOURCE_ACQUIRE_APC,
+        breaks: |settings| {
+            play(settings, || {
+                let resource = resource();
+                ExAcquireResourceExclusiveLite(resource, 1);
+                KeEnterCriticalRegion();
+                ExReleaseResourceLite(resource);
+                KeLeaveCriticalRegion();
+            })
+        },
+        comes_close: |settings| use_resource(settings, 0),
+    },
+    Case {
+        rule: &lock::RESOURCE_RELEASE_APC,
+        breaks: |settings| {
+            play(settings, || {
+                let resource = resource();
+                KeEnterCriticalRegion();
+                ExAcquireResourceExclusiveLite(resource, 1);
+                KeLeaveCriticalRegion();
+                ExReleaseResourceLite(resource);
+            })
+        },
+        comes_close: |settings| use_resource(settings, 0),
+    },
+    Case {
+        rule: &lock::RESOURCE_IRQL,
+        breaks: |settings| use_resource(settings, 2),
+        // At APC_LEVEL there are no APCs to disable.
+        comes_close: |settings| use_resource(settings, 1),
+    },
+    Case {
+        rule: &lock::RESOURCE_UNALIGNED,
+        breaks: |settings| {
+            play(settings, || {
+                let resource = no_resource().cast::<u8>().wrapping_add(4).cast();
+                ExInitializeResourceLite(resource);
+                KeEnterCriticalRegion();
+                ExAcquireResourceExclusiveLite(resource, 1);
+                ExReleaseResourceLite(resource);
+                KeLeaveCriticalRegion();
+            })
+        },
+        comes_close: |settings| use_resource(settings, 0),
+    },
+    Case {
+        rule: &lock::RESOURCE_INITIALIZED_TWICE,
+        breaks: |settings| {
+            play(settings, || {
+                ExInitializeResourceLite(resource());
+            })
+        },
+        comes_close: |settings| {
+            play(settings, || {
+                let resource = resource();
+                ExDeleteResourceLite(resource);
+                ExInitializeResourceLite(resource);
+                ExDeleteResourceLite(resource);
+            })
+        },
+    },
+    Case {
+        rule: &lock::RESOURCE_DELETED_UNINITIALIZED,
+        breaks: |settings| {
+            play(settings, || {
+                let resource = resource();
+                ExDeleteResourceLite(resource);
+                ExDeleteResourceLite(resource);
+            })
+        },
+        comes_close: |settings| {
+            play(settings, || {
+                ExDeleteResourceLite(resource());
+            })
+        },
+    },
+    Case {
+        rule: &lock::RESOURCE_FREED,
+        breaks: |settings| {
+            play(settings, || {
+                let block = pool(104);
+                ExInitializeResourceLite(block.cast());
+                ExFreePool(block);
+            })
+        },
+        comes_close: |settings| {
+            play(settings, || {
+                let block = pool(104);
+                ExInitializeResourceLite(block.cast());
+                ExDeleteResourceLite(block.cast());
+                ExFreePool(block);
+            })
+        },
+    },
+    Case {
+        rule: &lock::RESOURCE_NOT_OWNED,
+        breaks: |settings| release_resource(settings, 3),
+        // It may be owned several times.
+        comes_close: |settings| release_resource(settings, 2),
+    },
+    Case {
+        rule: &lock::RESOURCE_CONVERT,
+        breaks: |settings| convert(settings, ExAcquireResourceSharedLite),
+        comes_close: |settings| convert(settings, ExAcquireResourceExclusiveLite),
+    },
 ];
 
 fn at(irql: u8, what: impl FnOnce()) {
@@ -359,6 +465,46 @@ fn rundown(settings: Settings, releases: u32) -> Result<(), Error> {
         for _ in 0..releases {
             ExReleaseRundownProtection(reference);
         }
+    })
+}
+
+/// Uses a resource at that IRQL, or in a critical region.
+fn use_resource(settings: Settings, irql: u8) -> Result<(), Error> {
+    play(settings, move || {
+        let resource = resource();
+        KeEnterCriticalRegion();
+        at(irql, || {
+            ExAcquireResourceSharedLite(resource, 1);
+            ExReleaseResourceLite(resource);
+        });
+        KeLeaveCriticalRegion();
+    })
+}
+
+fn release_resource(settings: Settings, times: u32) -> Result<(), Error> {
+    play(settings, move || {
+        let resource = resource();
+        KeEnterCriticalRegion();
+        ExAcquireResourceExclusiveLite(resource, 1);
+        ExAcquireResourceSharedLite(resource, 1);
+        for _ in 0..times {
+            ExReleaseResourceLite(resource);
+        }
+        KeLeaveCriticalRegion();
+    })
+}
+
+fn convert(
+    settings: Settings,
+    acquire: extern "C-unwind" fn(*mut u64, u8) -> u8,
+) -> Result<(), Error> {
+    play(settings, move || {
+        let resource = resource();
+        KeEnterCriticalRegion();
+        acquire(resource, 1);
+        ExConvertExclusiveToSharedLite(resource);
+        ExReleaseResourceLite(resource);
+        KeLeaveCriticalRegion();
     })
 }
 

@@ -36,6 +36,12 @@ unsafe extern "C-unwind" {
     pub safe fn KeLeaveGuardedRegion();
     pub safe fn ExAcquirePushLockExclusiveEx(lock: *mut usize, flags: u32);
     pub safe fn ExReleasePushLockExclusiveEx(lock: *mut usize, flags: u32);
+    pub safe fn ExInitializeResourceLite(resource: *mut u64) -> i32;
+    pub safe fn ExDeleteResourceLite(resource: *mut u64) -> i32;
+    pub safe fn ExAcquireResourceExclusiveLite(resource: *mut u64, wait: u8) -> u8;
+    pub safe fn ExAcquireResourceSharedLite(resource: *mut u64, wait: u8) -> u8;
+    pub safe fn ExReleaseResourceLite(resource: *mut u64);
+    pub safe fn ExConvertExclusiveToSharedLite(resource: *mut u64);
     pub safe fn ExInitializeRundownProtection(reference: *mut usize);
     pub safe fn ExAcquireRundownProtection(reference: *mut usize) -> u8;
     pub safe fn ExReleaseRundownProtection(reference: *mut usize);
@@ -79,6 +85,17 @@ pub fn fast_mutex() -> *mut u8 {
     let mutex = Object::boxed().cast::<u8>();
     KeInitializeEvent(mutex.wrapping_add(24), 1, 0);
     mutex
+}
+
+/// Memory for a resource.
+pub fn no_resource() -> *mut u64 {
+    leaked([0_u64; 14]).cast()
+}
+
+pub fn resource() -> *mut u64 {
+    let resource = no_resource();
+    assert_eq!(ExInitializeResourceLite(resource), 0);
+    resource
 }
 
 pub fn mutex() -> *mut Object {
