@@ -307,6 +307,25 @@ impl Machine {
         Duration::from_nanos((self.k.boot_offset + self.k.now).saturating_mul(100))
     }
 
+    /// What it was made with, and the schedule that it has now.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.k.settings
+    }
+
+    /// The services of the drivers that were loaded since boot, in that order.
+    #[must_use]
+    pub fn drivers(&self) -> Vec<&str> {
+        let names = self.k.io.drivers.iter().map(|driver| driver.name.as_str());
+        let mut drivers: Vec<&str> = Vec::new();
+        for name in names {
+            if !drivers.contains(&name) {
+                drivers.push(name);
+            }
+        }
+        drivers
+    }
+
     /// The trace so far, of all boots.
     #[must_use]
     pub fn trace(&self) -> &[Line] {

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::bugcheck::Stop;
 use crate::machine::{Error, Machine, Sleep};
-use crate::trace::{Event, Line};
+use crate::trace::{Event, Format, Line, Trace};
 
 /// One thing that happens to the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,7 +221,9 @@ pub fn is_narrative(line: &Line) -> bool {
         Event::Callback { name, .. } => {
             name.starts_with("EvtDevice") || name.starts_with("EvtDriver")
         }
-        Event::Call { .. } | Event::Enter { .. } | Event::Return { .. } => false,
+        Event::Call { .. } | Event::Enter { .. } | Event::Return { .. } | Event::Device { .. } => {
+            false
+        }
     }
 }
 
@@ -245,17 +247,21 @@ pub fn narrate(line: &Line) -> String {
     }
 }
 
-/// Writes the machine's whole trace to a file, a line each.
+/// Writes the machine's whole trace to a file.
 ///
 /// # Errors
 /// A sentence that names the file and why it could not be written.
-pub fn write_trace(machine: &Machine, path: &Path) -> Result<(), String> {
-    let mut text = String::new();
-    for line in machine.trace() {
-        text.push_str(&line.to_string());
-        text.push('\n');
-    }
-    std::fs::write(path, text)
+pub fn write_trace(
+    machine: &Machine,
+    result: &Result<(), Error>,
+    path: &Path,
+    format: Format,
+) -> Result<(), String> {
+    let stop = match result {
+        Err(Error::Stop(stop)) => Some(stop.as_ref()),
+        _ => None,
+    };
+    std::fs::write(path, Trace::of(machine, stop).show(format))
         .map_err(|error| format!("{}: cannot write the trace: {error}", path.display()))
 }
 

@@ -7,11 +7,35 @@
 //! pointers are printed as the *names* of what they point at (`WDFDEVICE#1`,
 //! `event#3`), given in order of creation; the same seed therefore gives the
 //! same bytes.
+//!
+//! A trace is kept and shown in four formats ([`Format`]): text, JSON lines that
+//! can be [read back](file), Chrome's and Perfetto's [trace events](perfetto),
+//! and a [page](html) with a timeline.
+//!
+//! ```
+//! use ntsim::trace::{Format, Trace};
+//! use ntsim::Machine;
+//!
+//! let mut machine = Machine::with_seed(7);
+//! machine.run_thread("main", || ())?;
+//! let trace = Trace::of(&machine, None);
+//! let kept = trace.to_json();
+//! assert_eq!(Trace::read(&kept).unwrap().lines, trace.lines);
+//! assert!(trace.show(Format::Html).starts_with("<!doctype html>"));
+//! # Ok::<(), Box<ntsim::Stop>>(())
+//! ```
+
+pub mod file;
+pub mod html;
+pub mod perfetto;
+pub mod timeline;
 
 use std::ffi::c_void;
 use std::fmt::Write as _;
 
 use crate::kernel::Kernel;
+
+pub use file::{Format, ReadError, StopMark, Trace};
 
 /// One line of the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +92,38 @@ pub enum Event {
     Print(String),
     /// The machine did something: install, boot, power, removal.
     Machine(String),
+    /// A framework device came into another state.
+    Device {
+        /// Its handle's name.
+        device: String,
+        /// `added`, `D0`, `Dx`, `off`, `stopped`, `failed` or `removed`.
+        state: &'static str,
+    },
+}
+
+impl Event {
+    /// What the kinds are called, in the order in which they are declared.
+    pub const KINDS: [&str; 7] = [
+        "call", "enter", "callback", "return", "print", "machine", "device",
+    ];
+
+    /// The one that this is.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        Self::KINDS[self.kind_number()]
+    }
+
+    pub(crate) const fn kind_number(&self) -> usize {
+        match self {
+            Self::Call { .. } => 0,
+            Self::Enter { .. } => 1,
+            Self::Callback { .. } => 2,
+            Self::Return { .. } => 3,
+            Self::Print(_) => 4,
+            Self::Machine(_) => 5,
+            Self::Device { .. } => 6,
+        }
+    }
 }
 
 impl std::fmt::Display for Event {
@@ -86,6 +142,7 @@ impl std::fmt::Display for Event {
             Self::Return { name, result } => write!(f, "<- {name}{}", tail(result)),
             Self::Print(text) => write!(f, "\"{text}\""),
             Self::Machine(text) => write!(f, "** {text}"),
+            Self::Device { device, state } => write!(f, "** {device} is {state}"),
         }
     }
 }

@@ -390,3 +390,82 @@ fn help_shows_examples_and_exit_codes() {
     assert!(help(&["--help"]).contains("Exit codes"));
     assert!(help(&["run", "--help"]).contains("Examples"));
 }
+
+/// A trace of two lines.
+const TRACE: &str = r#"{"ntsim_trace":1,"title":"x","seed":7,"strategy":"random","lines":2}
+{"time":0,"context":1,"who":"thread#1","irql":0,"depth":0,"event":"call","name":"KeGetCurrentIrql","args":"","result":"0"}
+{"time":20000000,"context":0,"who":"machine","irql":0,"depth":0,"event":"machine","text":"the machine shuts down"}
+"#;
+
+#[test]
+fn a_saved_trace_is_shown_in_each_format_and_filtered() {
+    let folder = Folder::new();
+    let path = folder.file("t.json", TRACE.as_bytes());
+    let shown = |more: &[&str]| {
+        let output = ntsim(&[&["trace", text(&path)], more].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{error}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(shown(&["--to", "json"]), TRACE);
+    assert_eq!(
+        shown(&[]),
+        "    0.0000000 thread#1         0 KeGetCurrentIrql() = 0\n    2.0000000 machine          0 ** the machine shuts down\n"
+    );
+    for filter in ["shuts", "who=MACH", "event=machine", "time=1.5.."] {
+        assert!(
+            shown(&["--filter", filter]).starts_with("    2.0000000"),
+            "{filter}"
+        );
+    }
+    assert_eq!(shown(&["--filter", "name=Ke", "--filter", "time=1.."]), "");
+    let page = folder.path("t.html");
+    assert_eq!(shown(&["-o", text(&page)]), "");
+    assert!(
+        std::fs::read_to_string(page)
+            .unwrap()
+            .contains("KeGetCurrentIrql")
+    );
+    let events: serde_json::Value = serde_json::from_str(&shown(&["--to", "perfetto"])).unwrap();
+    assert!(events["traceEvents"].is_array());
+}
+
+#[test]
+fn a_trace_that_is_none_is_refused_with_its_line_and_field() {
+    let folder = Folder::new();
+    let damaged = TRACE.replace("20000000", "\"soon\"");
+    let path = folder.file("t.json", damaged.as_bytes());
+    refused(
+        &["trace", text(&path)],
+        &["t.json: line 3: field \"time\"", "\"soon\""],
+    );
+    let path = folder.file("t.txt", b"    0.0000000 thread#1");
+    refused(&["trace", text(&path)], &["t.txt: line 1: no JSON"]);
+    let path = folder.file("t.bin", b"{\n\xFF");
+    refused(&["trace", text(&path)], &["t.bin: line 2: no UTF-8"]);
+    refused(
+        &["trace", text(&folder.path("none.json"))],
+        &["none.json: cannot read"],
+    );
+    assert_eq!(folder.contents().len(), 3, "nothing was written");
+}
+
+#[test]
+fn a_filter_and_a_format_that_do_not_exist_are_named() {
+    let folder = Folder::new();
+    let path = folder.file("t.json", TRACE.as_bytes());
+    for (option, value, parts) in [
+        ("--filter", "event=cull", ["--filter", "\"cull\""]),
+        ("--filter", "time=1", ["--filter", "A..B"]),
+        ("--filter", "time=2..1", ["--filter", "ends before"]),
+        ("--filter", "time=x..", ["--filter", "\"x\""]),
+        ("--to", "pdf", ["--to", "perfetto"]),
+    ] {
+        let output = ntsim(&["trace", text(&path), option, value]);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        for part in parts {
+            assert!(message.contains(part), "no {part:?} in: {message}");
+        }
+    }
+}

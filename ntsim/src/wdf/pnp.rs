@@ -39,6 +39,7 @@ use crate::inject::Blow;
 use crate::io::DriverId;
 use crate::kernel::{ContextId, Kernel};
 use crate::report::DeviceReport;
+use crate::trace::Event;
 use crate::trap::kernel;
 
 use super::hardware::ResourceList;
@@ -128,6 +129,18 @@ impl State {
             Self::Working | Self::Sleeping | Self::ShuttingDown => 281,
             Self::Stopped => 286,
             Self::Failed => 302,
+        }
+    }
+
+    /// As the trace has it.
+    const fn short_name(self) -> &'static str {
+        match self {
+            Self::Created => "added",
+            Self::Working => "D0",
+            Self::Sleeping => "Dx",
+            Self::ShuttingDown => "off",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
         }
     }
 
@@ -243,7 +256,22 @@ fn pnp(k: &mut Kernel, device: DeviceId) -> &mut Pnp {
 }
 
 fn set_state(device: DeviceId, state: State) {
-    kernel(|k| pnp(k, device).state = state);
+    kernel(|k| {
+        let before = std::mem::replace(&mut pnp(k, device).state, state);
+        if before != state {
+            note(k, device, state.short_name());
+        }
+    });
+}
+
+/// Tells the trace where the device is.
+fn note(k: &mut Kernel, device: DeviceId, state: &'static str) {
+    if !k.settings.trace {
+        return;
+    }
+    let device = k.name_of(device.0 as usize).unwrap_or("WDFDEVICE");
+    let device = device.to_owned();
+    k.log(Event::Device { device, state });
 }
 
 /// Every device that PnP knows and where it is, for a report.
@@ -475,7 +503,11 @@ pub(crate) fn add_device(driver: DriverId, instance: &str) -> Result<DeviceId, i
     );
     let created = kernel(|k| device::end_init(k, init));
     match created {
-        Some(device) if status >= 0 => Ok(DeviceId(device)),
+        Some(device) if status >= 0 => {
+            let device = DeviceId(device);
+            kernel(|k| note(k, device, State::Created.short_name()));
+            Ok(device)
+        }
         Some(device) => {
             object::delete(device);
             object::flush_deferred_deletions();
@@ -1120,6 +1152,7 @@ fn remove_now(device: DeviceId) {
     clean_up_self_managed_io(device);
     kernel(|k| {
         pnp(k, device).removed = true;
+        note(k, device, "removed");
         super::wake(k);
     });
 }

@@ -16,6 +16,7 @@ mod reg;
 mod run;
 mod session;
 mod slashes;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ enum Command {
     Pnputil(pnputil::Pnputil),
     Devgen(devgen::Devgen),
     Reg(reg::Reg),
+    Trace(trace::Show),
     Completions(completions::Completions),
 }
 
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Pnputil(pnputil) => end::exit(pnputil.execute()),
         Command::Devgen(devgen) => end::exit(devgen.execute()),
         Command::Reg(reg) => end::exit(reg.execute()),
+        Command::Trace(show) => end::exit(show.execute()),
         Command::Completions(completions) => completions.execute(&mut Cli::command()),
     }
 }

@@ -10,6 +10,7 @@ use ntsim::inf::{Architecture, Inf};
 use ntsim::machine::Error;
 use ntsim::store::{MachineDir, PackageSource};
 use ntsim::story::{self, Outcome, Step};
+use ntsim::trace::Format;
 use ntsim::{Machine, Settings, Strategy};
 
 use crate::end::{End, Ended, Failure};
@@ -20,6 +21,7 @@ const EXAMPLES: &str = "Examples:
   ntsim run sensor.sys --steps start,run=30s,sleep=s3,wake,reboot,start,remove
   ntsim run sensor.sys --story life.txt --processors 4 --strategy pct:3
   ntsim run sensor.sys --json | jq .stop
+  ntsim run sensor.sys --trace timeline.html
 
 Steps, in --steps and --story, with commas, spaces or line ends between them:
   start            start every device that is not started
@@ -59,9 +61,13 @@ pub(crate) struct Run {
     /// How many processors the machine has, 1 to 64
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     processors: u32,
-    /// Write every call, callback and message to this file
+    /// Write every call, callback and message to this file: as text, or as its name says:
+    /// .json, .html, .perfetto.json
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// The format of that file, whatever its name: text, json, perfetto or html
+    #[arg(long, value_name = "FORMAT", requires = "trace")]
+    trace_format: Option<Format>,
     /// Where the simulated machine is kept; without it, the machine is forgotten
     #[arg(long, value_name = "DIR")]
     machine: Option<PathBuf>,
@@ -80,7 +86,8 @@ impl Run {
             }
         });
         let kept = machine.commit();
-        self.write_trace(&machine).map_err(Failure::Input)?;
+        self.write_trace(&machine, &result)
+            .map_err(Failure::Input)?;
         kept?;
         if self.json {
             let outcome = Outcome::new(&machine, self.seed, "image", &result);
@@ -195,11 +202,12 @@ impl Run {
         Ok(machine)
     }
 
-    fn write_trace(&self, machine: &Machine) -> Result<(), String> {
+    fn write_trace(&self, machine: &Machine, result: &Result<(), Error>) -> Result<(), String> {
         let Some(path) = &self.trace else {
             return Ok(());
         };
-        story::write_trace(machine, path)
+        let format = self.trace_format.unwrap_or_else(|| Format::of_file(path));
+        story::write_trace(machine, result, path, format)
     }
 
     fn explain(&self, error: &Error) -> String {

@@ -19,6 +19,7 @@ use clap::Parser;
 use ntsim::machine::Error;
 use ntsim::store::MachineDir;
 use ntsim::story::{self, Outcome};
+use ntsim::trace::Format;
 use ntsim::{Machine, Settings};
 
 use crate::plan::FrontEnd;
@@ -35,7 +36,7 @@ struct Options {
     /// The number that decides the schedule
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Where to write every call, callback and message
+    /// Where to write every call, callback and message; the timeline is put beside it
     #[arg(long, value_name = "FILE")]
     trace: PathBuf,
     /// The machine's folder, empty or not there yet
@@ -89,7 +90,13 @@ fn play(options: &Options) -> Result<bool, String> {
         }
     });
     let took = begun.elapsed();
-    story::write_trace(&machine, &options.trace)?;
+    let formats = [Format::of_file(&options.trace), Format::Html];
+    for (file, format) in [&options.trace, &timeline(options)]
+        .into_iter()
+        .zip(formats)
+    {
+        story::write_trace(&machine, &result, file, format)?;
+    }
     machine.commit().map_err(|error| error.to_string())?;
 
     if options.json {
@@ -101,6 +108,7 @@ fn play(options: &Options) -> Result<bool, String> {
     }
     if let Err(error) = result {
         eprintln!("{}", explain(options, &error));
+        eprintln!("timeline: {}", timeline(options).display());
         return Ok(false);
     }
     let wrong = plan::check(machine.trace());
@@ -135,6 +143,11 @@ fn explain(options: &Options, error: &Error) -> String {
     }
 }
 
+/// Where the page with the timeline is written.
+fn timeline(options: &Options) -> PathBuf {
+    options.trace.with_extension("html")
+}
+
 /// Where things lie and what to try next.
 fn leads(options: &Options, front_end: &FrontEnd, machine: &Machine) -> String {
     let mut text = String::new();
@@ -146,6 +159,7 @@ fn leads(options: &Options, front_end: &FrontEnd, machine: &Machine) -> String {
         row("INF", inf.display().to_string());
     }
     row("trace", options.trace.display().to_string());
+    row("timeline", timeline(options).display().to_string());
     if let Some(registry) = machine.dir().registry_path() {
         row("registry", registry.display().to_string());
     }
