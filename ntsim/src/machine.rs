@@ -112,6 +112,17 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The stop, if it is one.
+    #[must_use]
+    pub fn stop(&self) -> Option<&Stop> {
+        match self {
+            Self::Stop(stop) => Some(stop),
+            _ => None,
+        }
+    }
+}
+
 /// The result of what can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -253,14 +253,10 @@ pub fn narrate(line: &Line) -> String {
 /// A sentence that names the file and why it could not be written.
 pub fn write_trace(
     machine: &Machine,
-    result: &Result<(), Error>,
+    stop: Option<&Stop>,
     path: &Path,
     format: Format,
 ) -> Result<(), String> {
-    let stop = match result {
-        Err(Error::Stop(stop)) => Some(stop.as_ref()),
-        _ => None,
-    };
     std::fs::write(path, Trace::of(machine, stop).show(format))
         .map_err(|error| format!("{}: cannot write the trace: {error}", path.display()))
 }

@@ -207,7 +207,8 @@ impl Run {
             return Ok(());
         };
         let format = self.trace_format.unwrap_or_else(|| Format::of_file(path));
-        story::write_trace(machine, result, path, format)
+        let stop = result.as_ref().err().and_then(Error::stop);
+        story::write_trace(machine, stop, path, format)
     }
 
     fn explain(&self, error: &Error) -> String {

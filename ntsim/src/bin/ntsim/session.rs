@@ -19,6 +19,7 @@ use clap::Args;
 use ntsim::machine::Error;
 use ntsim::store::{MachineDir, Status, status};
 use ntsim::story;
+use ntsim::trace::Format;
 use ntsim::{Machine, Settings, Stop, Strategy};
 
 use crate::end::Failure;
@@ -89,6 +90,7 @@ impl<'a> Session<'a> {
         let settings = Settings {
             seed: boot.seed,
             strategy: boot.strategy.clone(),
+            replay: Some(replay.clone()),
             symbol_path: boot.symbols.clone(),
             ..Settings::for_images()
         };
@@ -171,7 +173,7 @@ impl<'a> Session<'a> {
             Err(Error::Stop(stop)) => return Err(self.crash(&stop)),
             Err(error) => return Err(error.into()),
         }
-        self.write_trace()?;
+        self.write_trace(None)?;
         Ok(Ran {
             dir: self.machine.into_dir(),
             started_badly: self.started_badly,
@@ -198,9 +200,10 @@ impl<'a> Session<'a> {
         self.told = trace.len();
     }
 
-    fn write_trace(&self) -> Result<(), Failure> {
+    fn write_trace(&self, stop: Option<&Stop>) -> Result<(), Failure> {
         match &self.boot.trace {
-            Some(path) => story::write_trace(&self.machine, path).map_err(Failure::Input),
+            Some(path) => story::write_trace(&self.machine, stop, path, Format::of_file(path))
+                .map_err(Failure::Input),
             None => Ok(()),
         }
     }
@@ -214,8 +217,8 @@ impl<'a> Session<'a> {
             "strategy": self.boot.strategy.to_string(),
             "replay": self.replay,
         });
-        let text = format!("{stop}\nreplay: {}", self.replay);
-        let traced = self.write_trace();
+        let text = stop.to_string();
+        let traced = self.write_trace(Some(stop));
         let json = serde_json::to_string_pretty(&json).expect("a stop is plain data");
         let mut report = text.clone();
         match self.machine.add_dump(json, text + "\n") {

@@ -90,12 +90,13 @@ fn play(options: &Options) -> Result<bool, String> {
         }
     });
     let took = begun.elapsed();
+    let stop = result.as_ref().err().and_then(Error::stop);
     let formats = [Format::of_file(&options.trace), Format::Html];
     for (file, format) in [&options.trace, &timeline(options)]
         .into_iter()
         .zip(formats)
     {
-        story::write_trace(&machine, &result, file, format)?;
+        story::write_trace(&machine, stop, file, format)?;
     }
     machine.commit().map_err(|error| error.to_string())?;
 
