@@ -301,7 +301,7 @@ pub(crate) fn check(k: &mut Kernel, name: &'static str) -> Result<(), i32> {
 }
 
 /// The service of the driver whose call is being served.
-fn calling_service(k: &Kernel) -> Option<&str> {
+pub(crate) fn calling_service(k: &Kernel) -> Option<&str> {
     if !k.calls_from_image() {
         // One driver can be linked into the host program.
         let linked = k.io.drivers.iter().rev();

@@ -49,6 +49,7 @@ pub mod story;
 mod strategy;
 pub mod trace;
 mod trap;
+pub mod verifier;
 mod wdf;
 mod zw;
 

@@ -48,6 +48,7 @@ use crate::memory::tag_name;
 use crate::store::{Installed, MachineDir, PackageSource, Problem, Status, StoreError};
 use crate::strategy::{Scheduler, Strategy};
 use crate::trace::{Event, Line};
+use crate::verifier;
 use crate::wdf::io_target::remote;
 use crate::wdf::object::Handle;
 use crate::wdf::pnp::{self, Afterwards, PowerAction};
@@ -299,6 +300,7 @@ impl Machine {
     pub fn boot(dir: MachineDir, settings: Settings) -> Self {
         let mut k = Box::new(Kernel::new(settings));
         k.zw.registry = dir.registry().clone();
+        verifier::boot(&mut k);
         Self {
             hardware: BTreeMap::new(),
             restarts: BTreeMap::new(),
@@ -1128,6 +1130,7 @@ impl Machine {
             // A driver cannot hold up a shutdown: its status does not matter.
             let _ = self.pnp(move || pnp::power_down(id, PowerAction::Shutdown))?;
         }
+        verifier::shut_down(&mut self.k);
         Ok(())
     }
 
@@ -1143,6 +1146,7 @@ impl Machine {
         let old = std::mem::replace(&mut *self.k, Kernel::new(settings));
         self.k.take_over(old, REBOOT_TIME);
         self.k.zw.registry = registry;
+        verifier::boot(&mut self.k);
         self.note("the machine boots".to_owned());
         Ok(())
     }

@@ -230,7 +230,7 @@ impl Kernel {
         message: impl Into<String>,
         related: Vec<Related>,
     ) {
-        if self.checks(rule) {
+        if self.checks(rule) && crate::verifier::covers(self, rule) {
             let mut stop = rule.stop(self, parameters, message.into());
             stop.related = related;
             self.stop(stop);

@@ -6,6 +6,8 @@
 mod pnputil;
 #[path = "cli/reg.rs"]
 mod reg;
+#[path = "cli/verifier.rs"]
+mod verifier;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

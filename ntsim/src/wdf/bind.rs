@@ -21,6 +21,7 @@ use crate::io::{DriverObject, Entry};
 use crate::kernel::Kernel;
 use crate::trace::Event;
 use crate::trap::kernel;
+use crate::verifier::Kmdf;
 
 use super::driver::{self, Driver};
 use super::object::driver_handle;
@@ -252,7 +253,9 @@ fn enter(k: &mut Kernel, object: usize, registry_path: String) -> usize {
     if slot == k.wdf.drivers.len() {
         k.wdf.drivers.push(None);
     }
-    k.wdf.drivers[slot] = Some(Driver::new(globals, object, registry_path));
+    let service = registry_path.rsplit('\\').next().unwrap_or_default();
+    let verifier = Kmdf::read(&k.zw.registry, service);
+    k.wdf.drivers[slot] = Some(Driver::new(globals, object, registry_path, verifier));
     globals
 }
 

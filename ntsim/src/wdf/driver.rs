@@ -8,7 +8,9 @@ use crate::bugcheck::BugCheck;
 use crate::io::DriverObject;
 use crate::kernel::Kernel;
 use crate::registry::{RegString, Volatility};
+use crate::trace::Event;
 use crate::trap::kernel;
+use crate::verifier::Kmdf;
 
 use super::object::{self, Allow, Data, Handle};
 use super::raw::{DriverConfig, DriverGlobals, ObjectAttributes, VersionAvailableParams};
@@ -29,10 +31,19 @@ pub(crate) struct Driver {
     path_memory: usize,
     pub(crate) evt_device_add: usize,
     evt_unload: usize,
+    /// What KMDF's verifier does with it.
+    pub(crate) verifier: Kmdf,
+    /// Framework objects that were to be made so far.
+    pub(crate) allocations: u32,
 }
 
 impl Driver {
-    pub(crate) fn new(globals: usize, object: usize, registry_path: String) -> Self {
+    pub(crate) fn new(
+        globals: usize,
+        object: usize,
+        registry_path: String,
+        verifier: Kmdf,
+    ) -> Self {
         Self {
             globals,
             object,
@@ -40,6 +51,8 @@ impl Driver {
             path_memory: 0,
             evt_device_add: 0,
             evt_unload: 0,
+            verifier,
+            allocations: 0,
         }
     }
 
@@ -47,6 +60,40 @@ impl Driver {
     pub(crate) fn service(&self) -> &str {
         self.registry_path.rsplit('\\').next().unwrap_or_default()
     }
+}
+
+impl super::State {
+    /// Whether KMDF's verifier is switched off for any driver.
+    pub(crate) fn verifier_is_off_somewhere(&self) -> bool {
+        let mut drivers = self.drivers.iter().flatten();
+        drivers.any(|driver| driver.verifier.is_off)
+    }
+
+    /// Whether it is for this service.
+    pub(crate) fn verifier_is_off(&self, service: &str) -> bool {
+        let mut drivers = self.drivers.iter().flatten();
+        drivers
+            .any(|driver| driver.verifier.is_off && driver.service().eq_ignore_ascii_case(service))
+    }
+}
+
+/// Counts an object that is to be made, and fails it if `VerifierAllocateFailCount`
+/// says so.
+pub(crate) fn count_allocation(k: &mut Kernel, slot: usize, kind: &str) -> Result<(), i32> {
+    let Some(driver) = k.wdf.drivers.get_mut(slot).and_then(Option::as_mut) else {
+        return Ok(());
+    };
+    let Some(most) = driver.verifier.fail_after else {
+        return Ok(());
+    };
+    driver.allocations = driver.allocations.saturating_add(1);
+    if driver.allocations <= most {
+        return Ok(());
+    }
+    let count = driver.allocations;
+    let text = format!("VerifierAllocateFailCount {most}: framework object {count} ({kind}) fails");
+    k.log(Event::Machine(text));
+    Err(crate::inject::STATUS_INSUFFICIENT_RESOURCES)
 }
 
 /// The place of the driver whose globals these are.

@@ -343,6 +343,7 @@ pub(crate) fn create(
     let is_devices = matches!(&data, Data::IoTarget(target) if target.is_local());
     if !is_devices && !matches!(data, Data::ResourceList(_)) {
         crate::inject::check(k, data.kind())?;
+        super::driver::count_allocation(k, driver, data.kind())?;
     }
     let handle = if let Data::Driver(slot) = data {
         driver_handle(slot)

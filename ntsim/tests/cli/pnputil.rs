@@ -15,7 +15,7 @@ use crate::{Folder, done, ended, rejected};
 /// What `lamp.c` does for a value of `Trouble`.
 #[derive(Clone, Copy)]
 #[repr(u32)]
-enum Trouble {
+pub enum Trouble {
     None,
     EntryFails,
     AddFails,
@@ -25,11 +25,12 @@ enum Trouble {
     Leaks,
     Stays,
     StopFaults,
-    FailsLater = 10,
+    NoBytes,
+    FailsLater,
 }
 
-const LAMP: &str = r"ROOT\LAMP\0000";
-const PARAMETERS: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\Lamp\Parameters";
+pub const LAMP: &str = r"ROOT\LAMP\0000";
+pub const PARAMETERS: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\Lamp\Parameters";
 
 /// A folder with the lamp's package in `package`.
 pub fn package() -> Folder {
@@ -51,13 +52,13 @@ pub fn lit() -> Folder {
     folder
 }
 
-fn make(folder: &Folder, trouble: Trouble) {
+pub fn make(folder: &Folder, trouble: Trouble) {
     let number = (trouble as u32).to_string();
     let value = ["/v", "Trouble", "/t", "REG_DWORD", "/d", &number, "/f"];
     done(folder, &[&["reg", "add", PARAMETERS], &value[..]].concat());
 }
 
-fn status(folder: &Folder) -> String {
+pub fn status(folder: &Folder) -> String {
     let shown = done(folder, &["pnputil", "/enum-devices", "/instanceid", LAMP]);
     let lines = shown
         .lines()
@@ -294,7 +295,7 @@ fn a_stop_is_reported_and_dumped_and_leaves_the_registry_as_it_was() {
             "/scan-devices",
             "SYSTEM_THREAD_EXCEPTION_NOT_HANDLED",
         ),
-        (Trouble::StartHangs, "/scan-devices", "DEADLOCK"),
+        (Trouble::StartHangs, "/scan-devices", "LOST_WAKE_UP"),
         (
             Trouble::StopFaults,
             "/restart-device",
@@ -321,8 +322,7 @@ fn a_stop_is_reported_and_dumped_and_leaves_the_registry_as_it_was() {
         assert!(report.starts_with(dump.trim_end()), "{report}\n{dump}");
         let json = std::fs::read(folder.path("vm/Minidump/0001.json")).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
-        assert_eq!(json["stop"]["name"], name);
-        assert_eq!(json["seed"], 7);
+        assert_eq!(json["name"], name);
 
         // The line that the report gives leads to the same report.
         let replay = json["replay"].as_str().unwrap().replace('\'', "");

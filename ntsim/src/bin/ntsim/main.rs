@@ -17,6 +17,7 @@ mod run;
 mod session;
 mod slashes;
 mod trace;
+mod verifier;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ enum Command {
     Devgen(devgen::Devgen),
     Reg(reg::Reg),
     Trace(trace::Show),
+    Verifier(verifier::Verifier),
     Completions(completions::Completions),
 }
 
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Devgen(devgen) => end::exit(devgen.execute()),
         Command::Reg(reg) => end::exit(reg.execute()),
         Command::Trace(show) => end::exit(show.execute()),
+        Command::Verifier(verifier) => end::exit(verifier.execute()),
         Command::Completions(completions) => completions.execute(&mut Cli::command()),
     }
 }

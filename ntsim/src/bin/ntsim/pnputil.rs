@@ -392,9 +392,7 @@ impl Pnputil {
         if session.stop(&id)? {
             session.start(&id)?;
         }
-        let ran = session.finish()?;
-        ran.check_stopped()?;
-        ran.check_started(Some(&id))?;
+        session.finish()?.check_restarted(&id)?;
         println!("Device restarted: {id}");
         Ok(End::Done)
     }

@@ -60,8 +60,6 @@ pub(crate) struct Boot {
 pub(crate) struct Session<'a> {
     machine: Machine,
     boot: &'a Boot,
-    /// The command that leads to the same from the same folder.
-    replay: String,
     told: usize,
     /// The devices that did not start, or failed later, and how.
     started_badly: Vec<(String, String)>,
@@ -86,18 +84,16 @@ impl<'a> Session<'a> {
         boot: &'a Boot,
         replay: &str,
     ) -> Result<Self, Failure> {
-        let replay = boot.replay(replay, &place.machine);
         let settings = Settings {
+            replay: Some(boot.replay(replay, &place.machine)),
             seed: boot.seed,
             strategy: boot.strategy.clone(),
-            replay: Some(replay.clone()),
             symbol_path: boot.symbols.clone(),
             ..Settings::for_images()
         };
         let mut session = Self {
             machine: Machine::boot(dir, settings),
             boot,
-            replay,
             told: 0,
             started_badly: Vec::new(),
             stopped_badly: Vec::new(),
@@ -211,17 +207,11 @@ impl<'a> Session<'a> {
     /// Keeps what is known of a stop.
     fn crash(&mut self, stop: &Stop) -> Failure {
         self.tell();
-        let json = serde_json::json!({
-            "stop": stop,
-            "seed": self.boot.seed,
-            "strategy": self.boot.strategy.to_string(),
-            "replay": self.replay,
-        });
         let text = stop.to_string();
         let traced = self.write_trace(Some(stop));
-        let json = serde_json::to_string_pretty(&json).expect("a stop is plain data");
-        let mut report = text.clone();
-        match self.machine.add_dump(json, text + "\n") {
+        let json = serde_json::to_string_pretty(stop).expect("a stop is plain data");
+        let mut report = text.trim_end().to_owned();
+        match self.machine.add_dump(json, text) {
             Ok(name) => report += &format!("\ndump: {name} in the machine's folder"),
             Err(error) => report += &format!("\nno dump: {error}"),
         }
@@ -242,6 +232,12 @@ impl Ran {
             .partition(|(other, _)| device.is_none_or(|ours| ours == other));
         note(&others);
         fail(&ours)
+    }
+
+    /// The same for a device that was to stop and start again.
+    pub(crate) fn check_restarted(&self, device: &str) -> Result<(), Failure> {
+        fail(&self.stopped_badly.iter().collect::<Vec<_>>())?;
+        self.check_started(Some(device))
     }
 
     /// Tells which devices have not stopped, which is a failure.
