@@ -112,6 +112,8 @@ use tape::Steer;
 
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
+/// How many schedules of an exhaustive search may wait to be played, for their memory.
+const MOST_WAITING: u64 = 1_000_000;
 /// Schedules of a campaign that nobody gave a number.
 const SCHEDULES: u64 = 1_000;
 
@@ -123,11 +125,9 @@ pub struct Explorer {
     shard: Shard,
     time_limit: Option<Duration>,
     settings: Settings,
-    replay: Option<ReplayLine>,
+    /// What the line that replays a schedule begins with.
+    replay: Option<String>,
 }
-
-/// Makes the line that replays a schedule from the schedule's text.
-type ReplayLine = fn(&Schedule) -> String;
 
 impl Default for Explorer {
     fn default() -> Self {
@@ -189,12 +189,20 @@ impl Explorer {
         Self { settings, ..self }
     }
 
-    /// The line that a report gives to replay a schedule.
+    /// What a report gives to replay a schedule begins with: a command to which the
+    /// schedule is the last word. Without it, it is what [`check`](Self::check) reads.
     #[must_use]
-    pub fn replay_line(self, line: fn(&Schedule) -> String) -> Self {
+    pub fn replay_command(self, command: impl Into<String>) -> Self {
         Self {
-            replay: Some(line),
+            replay: Some(command.into()),
             ..self
+        }
+    }
+
+    fn replay_line(&self, schedule: &Schedule) -> String {
+        match &self.replay {
+            Some(command) => format!("{command} {schedule}"),
+            None => test_line(schedule),
         }
     }
 
@@ -244,10 +252,7 @@ impl Explorer {
             }
             return;
         }
-        let mut explorer = Self {
-            replay: Some(self.replay.unwrap_or(test_line)),
-            ..self.clone()
-        };
+        let mut explorer = self.clone();
         if let Some(schedules) = variable("NTSIM_SCHEDULES") {
             explorer = explorer.schedules(schedules);
         }
@@ -273,8 +278,7 @@ impl Explorer {
     ) -> Result<(), Failure> {
         let mut fresh = Fresh(scenario);
         let mut stage = Stage::new(&mut fresh, &self.settings);
-        let line = self.replay.unwrap_or(test_line);
-        stage.replay(schedule, Some(line(schedule)))
+        stage.replay(schedule, Some(self.replay_line(schedule)))
     }
 
     /// Plays the first seed's schedule twice.
@@ -331,7 +335,7 @@ impl Explorer {
     ) -> Campaign {
         let range = self.seeds.range();
         let most = range.end.saturating_sub(range.start);
-        let mut all = Exhaustive::new(preemptions, most, self.shard);
+        let mut all = Exhaustive::new(preemptions, most.min(MOST_WAITING), self.shard);
         while campaign.schedules < most && !campaign.is_over() {
             let Some((prefix, mine)) = all.next() else {
                 break;
@@ -359,7 +363,6 @@ impl Explorer {
     ) -> Finding {
         let (schedule, preemptions) =
             stage.steps(|steps| (Schedule::of(steps), minimise::preemptions(steps)));
-        let line = self.replay.unwrap_or(test_line);
         let mut finding = Finding {
             failure,
             strategy: Some(strategy),
@@ -375,7 +378,7 @@ impl Explorer {
         let again = stage.replay(&finding.schedule, None);
         let how = again.as_ref().err().map(Failure::signature);
         if how.as_ref() != Some(&signature) {
-            finding.replay = line(&finding.schedule);
+            finding.replay = self.replay_line(&finding.schedule);
             finding.failure = Failure::NotDeterministic(Difference {
                 line: None,
                 first: Some(finding.failure.to_string()),
@@ -384,7 +387,7 @@ impl Explorer {
             return finding;
         }
         let smaller = minimise::minimise(stage, &signature);
-        finding.replay = line(&smaller.schedule);
+        finding.replay = self.replay_line(&smaller.schedule);
         finding.played = smaller.played;
         let told = stage.replay(&smaller.schedule, Some(finding.replay.clone()));
         match told {
@@ -395,7 +398,7 @@ impl Explorer {
             }
             // It does not replay: the one that was found does.
             _ => {
-                finding.replay = line(&finding.schedule);
+                finding.replay = self.replay_line(&finding.schedule);
                 if let Err(failure) = stage.replay(&finding.schedule, Some(finding.replay.clone()))
                 {
                     finding.failure = failure;

@@ -310,6 +310,16 @@ impl MachineDir {
         }
     }
 
+    /// A machine like this one, which goes its own way from here. Nothing if this one
+    /// is a folder: that is one machine.
+    #[must_use]
+    pub fn twin(&self) -> Option<Self> {
+        Some(Self {
+            files: self.files.twin()?,
+            registry: self.registry.clone(),
+        })
+    }
+
     /// The machine's folder, unless it is in memory.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {

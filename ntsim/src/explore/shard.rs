@@ -114,10 +114,10 @@ impl Shard {
         number % self.of == self.index && number / self.of % self.job.1 == self.job.0
     }
 
-    /// Whether it is the whole.
+    /// How many parts there are.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.of == 1 && self.job.1 == 1
+    pub fn of(&self) -> u64 {
+        self.of
     }
 }
 

@@ -98,6 +98,14 @@ impl Files {
         })
     }
 
+    /// A copy of what is in memory.
+    pub(super) fn twin(&self) -> Option<Self> {
+        match self {
+            Self::Memory(files) => Some(Self::Memory(files.clone())),
+            Self::Folder { .. } => None,
+        }
+    }
+
     /// Refuses if the folder was opened to be read.
     pub(super) fn check_access(&self) -> Result<(), StoreError> {
         match self {

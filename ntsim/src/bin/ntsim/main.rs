@@ -10,12 +10,15 @@
 mod completions;
 mod devgen;
 mod end;
+mod explore;
 mod place;
 mod pnputil;
 mod reg;
+mod replay;
 mod run;
 mod session;
 mod slashes;
+mod subject;
 mod trace;
 mod verifier;
 
@@ -34,6 +37,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Run),
+    Explore(explore::Explore),
+    Replay(replay::Replay),
     Pnputil(pnputil::Pnputil),
     Devgen(devgen::Devgen),
     Reg(reg::Reg),
@@ -60,6 +65,8 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(run) => end::exit(run.execute()),
+        Command::Explore(explore) => end::exit(explore.execute()),
+        Command::Replay(replay) => end::exit(replay.execute()),
         Command::Pnputil(pnputil) => end::exit(pnputil.execute()),
         Command::Devgen(devgen) => end::exit(devgen.execute()),
         Command::Reg(reg) => end::exit(reg.execute()),
