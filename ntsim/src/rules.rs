@@ -126,12 +126,14 @@ macro_rules! rules {
 }
 
 pub mod deadlock;
+pub mod io;
+pub mod kmdf;
 pub mod lock;
 pub mod pool;
 
 /// All rules, family by family.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [pool::ALL, lock::ALL, deadlock::ALL]
+    [pool::ALL, lock::ALL, deadlock::ALL, kmdf::ALL, io::ALL]
         .into_iter()
         .flatten()
         .copied()

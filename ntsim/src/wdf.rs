@@ -49,11 +49,12 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use crate::access::{Addr, UnicodeString};
-use crate::bugcheck::{BugCheck, Stop};
+use crate::bugcheck::Stop;
 use crate::exports::Export;
 use crate::io::DriverObject;
 use crate::kernel::{ContextId, Kernel};
 use crate::memory::GuardedPool;
+use crate::rules::{Rule, kmdf};
 use crate::trap::{Blocking, block, kernel};
 
 use device::{DeviceInit, InitHandle};
@@ -187,20 +188,19 @@ pub(crate) fn wake(k: &mut Kernel) {
 pub(crate) fn required<T>(pointer: *const T, function: &str, parameter: &str) {
     if pointer.is_null() {
         kernel(|k| {
-            k.bug_check(BugCheck::wdf(
-                0x4,
-                [0; 3],
+            k.fatal(
+                &kmdf::NULL_PARAMETER,
+                &[],
                 format!("{function} was given NULL for {parameter}, which it needs"),
-            ))
+            )
         });
     }
 }
 
 /// Ends the simulation where the framework's verifier would break into the
-/// debugger: without one attached, Windows reports the breakpoint.
-pub(crate) fn verifier_break(k: &mut Kernel, message: String) -> ! {
-    const STATUS_BREAKPOINT: u64 = 0x8000_0003;
-    k.bug_check(BugCheck::new(0x1E, [STATUS_BREAKPOINT, 0, 0, 0], message))
+/// debugger.
+pub(crate) fn verifier_break(k: &mut Kernel, rule: &'static Rule, message: String) -> ! {
+    k.fatal(rule, &[], message)
 }
 
 /// The names of the table's functions, by index.

@@ -19,6 +19,22 @@ mod deadlock;
 mod lock;
 #[path = "rules/locks.rs"]
 mod locks;
+#[macro_use]
+#[path = "support/io_driver.rs"]
+mod io_driver;
+#[macro_use]
+#[path = "support/raw.rs"]
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a driver in C would not be checked either; the machine checks this one"
+)]
+mod raw;
+
+#[path = "rules/io.rs"]
+mod io;
+#[path = "rules/kmdf.rs"]
+mod kmdf;
 #[path = "rules/pool.rs"]
 mod pool;
 #[path = "nt/threads.rs"]
@@ -35,7 +51,13 @@ pub struct Case {
 }
 
 /// All cases.
-const CASES: &[&[Case]] = &[pool::CASES, lock::CASES, deadlock::CASES];
+const CASES: &[&[Case]] = &[
+    pool::CASES,
+    lock::CASES,
+    deadlock::CASES,
+    kmdf::CASES,
+    io::CASES,
+];
 
 /// Each is played under as many schedules.
 const SEEDS: u64 = 3;
@@ -65,6 +87,12 @@ fn settings(seed: u64) -> Settings {
     }
 }
 
+/// Plays a scenario, with nothing left of what the one before said on this thread.
+fn play(scenario: fn(Settings) -> Result<(), Error>, settings: Settings) -> Result<(), Error> {
+    raw::clear();
+    scenario(settings)
+}
+
 fn stop_of(result: Result<(), Error>) -> Result<Option<Box<Stop>>, Failed> {
     match result {
         Ok(()) => Ok(None),
@@ -75,7 +103,7 @@ fn stop_of(result: Result<(), Error>) -> Result<Option<Box<Stop>>, Failed> {
 
 fn is_broken(case: &Case) -> Result<(), Failed> {
     for seed in 0..SEEDS {
-        let stop = stop_of((case.breaks)(settings(seed)))?
+        let stop = stop_of(play(case.breaks, settings(seed)))?
             .ok_or_else(|| format!("seed {seed}: nothing was noticed"))?;
         if stop.rule != Some(case.rule.name) {
             return Err(format!("seed {seed}: it was something else: {stop}").into());
@@ -105,7 +133,7 @@ fn is_broken(case: &Case) -> Result<(), Failed> {
 
 fn comes_close(case: &Case) -> Result<(), Failed> {
     for seed in 0..SEEDS {
-        if let Some(stop) = stop_of((case.comes_close)(settings(seed)))? {
+        if let Some(stop) = stop_of(play(case.comes_close, settings(seed)))? {
             return Err(format!("seed {seed}: {stop}").into());
         }
     }
@@ -118,7 +146,7 @@ fn is_missed_when_off(case: &Case) -> Result<(), Failed> {
             without_rules: vec![case.rule],
             ..settings(seed)
         };
-        if let Some(stop) = stop_of((case.breaks)(settings))?
+        if let Some(stop) = stop_of(play(case.breaks, settings))?
             && stop.rule == Some(case.rule.name)
         {
             return Err(format!("seed {seed}: it is off and checked: {stop}").into());

@@ -23,6 +23,7 @@
 use crate::abi::{callback, param};
 use crate::access::{UnicodeString, peek_unicode};
 use crate::kernel::Kernel;
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::device::{self, InitHandle};
@@ -95,7 +96,7 @@ pub(crate) fn init_set_shutdown_notification(
             let message = format!(
                 "{function} was given Flags {flags:#x}; they are WdfDeviceShutdown (1), WdfDeviceLastChanceShutdown (2) or both"
             );
-            super::verifier_break(k, message);
+            super::verifier_break(k, &kmdf::ENUMERATION, message);
         }
         device::control_init(k, init, function).shutdown = Shutdown { evt: evt.0, flags };
     });
@@ -117,6 +118,7 @@ pub(crate) fn finish_initializing(_: Globals, handle: Handle) {
             .to_owned();
         super::verifier_break(
             k,
+            &kmdf::CONTROL_DEVICE,
             format!("{function} was given {name}, which is no control device"),
         );
     });

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::access::{UnicodeString, peek, peek_unicode, poke};
 use crate::kernel::Kernel;
 use crate::registry::{RegString, Volatility};
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::control::Control;
@@ -233,6 +234,7 @@ pub(crate) fn control_init<'k>(
         let name = k.name_of(handle as usize).unwrap_or("a record").to_owned();
         super::verifier_break(
             k,
+            &kmdf::CONTROL_DEVICE,
             format!("{function} was given {name}, which is no record for a control device"),
         );
     }
@@ -254,18 +256,16 @@ fn init<'k>(k: &'k mut Kernel, handle: InitHandle, function: &str) -> &'k mut De
     if !usable {
         let message = match k.name_of(handle as usize) {
             None if handle.is_null() => {
-                let check = crate::bugcheck::BugCheck::wdf(
-                    0x4,
-                    [0; 3],
-                    format!(
-                        "{function} was given NULL for DeviceInit, which it needs; WdfDeviceCreate sets it to NULL"
-                    ),
+                let message = format!(
+                    "{function} was given NULL for DeviceInit, which it needs; WdfDeviceCreate sets it to NULL"
                 );
-                k.bug_check(check)
+                k.fatal(&kmdf::NULL_PARAMETER, &[], message)
             }
             None => format!("{function} was given an address that is no WDFDEVICE_INIT"),
             Some(name) => {
-                format!("{function} was given {name}, of which a device was made already")
+                let message =
+                    format!("{function} was given {name}, of which a device was made already");
+                k.fatal(&kmdf::DEVICE_INIT_USED, &[handle as u64], message)
             }
         };
         object::invalid(k, handle.cast(), message);
@@ -278,7 +278,7 @@ fn pnp_init(k: &mut Kernel, handle: InitHandle, function: &str) {
     if init(k, handle, function).is_control {
         let message =
             format!("{function} was called for a control device, which has neither PnP nor power");
-        super::verifier_break(k, message);
+        super::verifier_break(k, &kmdf::CONTROL_DEVICE, message);
     }
 }
 
@@ -317,7 +317,7 @@ fn sized<T: Copy>(from: *const T, function: &'static str, parameter: &str) -> T 
                 "{function} was given a {parameter} of {size} bytes; it has {}",
                 size_of::<T>()
             );
-            super::verifier_break(k, message)
+            super::verifier_break(k, &kmdf::RECORD_SIZE, message)
         });
     }
     peek(from)
@@ -331,7 +331,7 @@ pub(crate) fn init_free(_: Globals, handle: InitHandle) {
         crate::ke::irql::at_most_dispatch(k, function);
         if !init(k, handle, function).is_control {
             let message = "WdfDeviceInitFree was called on the record that EvtDriverDeviceAdd was given, which is the framework's";
-            super::verifier_break(k, message.to_owned())
+            super::verifier_break(k, &kmdf::INIT_FREE, message.to_owned())
         }
         k.wdf.inits.remove(&handle);
     });
@@ -382,6 +382,7 @@ pub(crate) fn init_set_io_type(_: Globals, handle: InitHandle, io_type: u32) {
             init(k, handle, function);
             super::verifier_break(
                 k,
+                &kmdf::ENUMERATION,
                 format!("{function} was given IoType {io_type}; it is 1 to {LAST_IO_TYPE}"),
             )
         });
@@ -543,7 +544,7 @@ fn kept_attributes(from: *const ObjectAttributes, function: &'static str) -> Att
                 "{function} was given object attributes that are refused with {:#010x}",
                 status.cast_unsigned()
             );
-            super::verifier_break(k, message)
+            super::verifier_break(k, &kmdf::ATTRIBUTES, message)
         }),
     }
 }
@@ -832,7 +833,7 @@ pub(crate) fn set_device_state(_: Globals, handle: Handle, from: *const DeviceSt
                 "{function} was given {} in field {at} of DeviceState, which is no WDF_TRI_STATE",
                 read.flags[at]
             );
-            super::verifier_break(k, message);
+            super::verifier_break(k, &kmdf::ENUMERATION, message);
         }
         let device = object::device(k, handle, function);
         device.state = read.flags;
@@ -893,6 +894,7 @@ pub(crate) fn set_failed(_: Globals, handle: Handle, action: u32) {
             object::device(k, handle, function);
             super::verifier_break(
                 k,
+                &kmdf::ENUMERATION,
                 format!(
                     "{function} was given FailedAction {action}; it is 1 (restart) or 2 (no restart)"
                 ),
@@ -903,6 +905,7 @@ pub(crate) fn set_failed(_: Globals, handle: Handle, action: u32) {
             let name = k.name_of(handle as usize).unwrap_or("it").to_owned();
             super::verifier_break(
                 k,
+                &kmdf::CONTROL_DEVICE,
                 format!("{function} was given {name}, a control device, which has no PnP"),
             );
         }

@@ -8,6 +8,7 @@ use crate::bugcheck::BugCheck;
 use crate::io::DriverObject;
 use crate::kernel::Kernel;
 use crate::registry::{RegString, Volatility};
+use crate::rules::kmdf;
 use crate::trace::Event;
 use crate::trap::kernel;
 use crate::verifier::Kmdf;
@@ -391,7 +392,7 @@ pub(crate) fn is_version_available(
                 "{function} was given a record of {} bytes; it has 12",
                 params.size
             );
-            super::verifier_break(k, message)
+            super::verifier_break(k, &kmdf::RECORD_SIZE, message)
         });
     }
     u8::from(params.major == 1 && params.minor <= 33)
@@ -399,7 +400,9 @@ pub(crate) fn is_version_available(
 
 /// `WdfVerifierDbgBreakPoint`.
 pub(crate) fn verifier_dbg_break_point(_: Globals) {
-    kernel(|k| super::verifier_break(k, "the driver called WdfVerifierDbgBreakPoint".to_owned()));
+    const STATUS_BREAKPOINT: u64 = 0x8000_0003;
+    let message = "the driver called WdfVerifierDbgBreakPoint";
+    kernel(|k| k.bug_check(BugCheck::new(0x1E, [STATUS_BREAKPOINT, 0, 0, 0], message)));
 }
 
 /// `WdfVerifierKeBugCheck`.

@@ -32,9 +32,9 @@
 
 use crate::abi::{callback, param};
 use crate::access::{Addr, peek, poke};
-use crate::bugcheck::BugCheck;
 use crate::kernel::{self, DISPATCH_LEVEL, Kernel};
 use crate::locks::Kind;
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::hardware::{self, Descriptor};
@@ -424,11 +424,11 @@ fn of_lock(handle: Handle, function: &'static str) -> (bool, u8) {
             crate::ke::irql::passive(k, function);
         } else if k.irql() > irql {
             let at = k.irql();
-            k.bug_check(BugCheck::verifier(
-                0x2_0011,
-                [u64::from(at), u64::from(irql), 0],
+            k.broken(
+                &kmdf::INTERRUPT_LOCK_IRQL,
+                &[],
                 format!("{function} was called at IRQL {at}, above the interrupt's {irql}"),
-            ));
+            );
         }
         (passive, irql)
     })
@@ -471,7 +471,7 @@ pub(crate) fn try_to_acquire_lock(_: Globals, handle: Handle) -> u8 {
             let message = format!(
                 "{function} was called for an interrupt that is not handled at passive level"
             );
-            super::verifier_break(k, message);
+            super::verifier_break(k, &kmdf::INTERRUPT_TRY_LOCK, message);
         }
         crate::ke::irql::passive(k, function);
     });
@@ -611,7 +611,7 @@ pub(crate) fn queue_dpc_for_isr(_: Globals, handle: Handle) -> u8 {
     kernel(|k| {
         if object::interrupt(k, handle, function).evt_dpc == 0 {
             let message = format!("{function} was called for an interrupt without EvtInterruptDpc");
-            super::verifier_break(k, message);
+            super::verifier_break(k, &kmdf::INTERRUPT_CALLBACK, message);
         }
         let name = format!(
             "{}.dpc",
@@ -637,7 +637,7 @@ pub(crate) fn queue_work_item_for_isr(_: Globals, handle: Handle) -> u8 {
         if object::interrupt(k, handle, function).evt_work_item == 0 {
             let message =
                 format!("{function} was called for an interrupt without EvtInterruptWorkItem");
-            super::verifier_break(k, message);
+            super::verifier_break(k, &kmdf::INTERRUPT_CALLBACK, message);
         }
         if std::mem::replace(&mut interrupt(k, handle).queued, true) {
             return 0;
@@ -713,6 +713,7 @@ pub(crate) fn get_info(_: Globals, handle: Handle, out: *mut Info) {
         kernel(|k| {
             super::verifier_break(
                 k,
+                &kmdf::RECORD_SIZE,
                 format!("{function} was given an Info of {} bytes", info.size),
             )
         });
@@ -748,6 +749,7 @@ pub(crate) fn set_policy(_: Globals, handle: Handle, policy: u32, priority: u32,
         if policy > 5 || priority > 3 {
             super::verifier_break(
                 k,
+                &kmdf::ENUMERATION,
                 format!("{function} was given policy {policy} and priority {priority}"),
             );
         }

@@ -36,6 +36,7 @@ use std::time::Duration;
 use crate::access::{peek, poke};
 use crate::io::irp::FileId;
 use crate::kernel::Kernel;
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::object::{self, Allow, Attributes, Data, Handle};
@@ -301,7 +302,7 @@ pub(crate) fn start(_: Globals, target: Handle) -> i32 {
             let message = format!(
                 "{function} was called above PASSIVE_LEVEL while the target is stopped or purged"
             );
-            super::verifier_break(k, message)
+            super::verifier_break(k, &kmdf::TARGET_START, message)
         }
     });
     super::wait_until(|k| !get(k, target).waiting);

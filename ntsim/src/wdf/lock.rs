@@ -4,9 +4,10 @@
 //! <https://learn.microsoft.com/windows-hardware/drivers/wdf/using-framework-locks>
 
 use crate::access::{peek, poke};
-use crate::bugcheck::BugCheck;
+use crate::bugcheck::Stop;
 use crate::kernel::{ContextId, DISPATCH_LEVEL, Expiry, Kernel, PASSIVE_LEVEL};
 use crate::locks::{self, Kind};
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::object::{self, Allow, Data, EXECUTION_PASSIVE, Handle, SCOPE_NONE};
@@ -140,8 +141,20 @@ fn release_dispatch(k: &mut Kernel, lock: usize, old: u8, function: &str) {
     k.set_irql(old);
 }
 
-fn lock_error(k: &mut Kernel, handle: Handle, message: String) -> ! {
-    k.bug_check(BugCheck::wdf(0xB, [handle as u64, 0, 0], message))
+/// Of devices and queues only there are locks.
+fn lockable(k: &mut Kernel, handle: Handle, function: &'static str) {
+    match object::any(k, handle, function).data {
+        Data::Device(_) => {}
+        Data::Queue(_) => {
+            let stop = Stop::not_simulated(k, "the lock of a queue");
+            k.stop(stop)
+        }
+        _ => {
+            let name = k.name_of(handle as usize).unwrap_or("it").to_owned();
+            let message = format!("{function} was called on {name}, which has no lock");
+            k.fatal(&kmdf::NO_LOCK, &[handle as u64, 0], message)
+        }
+    }
 }
 
 /// `WdfObjectAcquireLock`, for devices: at `PASSIVE_LEVEL` if its callbacks are,
@@ -149,7 +162,7 @@ fn lock_error(k: &mut Kernel, handle: Handle, message: String) -> ! {
 pub(crate) fn object_acquire(_: Globals, handle: Handle) {
     let function = "WdfObjectAcquireLock";
     let passive = kernel(|k| {
-        object::device(k, handle, function);
+        lockable(k, handle, function);
         let passive = object::get(k, handle).execution == EXECUTION_PASSIVE;
         if passive {
             crate::ke::irql::passive(k, function);
@@ -161,7 +174,6 @@ pub(crate) fn object_acquire(_: Globals, handle: Handle) {
                     .to_owned();
                 recursive(
                     k,
-                    handle,
                     format!("{function} was called on {name}, whose lock the caller holds"),
                 );
             }
@@ -182,20 +194,26 @@ pub(crate) fn object_acquire(_: Globals, handle: Handle) {
 pub(crate) fn object_release(_: Globals, handle: Handle) {
     let function = "WdfObjectReleaseLock";
     kernel(|k| {
+        lockable(k, handle, function);
         let old = object::device(k, handle, function).lock_irql;
-        if object::get(k, handle).execution == EXECUTION_PASSIVE {
-            let me = k.running();
-            if k.wdf.object_locks.get(&handle) != Some(&me) {
-                let name = k
-                    .name_of(handle as usize)
-                    .unwrap_or("the device")
-                    .to_owned();
-                lock_error(
-                    k,
-                    handle,
-                    format!("{function} was called on {name}, whose lock the caller does not hold"),
-                );
-            }
+        let passive = object::get(k, handle).execution == EXECUTION_PASSIVE;
+        let holder = if passive {
+            k.wdf.object_locks.get(&handle)
+        } else {
+            k.ke.spin_locks.get(&(handle as usize))
+        };
+        if holder != Some(&k.running()) {
+            let name = k
+                .name_of(handle as usize)
+                .unwrap_or("the device")
+                .to_owned();
+            k.fatal(
+                &kmdf::OBJECT_LOCK_NOT_HELD,
+                &[handle as u64],
+                format!("{function} was called on {name}, whose lock the caller does not hold"),
+            );
+        }
+        if passive {
             release_passive(k, handle);
         } else {
             release_dispatch(k, handle as usize, old, function);
@@ -203,8 +221,8 @@ pub(crate) fn object_release(_: Globals, handle: Handle) {
     });
 }
 
-fn recursive(k: &mut Kernel, handle: Handle, message: String) -> ! {
-    k.bug_check(BugCheck::wdf(0x2, [handle as u64, 0, 0], message))
+fn recursive(k: &mut Kernel, message: String) -> ! {
+    k.fatal(&kmdf::RECURSIVE_LOCK, &[], message)
 }
 
 /// `WdfSpinLockCreate`. Callable at `<= DISPATCH_LEVEL`.
@@ -250,7 +268,6 @@ pub(crate) fn spin_acquire(_: Globals, handle: Handle) {
             let name = k.name_of(handle as usize).unwrap_or("the lock").to_owned();
             recursive(
                 k,
-                handle,
                 format!("{function} was called on {name}, which the caller holds"),
             );
         }
@@ -267,9 +284,9 @@ pub(crate) fn spin_release(_: Globals, handle: Handle) {
         let me = k.running();
         if k.ke.spin_locks.get(&(handle as usize)) != Some(&me) {
             let name = k.name_of(handle as usize).unwrap_or("the lock").to_owned();
-            lock_error(
-                k,
-                handle,
+            k.fatal(
+                &kmdf::SPIN_LOCK_NOT_HELD,
+                &[handle as u64, 1],
                 format!("{function} was called on {name}, which the caller does not hold"),
             );
         }
@@ -305,7 +322,6 @@ pub(crate) fn wait_acquire(_: Globals, handle: Handle, timeout: *const i64) -> i
             let name = k.name_of(handle as usize).unwrap_or("the lock").to_owned();
             recursive(
                 k,
-                handle,
                 format!("{function} was called on {name}, which the caller holds"),
             );
         }
@@ -358,9 +374,9 @@ pub(crate) fn wait_release(_: Globals, handle: Handle) {
         let lock = object::wait_lock(k, handle, function);
         if lock.owner != Some(me) {
             let name = k.name_of(handle as usize).unwrap_or("the lock").to_owned();
-            lock_error(
-                k,
-                handle,
+            k.fatal(
+                &kmdf::WAIT_LOCK_NOT_HELD,
+                &[handle as u64],
                 format!("{function} was called on {name}, which the caller does not hold"),
             );
         }

@@ -6,6 +6,7 @@
 use crate::access::{UnicodeString, peek_bytes, peek_unicode, poke, poke_bytes};
 use crate::kernel::Kernel;
 use crate::memory::Fill;
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::object::{self, Allow, Attributes, Data, FRAMEWORK_TAG, Handle};
@@ -454,6 +455,7 @@ fn release_removed(removed: Option<Handle>, handle: Handle, function: &'static s
                 .to_owned();
             super::verifier_break(
                 k,
+                &kmdf::COLLECTION_ITEM,
                 format!("{function} was asked for an item that {name} does not have"),
             )
         }),

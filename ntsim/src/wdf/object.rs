@@ -32,6 +32,7 @@ use crate::access::{peek, peek_c_str, poke};
 use crate::bugcheck::BugCheck;
 use crate::kernel::{Kernel, PASSIVE_LEVEL};
 use crate::memory::Fill;
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::raw::{ContextTypeInfo, ObjectAttributes};
@@ -444,14 +445,14 @@ pub(crate) fn get(k: &mut Kernel, handle: Handle) -> &mut Object {
 /// The object of a handle that the driver gave, whatever its type.
 pub(crate) fn any<'k>(k: &'k mut Kernel, handle: Handle, function: &str) -> &'k mut Object {
     if !k.wdf.objects.contains_key(&handle) {
-        let what = if handle.is_null() {
-            "NULL".to_owned()
-        } else {
-            match k.name_of(handle as usize) {
-                Some(name) if is_handle(handle) => format!("{name}, which was deleted"),
-                Some(name) => format!("{name}, which is no framework object"),
-                None => format!("{:#x}, which is no handle", handle as usize),
+        let what = match k.name_of(handle as usize) {
+            _ if handle.is_null() => "NULL".to_owned(),
+            Some(name) if is_handle(handle) => {
+                let message = format!("{function} was given {name}, which was deleted");
+                k.fatal(&kmdf::DELETED_HANDLE, &[handle as u64], message)
             }
+            Some(name) => format!("{name}, which is no framework object"),
+            None => format!("{:#x}, which is no handle", handle as usize),
         };
         invalid(k, handle, format!("{function} was given {what}"));
     }
@@ -464,7 +465,7 @@ fn is_handle(handle: Handle) -> bool {
 
 /// Stops the machine over a bad handle.
 pub(crate) fn invalid(k: &mut Kernel, handle: Handle, message: String) -> ! {
-    k.bug_check(BugCheck::wdf(0x5, [handle as u64, 0, 0], message))
+    k.fatal(&kmdf::INVALID_HANDLE, &[handle as u64], message)
 }
 
 /// Looks a handle up as an object of one type; makes a function for each type.
@@ -513,7 +514,7 @@ pub(crate) fn caller(k: &mut Kernel, globals: Globals, function: &str) -> (usize
         }
         Some(_) => {
             let message = format!("{function} was called before WdfDriverCreate");
-            invalid(k, std::ptr::null_mut(), message)
+            k.fatal(&kmdf::DRIVER_CREATE, &[0], message)
         }
         None => {
             let message =
@@ -898,13 +899,13 @@ pub(crate) fn dereference_actual(
         let object = any(k, handle, "WdfObjectDereference");
         if object.references == 1 && !object.is_deleted() {
             let name = k.name_of(handle as usize).unwrap_or("an object").to_owned();
-            k.bug_check(BugCheck::wdf(
-                0x7,
-                [handle as u64, 1, 0],
+            k.fatal(
+                &kmdf::DEREFERENCED_TO_DELETE,
+                &[handle as u64],
                 format!(
                     "WdfObjectDereference drops the last reference to {name}, which was not deleted"
                 ),
-            ));
+            );
         }
     });
     release(handle);
@@ -940,19 +941,17 @@ pub(crate) fn give(out: *mut Handle, created: Result<Handle, i32>) -> i32 {
 
 /// `WdfObjectDelete`. Callable at `<= DISPATCH_LEVEL`.
 ///
-/// Objects that the framework made may not be deleted: bug check 0x10D/7 with
-/// `STATUS_CANNOT_DELETE`.
+/// Objects that the framework made may not be deleted.
 pub(crate) fn delete_by_driver(_: Globals, handle: Handle) {
-    const STATUS_CANNOT_DELETE: u64 = 0xC000_0121;
     kernel(|k| {
         crate::ke::irql::at_most_dispatch(k, "WdfObjectDelete");
         if any(k, handle, "WdfObjectDelete").data.is_frameworks() {
             let name = k.name_of(handle as usize).unwrap_or("an object").to_owned();
-            k.bug_check(BugCheck::wdf(
-                0x7,
-                [handle as u64, STATUS_CANNOT_DELETE, 0],
+            k.fatal(
+                &kmdf::DELETE_NOT_ALLOWED,
+                &[handle as u64],
                 format!("WdfObjectDelete was called on {name}, which only the framework deletes"),
-            ));
+            );
         }
     });
     if kernel(|k| control::is_control(k, handle)) {

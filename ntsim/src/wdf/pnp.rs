@@ -39,6 +39,7 @@ use crate::inject::Blow;
 use crate::io::DriverId;
 use crate::kernel::{ContextId, Kernel};
 use crate::report::DeviceReport;
+use crate::rules::kmdf;
 use crate::trace::Event;
 use crate::trap::kernel;
 
@@ -1043,6 +1044,7 @@ pub(crate) fn set_special_file_support(_: super::Globals, device: Handle, file: 
             Some(entry) => entry.0 = allowed != 0,
             None => super::verifier_break(
                 k,
+                &kmdf::ENUMERATION,
                 format!("{function} was given FileType {file}; it is 1 to {SPECIAL_FILES}"),
             ),
         },

@@ -26,6 +26,7 @@
 use crate::abi::{callback, param};
 use crate::access::peek;
 use crate::kernel::{Expiry, Kernel, MILLISECOND, TimerKey};
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::object::{self, Handle};
@@ -268,6 +269,7 @@ pub(crate) fn resume_idle_no_track(_: Globals, device: Handle) {
                 .to_owned();
             super::verifier_break(
                 k,
+                &kmdf::RESUME_IDLE,
                 format!("{function} was called on {name} more often than WdfDeviceStopIdle"),
             );
         }

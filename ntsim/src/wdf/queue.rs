@@ -27,6 +27,7 @@ use crate::abi::{Param, callback, param};
 use crate::access::{Addr, peek, poke};
 use crate::io::irp::{Buffer, FileId, Kind};
 use crate::kernel::{ContextId, Dpc, Kernel, PASSIVE_LEVEL};
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::lock::{self, Serial};
@@ -987,7 +988,7 @@ fn halt_and_wait(queue: Handle, what: Halt, function: &'static str) {
                 "{function} was called by a handler of {}, for whose requests it waits",
                 name(k, queue)
             );
-            super::verifier_break(k, message)
+            super::verifier_break(k, &kmdf::QUEUE_WAITS_FOR_ITSELF, message)
         }
     });
     halt(queue, what);
@@ -1245,6 +1246,7 @@ pub(crate) fn stop_acknowledge(_: Globals, request: Handle, requeue: u8) {
                 .to_owned();
             super::verifier_break(
                 k,
+                &kmdf::STOP_ACKNOWLEDGE,
                 format!("{function} was called on {name}, for which EvtIoStop was not called"),
             )
         }

@@ -27,10 +27,10 @@ mod sent;
 
 use crate::abi::{callback, param};
 use crate::access::{Addr, peek, poke};
-use crate::bugcheck::BugCheck;
 use crate::io::irp::{self, Buffer, IrpId, Kind, Method};
 use crate::kernel::Kernel;
 use crate::memory::Fill;
+use crate::rules::{io, kmdf};
 use crate::trace::Event;
 use crate::trap::kernel;
 
@@ -193,14 +193,14 @@ pub(crate) fn owned<'k>(k: &'k mut Kernel, handle: Handle, function: &str) -> &'
                 "{function} was called on {}, which is in a queue and not the driver's",
                 name(k, handle)
             );
-            super::verifier_break(k, message)
+            super::verifier_break(k, &kmdf::REQUEST_IN_QUEUE, message)
         }
         Holder::Maker => {
             let message = format!(
                 "{function} was called on {}, which the driver made itself: it came from nobody and is never completed",
                 name(k, handle)
             );
-            super::verifier_break(k, message)
+            super::verifier_break(k, &kmdf::REQUEST_OF_DRIVER, message)
         }
         Holder::Target => flight::already_sent(k, handle, function),
         Holder::Completed => {
@@ -208,7 +208,7 @@ pub(crate) fn owned<'k>(k: &'k mut Kernel, handle: Handle, function: &str) -> &'
                 "{function} was called on {}, which is completed",
                 name(k, handle)
             );
-            super::verifier_break(k, message)
+            super::verifier_break(k, &kmdf::DOUBLE_COMPLETION, message)
         }
     }
     get(k, handle)
@@ -225,7 +225,7 @@ pub(crate) fn uncancelable<'k>(
             "{function} was called on {}, which is cancelable: WdfRequestUnmarkCancelable comes first, or EvtRequestCancel and this race for it",
             name(k, handle)
         );
-        super::verifier_break(k, message)
+        super::verifier_break(k, &kmdf::REQUEST_CANCELABLE, message)
     }
     get(k, handle)
 }
@@ -293,9 +293,14 @@ fn complete_by_driver(
                 "{function} was given STATUS_PENDING for {}, which is no way to complete it",
                 name(k, handle)
             );
-            super::verifier_break(k, message)
+            k.fatal(
+                &io::COMPLETED_PENDING,
+                &[u64::from(status.cast_unsigned()), handle as u64],
+                message,
+            )
         }
         check_information(k, handle, irp, kind, information, function);
+        check_memory(k, handle, function);
         information
     });
     finish(handle, status, information);
@@ -311,7 +316,6 @@ fn check_information(
     information: usize,
     function: &str,
 ) {
-    const FATAL_ERROR: u64 = 6;
     const INFORMATION_LENGTH_MISMATCH: u64 = 4;
     let irp = k.io.irps.get(irp);
     let limit = match kind {
@@ -324,11 +328,33 @@ fn check_information(
             "{function} says that {information} bytes were transferred for {}, whose buffer has {limit}",
             name(k, handle)
         );
-        k.bug_check(BugCheck::wdf(
-            FATAL_ERROR,
-            [INFORMATION_LENGTH_MISMATCH, handle as u64, 0],
+        k.fatal(
+            &kmdf::REQUEST_INFORMATION_LENGTH,
+            &[INFORMATION_LENGTH_MISMATCH],
             message,
-        ))
+        )
+    }
+}
+
+/// The memory of a request's buffers goes with it, so nobody may count on it.
+fn check_memory(k: &mut Kernel, handle: Handle, function: &str) {
+    let request = get(k, handle);
+    let memory = [request.input_memory, request.output_memory];
+    let left: u32 = memory
+        .into_iter()
+        .flatten()
+        .map(|memory| object::get(k, memory).references - 1)
+        .sum();
+    if left > 0 {
+        let message = format!(
+            "{function} was called on {} while {left} reference(s) to the memory objects of its buffers are left",
+            name(k, handle)
+        );
+        k.broken(
+            &kmdf::REQUEST_MEMORY_REFERENCED,
+            &[handle as u64, u64::from(left)],
+            message,
+        );
     }
 }
 
@@ -386,7 +412,7 @@ pub(crate) fn get_parameters(_: Globals, handle: Handle, out: *mut RequestParame
                 "{function} was given a record of {size} bytes; it has {}",
                 size_of::<RequestParameters>()
             );
-            super::verifier_break(k, message)
+            super::verifier_break(k, &kmdf::RECORD_SIZE, message)
         });
     }
     let parameters = kernel(|k| {
@@ -733,7 +759,7 @@ fn mark(k: &mut Kernel, handle: Handle, evt: usize, function: &str) -> bool {
     crate::ke::irql::at_most_dispatch(k, function);
     if evt == 0 {
         let message = format!("{function} was given NULL for EvtRequestCancel, which it needs");
-        k.bug_check(BugCheck::wdf(0x4, [0; 3], message))
+        k.fatal(&kmdf::NULL_PARAMETER, &[], message)
     }
     let request = uncancelable(k, handle, function);
     let (irp, cancelability) = (request.irp, request.cancelability);
@@ -742,7 +768,7 @@ fn mark(k: &mut Kernel, handle: Handle, evt: usize, function: &str) -> bool {
             "{function} was called on {}, whose EvtRequestCancel was called",
             name(k, handle)
         );
-        super::verifier_break(k, message)
+        super::verifier_break(k, &kmdf::MARK_AFTER_CANCEL, message)
     }
     if is_cancelled(k, irp) {
         return false;
@@ -795,7 +821,7 @@ pub(crate) fn unmark_cancelable(_: Globals, handle: Handle) -> i32 {
                     "{function} was called on {}, which is not cancelable",
                     name(k, handle)
                 );
-                super::verifier_break(k, message)
+                super::verifier_break(k, &kmdf::NOT_CANCELABLE, message)
             }
         }
     })

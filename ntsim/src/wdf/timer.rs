@@ -19,6 +19,7 @@
 use crate::abi::{callback, param};
 use crate::access::{peek, poke};
 use crate::kernel::{CLOCK_TICK, ContextId, Dpc, Expiry, Kernel, MILLISECOND, TimerKey};
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::lock::{self, Serial};
@@ -151,6 +152,7 @@ pub(crate) fn start(_: Globals, handle: Handle, due: i64) -> u8 {
             let name = k.name_of(handle as usize).unwrap_or("the timer").to_owned();
             super::verifier_break(
                 k,
+                &kmdf::TIMER_DELETED,
                 format!("WdfTimerStart was called on {name} while it is being deleted"),
             );
         }
@@ -251,6 +253,7 @@ pub(crate) fn stop(_: Globals, handle: Handle, wait: u8) -> u8 {
             let name = k.name_of(handle as usize).unwrap_or("the timer").to_owned();
             super::verifier_break(
                 k,
+                &kmdf::TIMER_STOPS_ITSELF,
                 format!(
                     "WdfTimerStop with Wait was called on {name} by its own callback, for whose end it would wait"
                 ),
@@ -261,6 +264,7 @@ pub(crate) fn stop(_: Globals, handle: Handle, wait: u8) -> u8 {
             let name = k.name_of(handle as usize).unwrap_or("the timer").to_owned();
             super::verifier_break(
                 k,
+                &kmdf::TIMER_STOPPED_TWICE,
                 format!("WdfTimerStop was called on {name} while another thread stops it"),
             );
         }
@@ -296,6 +300,7 @@ pub(crate) fn dispose(handle: Handle) {
             let name = k.name_of(handle as usize).unwrap_or("the timer").to_owned();
             super::verifier_break(
                 k,
+                &kmdf::TIMER_DELETES_ITSELF,
                 format!(
                     "{name} is deleted by its own callback at PASSIVE_LEVEL, for whose end the deletion would wait"
                 ),

@@ -9,6 +9,7 @@
 
 use crate::abi::{callback, param};
 use crate::kernel::{ContextId, Kernel};
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::Globals;
@@ -78,6 +79,7 @@ pub(crate) fn enqueue(_: Globals, handle: Handle) {
                 .to_owned();
             super::verifier_break(
                 k,
+                &kmdf::WORK_ITEM_DELETED,
                 format!("WdfWorkItemEnqueue was called on {name} while it is being deleted"),
             );
         }
@@ -121,6 +123,7 @@ pub(crate) fn flush(_: Globals, handle: Handle) {
                 .to_owned();
             super::verifier_break(
                 k,
+                &kmdf::WORK_ITEM_FLUSHES_ITSELF,
                 format!(
                     "{function} was called on {name} by its own callback, for whose end it would wait"
                 ),

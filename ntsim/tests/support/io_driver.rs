@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use ntsim::machine::Error;
 use ntsim::trace::Event;
-use ntsim::{File, Machine, StopKind};
+use ntsim::{File, Machine, Settings, StopKind};
 use ntsim_sys::{
     DRIVER_OBJECT, NTSTATUS, PCUNICODE_STRING, PWDFDEVICE_INIT, UNICODE_STRING, WDF_DRIVER_CONFIG,
     WDF_FILEOBJECT_CONFIG, WDF_IO_QUEUE_CONFIG, WDF_PNPPOWER_EVENT_CALLBACKS, WDFDEVICE, WDFDRIVER,
@@ -278,8 +278,15 @@ impl Bench {
     }
 
     pub fn with_seed(seed: u64) -> Self {
+        Self::with_settings(Settings {
+            seed,
+            ..Settings::default()
+        })
+    }
+
+    pub fn with_settings(settings: Settings) -> Self {
         SCRIPT.set(Script::default());
-        let raw::Bench { machine, device } = raw::Bench::with_driver(seed, driver_entry);
+        let raw::Bench { machine, device } = raw::Bench::with_settings(settings, driver_entry);
         Self { machine, device }
     }
 

@@ -9,9 +9,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use ntsim::Machine;
 use ntsim::machine::{DriverEntry, Error};
 use ntsim::trace::Event;
+use ntsim::{Machine, Settings};
 use ntsim_sys::{
     DRIVER_OBJECT, NTSTATUS, PCUNICODE_STRING, PWDFDEVICE_INIT, WDF_DRIVER_CONFIG,
     WDF_OBJECT_ATTRIBUTES, WDF_PNPPOWER_EVENT_CALLBACKS, WDFDEVICE, WDFDRIVER, WDFOBJECT,
@@ -77,6 +77,11 @@ type Action = Box<dyn FnMut(WDFOBJECT) -> NTSTATUS>;
 thread_local! {
     /// By the callback's name; each test runs on a thread of its own.
     static ACTIONS: RefCell<HashMap<&'static str, Action>> = RefCell::default();
+}
+
+/// Forgets what callbacks do.
+pub fn clear() {
+    ACTIONS.take();
 }
 
 /// What a callback of the driver does from now on.
@@ -179,9 +184,24 @@ impl Bench {
         Self::with_driver(seed, driver_entry)
     }
 
+    /// The same with all settings.
+    pub fn scripted(settings: Settings) -> Self {
+        ACTIONS.take();
+        Self::with_settings(settings, driver_entry)
+    }
+
     /// With a driver of the test's own.
     pub fn with_driver(seed: u64, entry: DriverEntry) -> Self {
-        let mut machine = Machine::with_seed(seed);
+        let settings = Settings {
+            seed,
+            ..Settings::default()
+        };
+        Self::with_settings(settings, entry)
+    }
+
+    /// The same with all settings.
+    pub fn with_settings(settings: Settings, entry: DriverEntry) -> Self {
+        let mut machine = Machine::new(settings);
         let device = machine.add_driver("Probe", entry).unwrap();
         Self { machine, device }
     }

@@ -28,9 +28,9 @@ use std::time::Duration;
 
 use crate::abi::{callback, param};
 use crate::access::{Addr, poke_bytes};
-use crate::bugcheck::BugCheck;
 use crate::io::irp::{Ask, IrpId};
 use crate::kernel::{Dpc, Expiry, Kernel, TimerKey};
+use crate::rules::kmdf;
 use crate::trace::Event;
 use crate::trap::kernel;
 
@@ -521,15 +521,14 @@ pub(super) fn ignores_state(k: &Kernel, id: FlightId) -> bool {
 
 /// Ends the simulation: a request that is sent cannot be sent, or deleted.
 pub(crate) fn already_sent(k: &mut Kernel, request: Handle, function: &str) -> ! {
-    const FATAL_ERROR: u64 = 6;
     const REQUEST_ALREADY_SENT: u64 = 3;
     let message = format!(
         "{function} was called on {}, which is sent to an I/O target",
         name(k, Some(request))
     );
-    k.bug_check(BugCheck::wdf(
-        FATAL_ERROR,
-        [REQUEST_ALREADY_SENT, request as u64, 0],
+    k.fatal(
+        &kmdf::REQUEST_ALREADY_SENT,
+        &[REQUEST_ALREADY_SENT, request as u64],
         message,
-    ))
+    )
 }

@@ -7,6 +7,7 @@ use crate::access::{peek, peek_bytes};
 use crate::bugcheck::Stop;
 use crate::io::irp::{Buffer, Kind};
 use crate::kernel::Kernel;
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::super::raw::{CompletionParams, MemoryDescriptor, MemoryOffset};
@@ -333,11 +334,11 @@ pub(crate) fn using_current_type(_: Globals, request: Handle) {
                 .name_of(request as usize)
                 .unwrap_or("the request")
                 .to_owned();
-            k.bug_check(crate::bugcheck::BugCheck::wdf(
-                FATAL_ERROR,
-                [NULL_IRP, request as u64, 0],
+            k.fatal(
+                &kmdf::REQUEST_NULL_IRP,
+                &[NULL_IRP, request as u64],
                 format!("{function} was called on {name}, which the driver made itself: it has no type yet"),
-            ))
+            )
         }
         of_received(k, request)
     });

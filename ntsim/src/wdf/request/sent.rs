@@ -15,6 +15,7 @@
 use crate::access::{Addr, peek, poke};
 use crate::io::irp::{IrpId, Kind};
 use crate::kernel::Kernel;
+use crate::rules::kmdf;
 use crate::trap::kernel;
 
 use super::super::io_target::{self, flight, format};
@@ -154,7 +155,7 @@ pub(crate) fn get_completion_params(_: Globals, handle: Handle, out: *mut Comple
                 "{function} was given a record of {size} bytes; it has {}",
                 size_of::<CompletionParams>()
             );
-            verifier_break(k, message)
+            verifier_break(k, &kmdf::RECORD_SIZE, message)
         }
         sendable(k, handle, function).completion
     });
@@ -190,7 +191,7 @@ pub(crate) fn send(_: Globals, handle: Handle, target: Handle, options: *const S
                 "{function} was given options that are refused with STATUS_INVALID_PARAMETER for {}",
                 name(k, handle)
             );
-            verifier_break(k, message)
+            verifier_break(k, &kmdf::SEND_OPTIONS, message)
         };
         if options.synchronous {
             crate::ke::irql::passive(k, function);
@@ -250,14 +251,14 @@ fn submit(
             "{function} is to forget {}, which was formatted anew and not by WdfRequestFormatRequestUsingCurrentType",
             name(k, handle)
         );
-        verifier_break(k, message)
+        verifier_break(k, &kmdf::SEND_AND_FORGET, message)
     }
     if received && !routine && end == flight::End::Routine {
         let message = format!(
             "{function} was called on {}, which came from a queue and has no completion routine: nobody would complete it",
             name(k, handle)
         );
-        verifier_break(k, message)
+        verifier_break(k, &kmdf::NO_COMPLETION_ROUTINE, message)
     }
     debug_assert!(!matches!(
         get(k, handle).cancelability,
