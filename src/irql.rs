@@ -133,6 +133,22 @@ impl<L: Level> Irql<'_, L> {
             level: PhantomData,
         }
     }
+
+    /// The token by value, for as long as this one is borrowed.
+    ///
+    /// ```compile_fail,E0499
+    /// use dmf::prelude::*;
+    ///
+    /// fn refused(irql: &mut Irql<'_, Passive>, lock: &SpinLock<u32>) {
+    ///     let same = irql.reborrow();
+    ///     lock.lock(irql, |_, _| drop(same));
+    /// }
+    /// ```
+    #[must_use]
+    pub const fn reborrow(&mut self) -> Irql<'_, L> {
+        // SAFETY: this token is borrowed for as long as the other can be used.
+        unsafe { Irql::assume() }
+    }
 }
 
 impl<L: Level> fmt::Debug for Irql<'_, L> {

@@ -100,8 +100,11 @@ impl<'a> UnicodeStr<'a> {
     /// It must only be read through: the kernel's type has no `const`.
     #[must_use]
     pub fn to_raw(self) -> sys::UNICODE_STRING {
-        // The invariant keeps this below 65,536.
-        let bytes = u16::try_from(self.units.len() * 2).unwrap_or(u16::MAX - 1);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the invariant: it is below 65,536"
+        )]
+        let bytes = (self.units.len() * 2) as u16;
         sys::UNICODE_STRING {
             Length: bytes,
             MaximumLength: bytes,

@@ -89,13 +89,16 @@ impl Ticking {
     fn on_timer(&self, cx: &mut TimerFired<'_>) {
         let running = cx.running();
         self.tick(cx.irql(), running);
-        let _ = self.timer.start(Duration::from_millis(1));
+        // What is stopped already it starts again.
+        let _ = self.timer.start_within(running, Duration::from_millis(1));
+        let _ = self.work_item.enqueue_within(running);
     }
 
     fn on_work(&self, cx: &mut WorkItemRun<'_>) {
         let running = cx.running();
         self.tick(cx.irql(), running);
-        let _ = self.work_item.enqueue();
+        let _ = self.work_item.enqueue_within(running);
+        let _ = self.timer.start_within(running, Duration::from_millis(1));
     }
 
     fn tick(&self, irql: &Irql<'_, Passive>, running: Running<'_>) {

@@ -145,13 +145,13 @@ use dmf::module::{
     Callback, Close, Create, Function, Instance, Link, Module, ModuleConfig, Running, Signature,
 };
 use dmf::string::UnicodeStr;
-use dmf::sync::{Event, EventKind, Mutex, SpinLock};
+use dmf::sync::{Event, EventKind, SpinLock};
 use dmf::thread::ThreadId;
 use dmf::time::{Instant, Span, Timeout};
 use dmf::wdf::{Timer, TimerFired, WorkItem, WorkItemRun};
 use dmf::{NtStatus, Result};
 
-use machine::{After, Begun, Effects, Machine, Periods, TimerEffect, Turn};
+use machine::{After, Effects, Machine, Periods, TimerEffect, Turn};
 use persistence::{OnPersistenceFailure, Persistence};
 
 /// Work that runs once.
@@ -216,6 +216,7 @@ impl ScheduledTask {
     /// C counterpart: [`DMF_ScheduledTask_ExecuteNowDeferred`][dmf].
     ///
     /// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md#dmf_scheduledtask_executenowdeferred
+    #[inline]
     pub fn execute_now_deferred(&self) -> Result {
         self.execute_now_deferred_with(())
     }
@@ -284,12 +285,16 @@ impl<C: Send + Sync + 'static> ScheduledTask<C> {
     /// C counterpart: [`DMF_ScheduledTask_ExecuteNowDeferred`][dmf].
     ///
     /// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md#dmf_scheduledtask_executenowdeferred
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "each run on demand goes through it")]
     pub fn execute_now_deferred_with(&self, context: C) -> Result {
         let state = self.0.enter()?;
         state
-            .change(|machine| match machine.request_run(context) {
-                Ok(effects) => (effects, Ok(())),
-                Err(refused) => (Effects::default(), Err(refused)),
+            .change_within(state.running(), |machine| {
+                match machine.request_run(context) {
+                    Ok(effects) => (effects, Ok(())),
+                    Err(refused) => (Effects::default(), Err(refused)),
+                }
             })
             // Here, and not under the lock, the context is dropped.
             .map_err(|(status, _)| status)
@@ -309,12 +314,11 @@ impl<C: Send + Sync + 'static> ScheduledTask<C> {
     ///
     /// C counterpart: `DMF_ScheduledTask_ExecuteNowDeferredEx`.
     pub fn execute_now_deferred_ex(&self) -> Result {
-        self.0
-            .enter()?
-            .change(|machine| match machine.request_attempt() {
-                Ok(effects) => (effects, Ok(())),
-                Err(status) => (Effects::default(), Err(status)),
-            })
+        let state = self.0.enter()?;
+        state.change_within(state.running(), |machine| match machine.request_attempt() {
+            Ok(effects) => (effects, Ok(())),
+            Err(status) => (Effects::default(), Err(status)),
+        })
     }
 
     /// Forgets what is pending, and refuses everything until
@@ -377,22 +381,23 @@ impl<C: Send + Sync + 'static> ScheduledTask<C> {
     /// C counterpart: `DMF_ScheduledTask_TimesRunSet`.
     pub fn times_run_set(&self, irql: &Irql<'_, Passive>, times: u32) -> Result {
         let state = self.0.enter()?;
-        let written = state.registry.lock(irql, Timeout::Never, |()| {
-            state.persistence.write(irql, times)?;
-            state.change(|machine| {
-                let effects = if times == 0 {
-                    machine.set_undone();
-                    Effects::default()
-                } else if state.persistent {
-                    machine.set_done()
-                } else {
-                    Effects::default()
-                };
-                (effects, ())
-            });
-            Ok(())
+        state.begin_writing_if(irql, |_| true);
+        let written = state.persistence.write(irql, times);
+        state.change(|machine| {
+            let effects = if written.is_err() {
+                Effects::default()
+            } else if times == 0 {
+                machine.set_undone();
+                Effects::default()
+            } else if state.persistent {
+                machine.set_done()
+            } else {
+                Effects::default()
+            };
+            state.end_writing(machine);
+            (effects, ())
         });
-        written.into_result()?
+        written
     }
 }
 
@@ -466,9 +471,9 @@ pub enum Trigger {
 ///
 /// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Modules.Library/Dmf_ScheduledTask.md
 pub struct Task<'a, C = ()> {
-    irql: &'a Irql<'a, Passive>,
+    irql: Irql<'a, Passive>,
     trigger: Trigger,
-    attempt: u32,
+    attempt: u64,
     previous_state: Option<PowerState>,
     context: Option<C>,
     of_the_config: &'a Option<C>,
@@ -487,7 +492,7 @@ impl<C> Task<'_, C> {
     /// The proof that the task runs at `PASSIVE_LEVEL`.
     #[must_use]
     pub fn irql(&self) -> &Irql<'_, Passive> {
-        self.irql
+        &self.irql
     }
 
     /// What started this run.
@@ -500,7 +505,7 @@ impl<C> Task<'_, C> {
     /// the first.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        u32::try_from(self.attempt).unwrap_or(u32::MAX)
     }
 
     /// The power state that the device comes from, in an immediate run at D0Entry.
@@ -718,7 +723,7 @@ impl<O: Send + Sync + 'static, C: Send + Sync + 'static> ModuleConfig<O> for Con
         Ok(State {
             machine: SpinLock::new(Machine::new(self.when == ExecuteWhen::Other)),
             idle: Event::new(EventKind::Notification)?,
-            registry: Mutex::new(())?,
+            written: Event::new(EventKind::Synchronization)?,
             timer: cx.timer(State::on_timer)?,
             work_item: cx.work_item(State::on_work_item)?,
             task: cx.bind::<RunTask<C>>(self.task),
@@ -733,7 +738,7 @@ impl<O: Send + Sync + 'static, C: Send + Sync + 'static> ModuleConfig<O> for Con
                 on_fail: self.retry_on_fail.into(),
                 on_success: self.retry_on_success.into(),
                 back_off: self.back_off.map(Span::new),
-                retry_limit: self.retry_limit,
+                retry_limit: self.retry_limit.unwrap_or(u32::MAX),
             },
             persistence: self.persistence,
             persistent: self.persistent,
@@ -751,9 +756,9 @@ pub struct State<C: 'static> {
     machine: SpinLock<Machine<C>>,
     /// Signaled by whoever ends running, for those who wait for it.
     idle: Event,
-    /// Held while the persistent value is written, so that it and the machine
-    /// say the same.
-    registry: Mutex<()>,
+    /// Signaled by whoever ends writing the persistent value, for one of those
+    /// who wait for it.
+    written: Event,
     timer: Timer,
     work_item: WorkItem,
     task: Callback<RunTask<C>>,
@@ -801,9 +806,10 @@ impl<C: Send + Sync + 'static> Instance for State<C> {
         match self.when {
             ExecuteWhen::PrepareHardware => self.moment(cx.irql(), None),
             ExecuteWhen::D0Entry if self.persistent && self.mode == Mode::Immediate => {
-                let begun = self.machine.with(|machine| machine.begun(0));
+                // Nobody runs it before D0Entry.
+                self.machine.with(Machine::begin_attempt);
                 if self.has_run(cx.irql()) {
-                    self.change(|machine| (machine.found_done(begun), ()));
+                    self.change(|machine| (machine.found_done(), ()));
                 }
                 Ok(())
             }
@@ -866,7 +872,13 @@ impl<C: Send + Sync + 'static> State<C> {
     fn change<R: Send>(&self, event: impl FnOnce(&mut Machine<C>) -> (Effects, R) + Send) -> R {
         let (worker, result) = self.machine.with(|machine| {
             let (effects, result) = event(machine);
-            self.set_timer(effects.timer);
+            match effects.timer {
+                TimerEffect::Leave => {}
+                TimerEffect::Start(delay) => {
+                    let _ = self.timer.start(delay);
+                }
+                TimerEffect::Stop => self.stop_timer(),
+            }
             (effects.worker, result)
         });
         if worker {
@@ -876,17 +888,40 @@ impl<C: Send + Sync + 'static> State<C> {
         result
     }
 
+    /// The same in a function that is known to run.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "each run on demand goes through it")]
+    fn change_within<R: Send>(
+        &self,
+        running: Running<'_>,
+        event: impl FnOnce(&mut Machine<C>) -> (Effects, R) + Send,
+    ) -> R {
+        let (worker, result) = self.machine.with(|machine| {
+            let (effects, result) = event(machine);
+            self.set_timer(running, effects.timer);
+            (effects.worker, result)
+        });
+        if worker {
+            let _ = self.work_item.enqueue_within(running);
+        }
+        result
+    }
+
     /// The machine is locked, so that the timer is what it says.
-    fn set_timer(&self, effect: TimerEffect) {
+    #[inline]
+    fn set_timer(&self, running: Running<'_>, effect: TimerEffect) {
         match effect {
             TimerEffect::Leave => {}
             TimerEffect::Start(delay) => {
-                let _ = self.timer.start(delay);
+                let _ = self.timer.start_within(running, delay);
             }
-            TimerEffect::Stop => {
-                let _ = self.timer.stop();
-            }
+            TimerEffect::Stop => self.stop_timer(),
         }
+    }
+
+    #[cold]
+    fn stop_timer(&self) {
+        let _ = self.timer.stop();
     }
 
     /// Comes up: what was remembered is armed anew.
@@ -928,60 +963,83 @@ impl<C: Send + Sync + 'static> State<C> {
     fn on_timer(&self, fired: &mut TimerFired<'_>) {
         // This thread does what the worker would.
         let running = fired.running();
-        self.run_turns(fired.irql(), running, |machine| {
-            let effects = machine.timer_fired(Instant::now(), self.tick);
-            self.set_timer(effects.timer);
+        self.run_turns(fired.irql().reborrow(), running, |machine| {
+            let effects = machine.timer_fired(Instant::now, self.tick);
+            self.set_timer(running, effects.timer);
+            // What is to be written a worker has been called for.
+            false
         });
     }
 
     fn on_work_item(&self, run: &mut WorkItemRun<'_>) {
         let running = run.running();
-        self.run_turns(run.irql(), running, |_| {});
+        self.run_turns(run.irql().reborrow(), running, |machine| {
+            machine.is_unwritten()
+        });
     }
 
     /// Takes turns as long as there are any after `event`, unless somebody else
-    /// does already.
+    /// does already. First, if `event` says so, writes what has not been written.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "each run goes through it")]
     fn run_turns(
         &self,
-        irql: &mut Irql<'_, Passive>,
+        mut irql: Irql<'_, Passive>,
         running: Running<'_>,
-        event: impl FnOnce(&mut Machine<C>) + Send,
+        event: impl FnOnce(&mut Machine<C>) -> bool + Send,
     ) {
         let thread = ThreadId::current();
-        let (mut next, is_unwritten) = self.machine.with(|machine| {
-            event(machine);
+        let (first, writes) = self.machine.with(|machine| {
+            let writes = event(machine);
             let turn = machine.begin_turns(thread);
             if turn.is_some() {
                 self.idle.clear();
             }
-            (turn, machine.is_unwritten())
+            (turn, writes)
         });
-        if is_unwritten {
-            self.write_unwritten(irql);
+        if writes {
+            self.write_unwritten(&irql);
         }
-        while let Some((turn, begun)) = next {
-            next = match turn {
+        let Some((mut turn, mut attempt)) = first else {
+            return;
+        };
+        loop {
+            // While this thread counts as running no worker is called.
+            let goes_on = |machine: &mut Machine<C>, effects: Effects| {
+                self.set_timer(running, effects.timer);
+                self.next_turn(machine)
+            };
+            let next = match turn {
                 Turn::Attempt(trigger) => {
-                    let result = self.attempt(irql, Some(running), trigger, begun, None);
-                    self.machine.with(|machine| {
-                        // While this thread counts as running no worker is called.
-                        let effects = self.finished(machine, After::Deferred, begun, result);
-                        self.set_timer(effects.timer);
-                        self.next_turn(machine)
-                    })
+                    let irql = &mut irql;
+                    let result = self.attempt(irql, Some(running), trigger, attempt, None);
+                    if result == Some(TaskResult::Success) {
+                        self.machine.with(|machine| {
+                            let effects = machine.succeed();
+                            goes_on(machine, effects)
+                        })
+                    } else {
+                        self.machine.with(|machine| {
+                            let (after, now) = (After::Deferred, Instant::now);
+                            let effects = machine.try_again(after, result, &self.periods, now);
+                            goes_on(machine, effects)
+                        })
+                    }
                 }
                 Turn::Run(context) => {
                     let trigger = Trigger::OnDemand;
-                    let _ = self.call(irql, Some(running), trigger, 1, None, Some(context));
+                    let _ = self.call(&mut irql, Some(running), trigger, 1, None, Some(context));
                     self.machine.with(|machine| self.next_turn(machine))
                 }
             };
+            let Some(following) = next else {
+                return;
+            };
+            (turn, attempt) = following;
         }
     }
 
-    fn next_turn(&self, machine: &mut Machine<C>) -> Option<(Turn<C>, Begun)> {
+    fn next_turn(&self, machine: &mut Machine<C>) -> Option<(Turn<C>, u64)> {
         let turn = machine.next_turn();
         if turn.is_none() {
             self.idle.set();
@@ -1027,10 +1085,10 @@ impl<C: Send + Sync + 'static> State<C> {
         previous: Option<PowerState>,
     ) -> Result {
         self.begin_after_others(irql)?;
-        let begun = self.machine.with(Machine::immediate_attempt);
-        let result = begun.and_then(|begun| {
-            let result = self.attempt(irql, None, Trigger::Immediate, begun, previous);
-            self.finish(After::Immediate, begun, result);
+        let attempt = self.machine.with(Machine::immediate_attempt);
+        let result = attempt.and_then(|attempt| {
+            let result = self.attempt(irql, None, Trigger::Immediate, attempt, previous);
+            self.finish(After::Immediate, result);
             result
         });
         self.end();
@@ -1059,24 +1117,23 @@ impl<C: Send + Sync + 'static> State<C> {
         irql: &mut Irql<'_, Passive>,
         running: Option<Running<'_>>,
         trigger: Trigger,
-        begun: Begun,
+        attempt: u64,
         previous: Option<PowerState>,
     ) -> Option<TaskResult> {
         // D0Entry is no place for the registry: read at PrepareHardware, written
         // by a worker.
         let in_d0_entry = trigger == Trigger::Immediate && self.when == ExecuteWhen::D0Entry;
         if self.persistent && !in_d0_entry && self.has_run(irql) {
-            self.change(|machine| (machine.found_done(begun), ()));
-            return None;
+            return Some(TaskResult::Success);
         }
         let result = self
-            .call(irql, running, trigger, begun.attempt, previous, None)
+            .call(irql, running, trigger, attempt, previous, None)
             .ok()?;
         if self.persistent && result == TaskResult::Success {
             if in_d0_entry {
-                self.machine.with(|machine| machine.write_later(begun));
+                self.machine.with(Machine::write_later);
             } else {
-                self.write_if(irql, |machine| machine.still_counts(begun));
+                self.write_if(irql, |machine| machine.still_counts());
             }
         }
         Some(result)
@@ -1090,20 +1147,54 @@ impl<C: Send + Sync + 'static> State<C> {
     }
 
     /// Writes that the task has run, if `wanted` while nobody else writes.
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "each success of a persistent task goes through it"
+    )]
     fn write_if(
         &self,
         irql: &Irql<'_, Passive>,
-        wanted: impl FnOnce(&mut Machine<C>) -> bool + Send,
+        wanted: impl Fn(&mut Machine<C>) -> bool + Send + Sync,
     ) {
-        let written = self.registry.lock(irql, Timeout::Never, |()| {
-            if self.machine.with(wanted) {
-                self.persistence.write(irql, 1)
-            } else {
-                Ok(())
+        if self.begin_writing_if(irql, wanted) {
+            let written = self.persistence.write(irql, 1);
+            self.machine.with(|machine| self.end_writing(machine));
+            if let Err(status) = written {
+                self.report(irql, PersistenceOperation::Write, status);
             }
-        });
-        if let Err(status) = written.into_result().flatten() {
-            self.report(irql, PersistenceOperation::Write, status);
+        }
+    }
+
+    /// Becomes the one who writes the persistent value, after whoever does now,
+    /// if then it is `wanted`.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "as above")]
+    fn begin_writing_if(
+        &self,
+        irql: &Irql<'_, Passive>,
+        wanted: impl Fn(&mut Machine<C>) -> bool + Send + Sync,
+    ) -> bool {
+        let mut waited = false;
+        loop {
+            let begins = self.machine.with(|machine| {
+                let begins = machine.begin_writing(waited).then(|| wanted(machine));
+                if begins == Some(false) {
+                    self.end_writing(machine);
+                }
+                begins
+            });
+            if let Some(begins) = begins {
+                return begins;
+            }
+            let _ = self.written.wait(irql, Timeout::Never);
+            waited = true;
+        }
+    }
+
+    fn end_writing(&self, machine: &mut Machine<C>) {
+        if machine.end_writing() {
+            self.written.set();
         }
     }
 
@@ -1114,12 +1205,12 @@ impl<C: Send + Sync + 'static> State<C> {
         irql: &mut Irql<'_, Passive>,
         running: Option<Running<'_>>,
         trigger: Trigger,
-        attempt: u32,
+        attempt: u64,
         previous_state: Option<PowerState>,
         context: Option<C>,
     ) -> Result<TaskResult> {
         let task = &mut Task {
-            irql,
+            irql: irql.reborrow(),
             trigger,
             attempt,
             previous_state,
@@ -1154,19 +1245,10 @@ impl<C: Send + Sync + 'static> State<C> {
     }
 
     /// Acts on the result of an attempt, while the task still counts as running.
-    fn finish(&self, after: After, begun: Begun, result: Option<TaskResult>) {
-        self.change(|machine| (self.finished(machine, after, begun, result), ()));
-    }
-
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "each run goes through it")]
-    fn finished(
-        &self,
-        machine: &mut Machine<C>,
-        after: After,
-        begun: Begun,
-        result: Option<TaskResult>,
-    ) -> Effects {
-        machine.finish(after, begun, result, &self.periods, Instant::now)
+    fn finish(&self, after: After, result: Option<TaskResult>) {
+        self.change(|machine| {
+            let effects = machine.finish(after, result, &self.periods, Instant::now);
+            (effects, ())
+        });
     }
 }

@@ -86,11 +86,11 @@ pub trait Signature: 'static {
 pub type Function<O, S> =
     for<'o, 'b, 'a> fn(&'o O, &'b mut <S as Signature>::Arguments<'a>) -> <S as Signature>::Output;
 
-/// Calls a function whose type has been forgotten.
-type Call<S> = unsafe fn(
-    NonNull<Header>,
-    *const (),
-    &mut <S as Signature>::Arguments<'_>,
+/// A [`Function`] of an owner whose type has been forgotten. Pointers to sized
+/// types are passed alike: [`fn`](primitive@fn#abi-compatibility).
+type Erased<S> = for<'b, 'a> fn(
+    NonNull<()>,
+    &'b mut <S as Signature>::Arguments<'a>,
 ) -> <S as Signature>::Output;
 
 /// The proof that a function of a module, or of a device, runs: as long as it
@@ -109,9 +109,15 @@ pub struct Running<'a> {
     scope: PhantomData<&'a ()>,
 }
 
+// SAFETY: the invariant is about the node and the length of `'a`, whatever thread
+// looks at it; the pointer is compared, and reads what does not change.
+unsafe impl Send for Running<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Running<'_> {}
+
 impl Running<'_> {
     /// # Safety
-    /// The invariant: the node's `alive` gate was entered for the length of
+    /// The invariant: a gate of the node was entered for the length of
     /// `'a`, or what runs is the callback of an object in the node's list.
     pub(crate) const unsafe fn new(node: NonNull<Header>) -> Self {
         // INVARIANT: the caller's promise: `destroy` makes the whole tree below a
@@ -120,6 +126,12 @@ impl Running<'_> {
             node,
             scope: PhantomData,
         }
+    }
+
+    /// Whether it is a function of `node` that runs.
+    #[inline]
+    pub(crate) fn is_of(self, node: NonNull<Header>) -> bool {
+        self.node == node
     }
 
     /// Whether it is a module of `owner` that runs.
@@ -144,13 +156,12 @@ impl fmt::Debug for Running<'_> {
 /// No C counterpart: there a callback gets a `DMFMODULE` and finds its owner by it.
 ///
 /// # Invariants
-/// `function` is a `Function<O, S>`, `owner` is to a `Node<O>`, and `call` is
-/// `call::<O, S>`, for one and the same `O`.
+/// `function` is a `Function<O, S>`, `owner` is to a `Node<O>`, and `value` is where
+/// its value is, for one and the same `O`.
 pub struct Callback<S: Signature> {
     owner: Reference,
-    function: *const (),
-    call: Call<S>,
-    signature: PhantomData<fn(S)>,
+    value: NonNull<()>,
+    function: Erased<S>,
 }
 
 // SAFETY: a function pointer can be called from any thread, and its owner is
@@ -164,12 +175,14 @@ impl<S: Signature> Callback<S> {
         owner: &Owner<O>,
         function: Function<O, S>,
     ) -> Self {
+        let owner = owner.0.clone();
         // INVARIANT: `owner` is to a `Node<O>`.
         Self {
-            owner: owner.0.clone(),
-            function: function as *const (),
-            call: call::<O, S>,
-            signature: PhantomData,
+            // SAFETY: as above, and the reference keeps the memory valid.
+            value: unsafe { node::place::<O>(owner.node()) },
+            owner,
+            // SAFETY: only pointers to sized types differ.
+            function: unsafe { core::mem::transmute::<Function<O, S>, Erased<S>>(function) },
         }
     }
 
@@ -182,8 +195,8 @@ impl<S: Signature> Callback<S> {
         let owner = self.owner.node();
         // SAFETY: the reference keeps the memory valid.
         let _alive = unsafe { node::enter_alive_erased(owner) }?;
-        // SAFETY: the invariant, and the owner is alive.
-        Ok(unsafe { (self.call)(owner, self.function, arguments) })
+        // The owner is alive: it has a value.
+        Ok((self.function)(self.value, arguments))
     }
 
     /// The same, for a module that calls its owner from one of its own functions:
@@ -204,30 +217,14 @@ impl<S: Signature> Callback<S> {
         if !self.owner.header().is_alive() {
             return Err(NtStatus::INVALID_DEVICE_STATE);
         }
-        // SAFETY: the invariant; the owner has a value, and whoever drops it
-        // waits for the module's function.
-        Ok(unsafe { (self.call)(owner, self.function, arguments) })
+        // The owner has a value, and whoever drops it waits for the module's function.
+        Ok((self.function)(self.value, arguments))
     }
 
     #[cold]
     fn call_counted(&self, arguments: &mut S::Arguments<'_>) -> Result<S::Output> {
         self.call(arguments)
     }
-}
-
-/// # Safety
-/// `function` is a `Function<O, S>`, and `node` is the header of a `Node<O>`
-/// that has a value for the length of the call.
-unsafe fn call<O: 'static, S: Signature>(
-    node: NonNull<Header>,
-    function: *const (),
-    arguments: &mut S::Arguments<'_>,
-) -> S::Output {
-    // SAFETY: the caller's promise.
-    let owner = unsafe { node::value::<O>(node) };
-    // SAFETY: the caller's promise.
-    let function: Function<O, S> = unsafe { core::mem::transmute(function) };
-    function(owner, arguments)
 }
 
 impl<S: Signature> fmt::Debug for Callback<S> {

@@ -42,7 +42,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering, fence};
 
 use super::order::{Failure, Order, Step};
-use super::{Instance, OpenPolicy};
+use super::{Instance, OpenPolicy, Running};
 use crate::device::{Device, FilePath, PowerState};
 use crate::hooks::Hook;
 use crate::irql::{Irql, Passive};
@@ -174,6 +174,18 @@ pub(crate) unsafe fn value<'a, T>(node: NonNull<Header>) -> &'a T {
     let value = unsafe { &*value.get() };
     // SAFETY: as above.
     unsafe { value.assume_init_ref() }
+}
+
+/// Where the value of a node is, or will be.
+///
+/// # Safety
+/// `node` is the header of a `Node<T>` whose memory is valid.
+pub(crate) unsafe fn place<T>(node: NonNull<Header>) -> NonNull<()> {
+    let node = node.cast::<Node<T>>().as_ptr();
+    // SAFETY: the caller's promise: the field is in the same memory.
+    let cell = unsafe { &raw mut (*node).value };
+    // SAFETY: a field of something is not at null.
+    unsafe { NonNull::new_unchecked(cell.cast()) }
 }
 
 unsafe fn drop_value<T>(node: NonNull<Header>) {
@@ -438,12 +450,26 @@ impl Drop for Reference {
 /// [dmf]: https://github.com/microsoft/DMF/blob/master/Dmf/Documentation/Driver%20Module%20Framework.md
 ///
 /// # Invariants
-/// the gate was entered, and belongs to the node that holds `value`.
-#[derive(Debug)]
+/// the gate was entered, and belongs to the node of `running`, which holds `value`.
 #[must_use = "the value can be used while this lives"]
 pub struct InFlight<'a, T> {
     value: &'a T,
+    running: Running<'a>,
     _gate: Gate<'a>,
+}
+
+impl<T> InFlight<'_, T> {
+    /// The proof that a function of the value runs.
+    #[must_use]
+    pub const fn running(&self) -> Running<'_> {
+        self.running
+    }
+}
+
+impl<T> core::fmt::Debug for InFlight<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("InFlight").finish_non_exhaustive()
+    }
 }
 
 struct Gate<'a>(&'a Rundown);
@@ -478,6 +504,8 @@ pub(crate) unsafe fn enter_open<T>(reference: &Reference) -> Result<InFlight<'_,
     Ok(InFlight {
         // SAFETY: the caller's promise, and an open node has a value until the gate is left.
         value: unsafe { value(reference.0) },
+        // SAFETY: close and destroy wait for whoever is inside of a gate.
+        running: unsafe { Running::new(reference.0) },
         _gate: Gate(gate),
     })
 }
@@ -493,29 +521,10 @@ pub(crate) unsafe fn enter_alive<'a, T>(node: NonNull<Header>) -> Result<InFligh
     Ok(InFlight {
         // SAFETY: as above, and a node that is alive has a value until the gate is left.
         value: unsafe { value(node) },
+        // SAFETY: destroy waits for whoever is inside.
+        running: unsafe { Running::new(node) },
         _gate: Gate(gate),
     })
-}
-
-/// The value for a callback that [`destroy`] stops before it drops anything: it
-/// need not be counted. `None` if the node has no value yet, or is being destroyed.
-///
-/// ```text
-///   callback                            destroy
-///   alive? yes
-///   uses the value                      alive.shut()
-///                                       stop: waits for the callback
-///   returns                             drops the value
-/// ```
-///
-/// # Safety
-/// `node` is the header of a `Node<T>` whose memory is valid, and whoever
-/// destroys it waits for the end of `'a` after it has shut `alive`.
-pub(crate) unsafe fn value_if_alive<'a, T>(node: NonNull<Header>) -> Option<&'a T> {
-    // SAFETY: the caller's promise.
-    let header: &'a Header = unsafe { node.as_ref() };
-    // SAFETY: a node that is alive has a value, and then the caller's promise.
-    header.alive.is_open().then(|| unsafe { value(node) })
 }
 
 /// Enters as a callback without looking at the value.
@@ -860,7 +869,16 @@ impl Header {
         !self.is_dynamic.get() && !self.is_control.get()
     }
 
-    /// Whether there is a value that may be used.
+    /// Whether there is a value that may be used. A callback that [`destroy`]
+    /// stops before it drops anything need not be counted:
+    ///
+    /// ```text
+    ///   callback                            destroy
+    ///   alive? yes
+    ///   uses the value                      alive.shut()
+    ///                                       stop: waits for the callback
+    ///   returns                             drops the value
+    /// ```
     #[inline]
     pub(crate) fn is_alive(&self) -> bool {
         self.alive.is_open()
@@ -1293,8 +1311,12 @@ unsafe fn quiet(node: NonNull<Header>) {
     // SAFETY: the caller's promise. What was made after the node was closed; no
     // more are made.
     unsafe { take_down_dynamic(node) };
-    // SAFETY: PASSIVE_LEVEL, and the links are those of this node. Nobody is
-    // inside, so nobody starts them any more.
+    // SAFETY: PASSIVE_LEVEL, and the links are those of this node.
+    unsafe { ObjectLink::stop_all(header.objects.get()) };
+    // A callback that was waited for may have started what had been stopped
+    // already (`Bound::with_within`). Those that begin now see that the node is
+    // not alive, and start nothing.
+    // SAFETY: as above.
     unsafe { ObjectLink::stop_all(header.objects.get()) };
     let mut child = header.last.get();
     while let Some(at) = child {

@@ -16,10 +16,12 @@ use crate::sys;
 /// What a function that KMDF calls is given: the proof of the level it runs at.
 ///
 /// No C counterpart: there an annotation says at which level a callback runs.
+// Transparent, so that it is the same for each level.
 #[derive(Debug)]
+#[repr(transparent)]
 pub struct Called<'a, L: Level> {
-    irql: Irql<'a, L>,
     running: Running<'a>,
+    irql: Irql<'a, L>,
 }
 
 impl<'a, L: Level> Called<'a, L> {
@@ -29,9 +31,9 @@ impl<'a, L: Level> Called<'a, L> {
     pub(crate) const unsafe fn new(node: NonNull<Header>) -> Self {
         Self {
             // SAFETY: the caller's promise.
-            irql: unsafe { Irql::assume() },
-            // SAFETY: the caller's promise.
             running: unsafe { Running::new(node) },
+            // SAFETY: the caller's promise.
+            irql: unsafe { Irql::assume() },
         }
     }
 
@@ -53,10 +55,23 @@ struct Context {
     /// First: the node's list is of links.
     link: ObjectLink,
     owner: NonNull<Header>,
-    function: *const (),
-    /// Safety: `function` is that of the owner's type, and the level is its.
-    call: unsafe fn(NonNull<Header>, *const ()),
+    /// What is called: [`function`](Self::function), or [`call_counted`], which
+    /// calls that.
+    called: Target,
+    function: Target,
 }
+
+/// A `fn(&O, &mut Called<'_, L>)` and its first argument, of whatever types.
+/// Pointers to sized types are passed alike: [`fn`](primitive@fn#abi-compatibility).
+#[derive(Clone, Copy)]
+struct Target {
+    function: Erased,
+    this: NonNull<()>,
+}
+
+/// Safety: the first is the value or context of the function, the second a `Called`
+/// of the level that it is to run at.
+type Erased = unsafe fn(NonNull<()>, NonNull<()>);
 
 static CONTEXT: ContextInfo = ContextInfo::new::<Context>(c"dmf::Bound", &CONTEXT);
 
@@ -84,8 +99,7 @@ impl Bound {
     /// # Safety
     /// `owner` is the header of a `Node<O>` of `device`, and the caller is the
     /// device's device-add callback. `make` creates an object with the
-    /// attributes, whose callback calls [`call`] at level `L`, and stores its
-    /// handle. `stop` returns when that callback neither runs nor will.
+    /// attributes, whose callback calls [`call`] at level `L`, and stores its handle. `stop` returns when that callback neither runs nor will.
     pub(super) unsafe fn create<O: 'static, L: Level>(
         owner: NonNull<Header>,
         device: sys::WDFDEVICE,
@@ -98,19 +112,32 @@ impl Bound {
         NtStatus::from_raw(make(&mut attributes, &mut handle)).into_result()?;
         // SAFETY: the object was created with this context.
         let context = unsafe { CONTEXT.of::<Context>(handle) };
+        let function = Target {
+            // SAFETY: only pointers to sized types differ.
+            function: unsafe {
+                core::mem::transmute::<fn(&O, &mut Called<'_, L>), Erased>(function)
+            },
+            // SAFETY: the caller's promise.
+            this: unsafe { node::place::<O>(owner) },
+        };
         // SAFETY: the caller's promise: the node is valid.
-        let call = if unsafe { owner.as_ref() }.is_destroyed_by_kmdf() {
-            call_owner_uncounted::<O, L>
+        let called = if unsafe { owner.as_ref() }.is_destroyed_by_kmdf() {
+            function
         } else {
-            call_owner::<O, L>
+            // The driver can have the owner destroyed from within the callback:
+            // then stopping the object would not wait for it.
+            Target {
+                function: call_counted,
+                this: context.cast(),
+            }
         };
         // SAFETY: the context is ours, and the object has not been started.
         unsafe {
             context.write(Context {
                 link: ObjectLink::new(handle, stop),
                 owner,
-                function: function as *const (),
-                call,
+                called,
+                function,
             });
         }
         // SAFETY: the link is the context's first field, and new.
@@ -131,6 +158,30 @@ impl Bound {
         // SAFETY: the reference keeps the memory valid.
         let _alive = unsafe { node::enter_alive_erased(self.owner.node()) }?;
         Ok(action(self.handle))
+    }
+
+    /// The same for one of the owner's own functions: that it runs keeps the
+    /// owner, and nothing needs to be counted. What it starts while the owner is
+    /// being destroyed is stopped after it.
+    ///
+    /// # Errors
+    /// As [`with`](Self::with).
+    #[inline]
+    pub(super) fn with_within<R>(
+        &self,
+        running: Running<'_>,
+        action: impl Fn(sys::WDFOBJECT) -> R,
+    ) -> Result<R> {
+        if running.is_of(self.owner.node()) {
+            Ok(action(self.handle))
+        } else {
+            self.with_counted(action)
+        }
+    }
+
+    #[cold]
+    fn with_counted<R>(&self, action: impl Fn(sys::WDFOBJECT) -> R) -> Result<R> {
+        self.with(action)
     }
 
     /// The same, with the object as something that can carry values.
@@ -172,13 +223,37 @@ impl Bound {
 ///
 /// # Safety
 /// The object was made by [`Bound::create`], and the level is that of its function.
+#[inline]
 pub(super) unsafe fn call(object: sys::WDFOBJECT) {
     // SAFETY: the caller's promise: it was created with this context.
     let context = unsafe { CONTEXT.of::<Context>(object) };
     // SAFETY: the context was written before the object could be started.
     let context = unsafe { context.as_ref() };
-    // SAFETY: the context's fields belong together, and the caller's promise.
-    unsafe { (context.call)(context.owner, context.function) };
+    // SAFETY: the object's owner, which deletes it, is there.
+    if unsafe { context.owner.as_ref() }.is_alive() {
+        // SAFETY: the caller's promise; KMDF destroys the owner in a callback of its
+        // own, where stopping the object waits for this one, or else it is counted.
+        // Which level it is the function knows: the type is the same for each.
+        let mut called = unsafe { Called::<'_, crate::irql::Passive>::new(context.owner) };
+        let Target { function, this } = context.called;
+        // SAFETY: they belong together.
+        unsafe { function(this, NonNull::from(&mut called).cast()) };
+    }
+}
+
+/// Calls the function of the object with this context, counted.
+///
+/// # Safety
+/// As [`Erased`].
+unsafe fn call_counted(context: NonNull<()>, called: NonNull<()>) {
+    // SAFETY: `create` gave the context along, which is there during its callback.
+    let context = unsafe { context.cast::<Context>().as_ref() };
+    // SAFETY: as above, and with it the owner.
+    if let Ok(_alive) = unsafe { node::enter_alive_erased(context.owner) } {
+        let Target { function, this } = context.function;
+        // SAFETY: they belong together, and while this is inside the owner has a value.
+        unsafe { function(this, called) };
+    }
 }
 
 /// # Safety
@@ -193,25 +268,6 @@ pub(super) unsafe fn call_owner<O: 'static, L: Level>(node: NonNull<Header>, fun
     let function: fn(&O, &mut Called<'_, L>) = unsafe { core::mem::transmute(function) };
     // SAFETY: the caller's promise.
     function(&owner, &mut unsafe { Called::new(node) });
-}
-
-/// The same for an object that the node stops before it drops its value. Then the
-/// call need not be counted, unless the driver can have the node destroyed: from
-/// within this very call it would not wait for it.
-///
-/// # Safety
-/// As [`call_owner`]; the object is in the node's list, and
-/// [`is_destroyed_by_kmdf`](Header::is_destroyed_by_kmdf).
-unsafe fn call_owner_uncounted<O: 'static, L: Level>(node: NonNull<Header>, function: *const ()) {
-    // SAFETY: the caller's promise, and KMDF destroys nodes in callbacks of its own,
-    // where stopping the object waits for this one.
-    let Some(owner) = (unsafe { node::value_if_alive::<O>(node) }) else {
-        return;
-    };
-    // SAFETY: the caller's promise.
-    let function: fn(&O, &mut Called<'_, L>) = unsafe { core::mem::transmute(function) };
-    // SAFETY: the caller's promise, and as above.
-    function(owner, &mut unsafe { Called::new(node) });
 }
 
 /// Makes a type over [`Bound`] convert to and from the raw handle.

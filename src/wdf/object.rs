@@ -114,7 +114,7 @@ impl ObjectLink {
     /// Stops the objects of a list, newest first, and waits for their callbacks.
     ///
     /// # Safety
-    /// The list is its owner's, and nobody starts the objects any more; `PASSIVE_LEVEL`.
+    /// The list is its owner's; `PASSIVE_LEVEL`.
     pub(crate) unsafe fn stop_all(mut newest: Option<NonNull<Self>>) {
         while let Some(link) = newest {
             // SAFETY: a link is valid until its object is deleted.

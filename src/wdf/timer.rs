@@ -9,8 +9,8 @@ use core::time::Duration;
 use super::bound::{self, Bound, Called, bound_handle};
 use super::dpc::{Cancelled, Queued};
 use crate::irql::{Dispatch, Irql, Level, Passive};
-use crate::module::Modules;
 use crate::module::node::Header;
+use crate::module::{Modules, Running};
 use crate::status::Result;
 use crate::sys;
 use crate::time::Span;
@@ -180,6 +180,14 @@ impl<L: Level> TimerConfig<L> {
     }
 }
 
+/// What `WdfTimerStart` returns.
+const fn was_queued(raw: sys::BOOLEAN) -> Queued {
+    match raw {
+        0 => Queued::Now,
+        _ => Queued::Already,
+    }
+}
+
 fn milliseconds(time: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
@@ -256,12 +264,29 @@ impl Timer {
     pub fn start(&self, due: impl Into<Span>) -> Result<Queued> {
         let due = due.into().to_due_time();
         // SAFETY: the invariant.
-        self.0.with(
-            |timer| match unsafe { sys::kmdf::WdfTimerStart(timer.cast(), due) } {
-                0 => Queued::Now,
-                _ => Queued::Already,
-            },
-        )
+        self.0
+            .with(|timer| was_queued(unsafe { sys::kmdf::WdfTimerStart(timer.cast(), due) }))
+    }
+
+    /// [`start`](Self::start) for a function of the timer's owner, whose
+    /// [proof](Running) saves counting the call.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// If another one's function runs, as [`start`](Self::start).
+    ///
+    /// C counterpart: [`WdfTimerStart`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdftimer/nf-wdftimer-wdftimerstart
+    #[inline]
+    pub fn start_within(&self, running: Running<'_>, due: impl Into<Span>) -> Result<Queued> {
+        let due = due.into().to_due_time();
+        // SAFETY: the invariant.
+        self.0.with_within(running, |timer| {
+            was_queued(unsafe { sys::kmdf::WdfTimerStart(timer.cast(), due) })
+        })
     }
 
     /// Takes the timer out of the queue, if it is there. Its callback may be

@@ -6,6 +6,7 @@ use core::ptr::{self, NonNull};
 
 use super::bound::{self, Bound, Called, bound_handle};
 use crate::irql::{Irql, Passive};
+use crate::module::Running;
 use crate::module::node::Header;
 use crate::status::Result;
 use crate::sys;
@@ -108,6 +109,26 @@ impl WorkItem {
         // SAFETY: the invariant.
         self.0
             .with(|item| unsafe { sys::kmdf::WdfWorkItemEnqueue(item.cast()) })
+    }
+
+    /// [`enqueue`](Self::enqueue) for a function of the work item's owner, whose
+    /// [proof](Running) saves counting the call.
+    ///
+    /// # IRQL
+    /// `<= DISPATCH_LEVEL`
+    ///
+    /// # Errors
+    /// If another one's function runs, as [`enqueue`](Self::enqueue).
+    ///
+    /// C counterpart: [`WdfWorkItemEnqueue`][ms].
+    ///
+    /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfworkitem/nf-wdfworkitem-wdfworkitemenqueue
+    #[inline]
+    pub fn enqueue_within(&self, running: Running<'_>) -> Result {
+        // SAFETY: the invariant.
+        self.0.with_within(running, |item| unsafe {
+            sys::kmdf::WdfWorkItemEnqueue(item.cast());
+        })
     }
 
     /// Waits until the callback is neither queued nor running. Not to be called

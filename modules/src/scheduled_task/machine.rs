@@ -30,17 +30,27 @@ pub(super) struct Machine<C> {
     /// The thread that runs the task, or is about to.
     runner: Option<ThreadId>,
     timer: Scheduled,
+    /// It was stopped without waiting, or started while it was armed: then a
+    /// callback may come that was meant for an earlier time.
+    timer_is_overtaken: bool,
     /// Runs on demand whose result counts.
     attempts: usize,
     /// Runs on demand whose result does not count.
     runs: Queue<C>,
     /// Attempts since the last that did not ask to try again.
-    count: u32,
+    count: u64,
     /// How often in a row an attempt has ended with `FailButTryAgain`.
     failures: u32,
-    changes: Changes,
-    /// An attempt whose success is not in the registry yet.
-    unwritten: Option<Begun>,
+    /// The attempt that runs was overtaken by a cancel.
+    overtaken: bool,
+    /// What the attempt that runs will have done was declared undone.
+    reset: bool,
+    /// A success is not in the registry yet.
+    unwritten: bool,
+    /// Somebody writes the persistent value.
+    writing: bool,
+    /// How many wait for that.
+    writers: u32,
 }
 
 /// What the timer is for.
@@ -73,51 +83,12 @@ pub(super) enum TimerEffect {
     Stop,
 }
 
-/// What there was when a turn began. What came later is not undone by its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Begun {
-    /// Which attempt it is.
-    pub(super) attempt: u32,
-    changes: Changes,
-}
-
-/// How often the task was cancelled, and how often what it has done was declared
-/// undone, in one number of the machine's, since each turn carries it along.
-///
-/// Either may wrap: it would have to go all the way round in the course of one
-/// attempt to be mistaken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Changes(u64);
-
-#[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-impl Changes {
-    /// The lower half counts cancels, the upper one resets.
-    const RESET: u64 = 1 << 32;
-
-    fn count_cancel(&mut self) {
-        let cancels = self.0 as u32;
-        self.0 = self.0 & !u64::from(u32::MAX) | u64::from(cancels.wrapping_add(1));
-    }
-
-    fn count_reset(&mut self) {
-        self.0 = self.0.wrapping_add(Self::RESET);
-    }
-
-    const fn differ_in_cancels(self, other: Self) -> bool {
-        self.0 as u32 != other.0 as u32
-    }
-
-    const fn differ_in_resets(self, other: Self) -> bool {
-        (self.0 ^ other.0) >= Self::RESET
-    }
-}
-
-/// One run.
+/// One thing to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn<C> {
-    /// The result counts.
+    /// An attempt, whose result counts.
     Attempt(Trigger),
-    /// The result does not count.
+    /// A run whose result does not count.
     Run(C),
 }
 
@@ -128,24 +99,12 @@ pub(super) struct Periods {
     pub(super) on_success: Span,
     /// Doubles `on_fail` with each failure in a row, up to this.
     pub(super) back_off: Option<Span>,
-    /// How many failures in a row are followed by a retry.
-    pub(super) retry_limit: Option<u32>,
+    /// How many failures in a row are followed by a retry; more than can be
+    /// counted if there is no limit.
+    pub(super) retry_limit: u32,
 }
 
 impl Periods {
-    fn retry(&self, after: After, result: Option<TaskResult>, failures: u32) -> Option<Span> {
-        match (result, after) {
-            (Some(TaskResult::SuccessButTryAgain), _) => Some(self.on_success),
-            (Some(TaskResult::FailButTryAgain), After::Deferred) => self
-                .retry_limit
-                .is_none_or(|limit| failures <= limit)
-                .then(|| self.after_failures(failures)),
-            // The hook fails: no timer stays behind a device that does not start.
-            (Some(TaskResult::FailButTryAgain), After::Immediate)
-            | (Some(TaskResult::Fail | TaskResult::Success) | None, _) => None,
-        }
-    }
-
     /// The period after that many failures in a row.
     fn after_failures(&self, failures: u32) -> Span {
         let Some(longest) = self.back_off else {
@@ -169,6 +128,12 @@ pub(super) enum After {
     Deferred,
 }
 
+/// What is left until `due`, if it is more than a tick.
+#[cold]
+fn rest(due: Instant, now: Instant, tick: Span) -> Option<Span> {
+    (now.saturating_add(tick) < due).then(|| due.span_since(now))
+}
+
 impl<C> Machine<C> {
     /// A task that has not run, and is up or not.
     pub(super) const fn new(up: bool) -> Self {
@@ -178,12 +143,16 @@ impl<C> Machine<C> {
             done: false,
             runner: None,
             timer: Scheduled::Nothing,
+            timer_is_overtaken: false,
             attempts: 0,
             runs: Queue::new(),
             count: 0,
             failures: 0,
-            changes: Changes(0),
-            unwritten: None,
+            overtaken: false,
+            reset: false,
+            unwritten: false,
+            writing: false,
+            writers: 0,
         }
     }
 
@@ -213,6 +182,9 @@ impl<C> Machine<C> {
     #[inline]
     fn arm(&mut self, delay: Span, now: impl FnOnce() -> Instant) -> Effects {
         let timer = if self.up {
+            if matches!(self.timer, Scheduled::Armed(_)) {
+                self.timer_is_overtaken = true;
+            }
             self.timer = Scheduled::Armed(now().saturating_add(delay));
             TimerEffect::Start(delay)
         } else {
@@ -231,9 +203,10 @@ impl<C> Machine<C> {
 
     /// Goes down: what the timer was for is kept, and what is left of its delay.
     /// The whole delay might never pass between two power cycles. The caller
-    /// stops the timer, and waits for it.
+    /// stops the timer, and waits for it, so that no callback of it is left.
     pub(super) fn pause(&mut self, now: Instant) {
         self.up = false;
+        self.timer_is_overtaken = false;
         self.timer = match self.timer {
             Scheduled::Armed(due) => Scheduled::Remembered(due.span_since(now)),
             Scheduled::Due => Scheduled::Remembered(Span::ZERO),
@@ -253,16 +226,17 @@ impl<C> Machine<C> {
     ///
     /// It fires on a clock tick, which may be `tick` before the precise time.
     #[inline]
-    pub(super) fn timer_fired(&mut self, now: Instant, tick: Span) -> Effects {
-        let mut timer = TimerEffect::Leave;
-        if let Scheduled::Armed(due) = self.timer {
-            if now.saturating_add(tick) < due {
-                timer = TimerEffect::Start(due.span_since(now));
-            } else {
-                self.timer = Scheduled::Due;
-            }
+    pub(super) fn timer_fired(&mut self, now: impl FnOnce() -> Instant, tick: Span) -> Effects {
+        let Scheduled::Armed(due) = self.timer else {
+            return self.effects(TimerEffect::Leave);
+        };
+        if self.timer_is_overtaken
+            && let Some(rest) = rest(due, now(), tick)
+        {
+            return self.effects(TimerEffect::Start(rest));
         }
-        self.effects(timer)
+        self.timer = Scheduled::Due;
+        self.effects(TimerEffect::Leave)
     }
 
     /// Asks for a run whose result counts.
@@ -316,7 +290,7 @@ impl<C> Machine<C> {
     /// Its callback may still come. It finds nothing due.
     pub(super) fn cancel(&mut self) -> (Effects, Queue<C>) {
         self.cancelled = true;
-        self.changes.count_cancel();
+        self.overtaken = true;
         self.count = 0;
         self.failures = 0;
         let contexts = mem::replace(&mut self.runs, Queue::new());
@@ -327,7 +301,10 @@ impl<C> Machine<C> {
     fn forget_attempts(&mut self) -> Effects {
         self.attempts = 0;
         let timer = match mem::replace(&mut self.timer, Scheduled::Nothing) {
-            Scheduled::Armed(_) => TimerEffect::Stop,
+            Scheduled::Armed(_) => {
+                self.timer_is_overtaken = true;
+                TimerEffect::Stop
+            }
             _ => TimerEffect::Leave,
         };
         self.effects(timer)
@@ -340,7 +317,8 @@ impl<C> Machine<C> {
 
     /// Declares that the task has not run. A turn that has begun does not change that.
     pub(super) fn set_undone(&mut self) {
-        self.changes.count_reset();
+        self.reset = true;
+        self.unwritten = false;
         self.done = false;
     }
 
@@ -351,8 +329,8 @@ impl<C> Machine<C> {
     }
 
     /// The registry says that the task has run.
-    pub(super) fn found_done(&mut self, begun: Begun) -> Effects {
-        if self.still_counts(begun) {
+    pub(super) fn found_done(&mut self) -> Effects {
+        if self.still_counts() {
             self.set_done()
         } else {
             self.effects(TimerEffect::Leave)
@@ -360,20 +338,43 @@ impl<C> Machine<C> {
     }
 
     /// The success of the attempt is to be written later.
-    pub(super) fn write_later(&mut self, begun: Begun) {
-        self.unwritten = Some(begun);
+    pub(super) fn write_later(&mut self) {
+        self.unwritten = self.still_counts();
     }
 
     /// Whether there is a success that is to be written now, and still counts.
     pub(super) fn take_unwritten(&mut self) -> bool {
-        self.unwritten
-            .take()
-            .is_some_and(|begun| self.still_counts(begun))
+        mem::take(&mut self.unwritten)
     }
 
-    /// Whether nobody has reset the task since the turn began.
-    pub(super) fn still_counts(&self, begun: Begun) -> bool {
-        !self.changes.differ_in_resets(begun.changes)
+    /// Becomes the one who writes the persistent value, if nobody is. Else the
+    /// caller waits until it has been written, and asks again.
+    ///
+    /// Whoever changes the value and what the machine says of it does both
+    /// meanwhile, so that the two say the same.
+    pub(super) fn begin_writing(&mut self, waited: bool) -> bool {
+        if waited {
+            self.writers -= 1;
+        }
+        let begins = !self.writing;
+        if begins {
+            self.writing = true;
+        } else {
+            self.writers += 1;
+        }
+        begins
+    }
+
+    /// Stops being that. Tells whether others wait for it.
+    #[must_use]
+    pub(super) fn end_writing(&mut self) -> bool {
+        self.writing = false;
+        self.writers > 0
+    }
+
+    /// Whether nobody has reset the task since the attempt began.
+    pub(super) fn still_counts(&self) -> bool {
+        !self.reset
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -403,7 +404,7 @@ impl<C> Machine<C> {
 
     /// Becomes the one who runs the task, if nobody is and there is something to
     /// run, and takes the first turn.
-    pub(super) fn begin_turns(&mut self, thread: ThreadId) -> Option<(Turn<C>, Begun)> {
+    pub(super) fn begin_turns(&mut self, thread: ThreadId) -> Option<(Turn<C>, u64)> {
         if self.runner.is_some() {
             return None;
         }
@@ -414,7 +415,7 @@ impl<C> Machine<C> {
 
     /// Whether there is a success that may have to be written.
     pub(super) fn is_unwritten(&self) -> bool {
-        self.unwritten.is_some()
+        self.unwritten
     }
 
     /// Stops being the one who runs the task. A worker does what has been noted
@@ -423,16 +424,16 @@ impl<C> Machine<C> {
         self.runner = None;
         let effects = self.effects(TimerEffect::Leave);
         Effects {
-            worker: effects.worker || self.unwritten.is_some(),
+            worker: effects.worker || self.unwritten,
             ..effects
         }
     }
 
-    /// What the one who runs the task does next. If it is nothing, he stops
+    /// What the one who runs the task does next, and which attempt it is. If it is nothing, he stops
     /// being that in the same moment: a note that comes later finds nobody
     /// running, and its author calls a worker.
     #[inline]
-    pub(super) fn next_turn(&mut self) -> Option<(Turn<C>, Begun)> {
+    pub(super) fn next_turn(&mut self) -> Option<(Turn<C>, u64)> {
         let turn = self.take_turn();
         if turn.is_none() {
             self.runner = None;
@@ -441,7 +442,7 @@ impl<C> Machine<C> {
     }
 
     #[inline]
-    fn take_turn(&mut self) -> Option<(Turn<C>, Begun)> {
+    fn take_turn(&mut self) -> Option<(Turn<C>, u64)> {
         if !self.up {
             return None;
         }
@@ -454,59 +455,90 @@ impl<C> Machine<C> {
             return Some((Turn::Attempt(Trigger::OnDemand), self.next_attempt()));
         }
         let context = self.runs.pop()?;
-        Some((Turn::Run(context), self.begun(1)))
+        Some((Turn::Run(context), 1))
     }
 
     /// The attempt of an immediate task, unless it is done or cancelled.
-    pub(super) fn immediate_attempt(&mut self) -> Option<Begun> {
+    pub(super) fn immediate_attempt(&mut self) -> Option<u64> {
         (!self.done && !self.cancelled).then(|| self.next_attempt())
     }
 
-    fn next_attempt(&mut self) -> Begun {
-        self.count = self.count.saturating_add(1);
-        self.begun(self.count)
+    /// The number of the attempt that begins.
+    fn next_attempt(&mut self) -> u64 {
+        self.begin_attempt();
+        // More than there is time for.
+        self.count += 1;
+        self.count
     }
 
-    pub(super) const fn begun(&self, attempt: u32) -> Begun {
-        Begun {
-            attempt,
-            changes: self.changes,
-        }
+    /// Whether the task has run is about to be found out.
+    pub(super) fn begin_attempt(&mut self) {
+        self.overtaken = false;
+        self.reset = false;
     }
 
     /// An attempt has ended. If the task wants to run again and may, the timer
     /// is started, or while not up that is remembered.
-    ///
-    /// If the task was cancelled since the attempt began it may not, even if it
-    /// was restarted meanwhile.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "each attempt goes through it")]
     pub(super) fn finish(
         &mut self,
         after: After,
-        begun: Begun,
         result: Option<TaskResult>,
         periods: &Periods,
         now: impl FnOnce() -> Instant,
     ) -> Effects {
-        self.failures = match result {
-            Some(TaskResult::FailButTryAgain) => self.failures.saturating_add(1),
-            _ => 0,
+        if result == Some(TaskResult::Success) {
+            self.succeed()
+        } else {
+            self.try_again(after, result, periods, now)
+        }
+    }
+
+    /// [`finish`](Self::finish) after a success.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "each success goes through it")]
+    pub(super) fn succeed(&mut self) -> Effects {
+        self.count = 0;
+        self.failures = 0;
+        self.found_done()
+    }
+
+    /// [`finish`](Self::finish) after anything but a success.
+    ///
+    /// If the task was cancelled since the attempt began it may not run again,
+    /// even if it was restarted meanwhile.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "each retry goes through it")]
+    pub(super) fn try_again(
+        &mut self,
+        after: After,
+        result: Option<TaskResult>,
+        periods: &Periods,
+        now: impl FnOnce() -> Instant,
+    ) -> Effects {
+        let delay = match (result, after) {
+            (Some(TaskResult::FailButTryAgain), After::Deferred) => {
+                // After 4 billion failures in a row the back-off begins anew.
+                self.failures = self.failures.wrapping_add(1);
+                (self.failures <= periods.retry_limit)
+                    .then(|| periods.after_failures(self.failures))
+            }
+            (Some(TaskResult::SuccessButTryAgain), _) => {
+                self.failures = 0;
+                Some(periods.on_success)
+            }
+            // The hook fails: no timer stays behind a device that does not start.
+            _ => None,
         };
-        if let Some(delay) = periods.retry(after, result, self.failures)
-            && !self.cancelled
-            && !self.changes.differ_in_cancels(begun.changes)
+        // It began while it was not cancelled.
+        if let Some(delay) = delay
+            && !self.overtaken
             && !self.done
         {
             return self.arm(delay, now);
         }
         self.count = 0;
         self.failures = 0;
-        if result == Some(TaskResult::Success) {
-            self.found_done(begun)
-        } else {
-            self.effects(TimerEffect::Leave)
-        }
+        self.effects(TimerEffect::Leave)
     }
 }
 
@@ -528,7 +560,7 @@ mod tests {
         on_fail: PERIOD,
         on_success: seconds(10),
         back_off: None,
-        retry_limit: None,
+        retry_limit: u32::MAX,
     };
     pub(super) const TICK: Span = Span::new(core::time::Duration::from_millis(15));
     pub(super) const NOW: Instant = Instant::from_units(seconds(100).units());
@@ -537,9 +569,9 @@ mod tests {
         Machine::new(true)
     }
 
-    fn end(machine: &mut Machine<()>, begun: Begun, result: TaskResult) -> TimerEffect {
+    fn end(machine: &mut Machine<()>, result: TaskResult) -> TimerEffect {
         machine
-            .finish(After::Deferred, begun, Some(result), &PERIODS, || NOW)
+            .finish(After::Deferred, Some(result), &PERIODS, || NOW)
             .timer
     }
 
@@ -561,7 +593,7 @@ mod tests {
     fn a_timer_that_fired_while_going_down_is_not_lost() {
         let mut machine = up();
         let _ = machine.moment(PERIOD, NOW);
-        let _ = machine.timer_fired(NOW.saturating_add(PERIOD), TICK);
+        let _ = machine.timer_fired(|| NOW.saturating_add(PERIOD), TICK);
         machine.pause(NOW.saturating_add(PERIOD));
         let resumed = machine.resume(|| NOW);
         assert_eq!(resumed.timer, TimerEffect::Start(Span::ZERO));
@@ -571,12 +603,55 @@ mod tests {
     fn a_callback_of_a_timer_that_was_started_anew_starts_it_for_the_rest() {
         let mut machine = up();
         let _ = machine.moment(PERIOD, NOW);
-        let early = machine.timer_fired(NOW.saturating_add(seconds(1)), TICK);
+        let _ = machine.cancel();
+        machine.restart();
+        let _ = machine.moment(PERIOD, NOW);
+        let early = machine.timer_fired(|| NOW.saturating_add(seconds(1)), TICK);
         assert_eq!(early.timer, TimerEffect::Start(seconds(4)));
         assert!(!early.worker);
         // A clock tick may be a little early.
         let on_the_tick = NOW.saturating_add(Span::new(core::time::Duration::from_millis(4985)));
-        assert!(machine.timer_fired(on_the_tick, TICK).worker);
+        assert!(machine.timer_fired(|| on_the_tick, TICK).worker);
+    }
+
+    #[test]
+    fn the_clock_is_looked_at_only_after_the_timer_was_overtaken() {
+        let overtaken = |event: fn(&mut Machine<()>)| {
+            let mut machine = up();
+            let _ = machine.moment(PERIOD, NOW);
+            event(&mut machine);
+            let before = machine.timer;
+            let _ = machine.timer_fired(|| NOW, TICK);
+            machine.timer == before
+        };
+        assert!(!overtaken(|_| {}));
+        assert!(overtaken(|machine| {
+            let _ = machine.set_done();
+            machine.set_undone();
+            let _ = machine.moment(PERIOD, NOW);
+        }));
+        let try_again: fn(&mut Machine<()>) = |machine| {
+            machine.next_attempt();
+            end(machine, TaskResult::FailButTryAgain);
+        };
+        assert!(overtaken(try_again));
+        // Who pauses waits for the timer.
+        assert!(!overtaken(|machine| {
+            machine.next_attempt();
+            end(machine, TaskResult::FailButTryAgain);
+            machine.pause(NOW);
+            let _ = machine.resume(|| NOW);
+        }));
+    }
+
+    #[test]
+    fn one_at_a_time_writes_and_the_others_are_told() {
+        let mut machine = up();
+        assert!(machine.begin_writing(false));
+        assert!(!machine.begin_writing(false));
+        assert!(machine.end_writing(), "one waits");
+        assert!(machine.begin_writing(true));
+        assert!(!machine.end_writing());
     }
 
     #[test]
@@ -586,8 +661,8 @@ mod tests {
             (TaskResult::SuccessButTryAgain, PERIODS.on_success),
         ] {
             let mut machine = up();
-            let begun = machine.next_attempt();
-            assert_eq!(end(&mut machine, begun, result), TimerEffect::Start(period));
+            machine.next_attempt();
+            assert_eq!(end(&mut machine, result), TimerEffect::Start(period));
             // And not from the end of the attempt, but of the way down.
             machine.pause(NOW);
             assert_eq!(machine.resume(|| NOW).timer, TimerEffect::Start(period));
@@ -597,13 +672,13 @@ mod tests {
     #[test]
     fn a_success_that_was_reset_before_it_was_written_is_not_written() {
         let mut machine = up();
-        let begun = machine.next_attempt();
-        machine.write_later(begun);
+        machine.next_attempt();
+        machine.write_later();
         assert!(machine.end().worker, "somebody has to write it");
         assert!(machine.take_unwritten());
         assert!(!machine.take_unwritten());
         assert!(!machine.end().worker);
-        machine.write_later(begun);
+        machine.write_later();
         machine.set_undone();
         assert!(!machine.take_unwritten());
     }
@@ -630,13 +705,13 @@ mod tests {
     fn the_retry_limit_counts_failures_in_a_row() {
         use TaskResult::{FailButTryAgain, SuccessButTryAgain};
         let periods = Periods {
-            retry_limit: Some(1),
+            retry_limit: 1,
             ..PERIODS
         };
         let mut machine = up();
         let mut retried = |result| {
-            let begun = machine.next_attempt();
-            let effects = machine.finish(After::Deferred, begun, Some(result), &periods, || NOW);
+            machine.next_attempt();
+            let effects = machine.finish(After::Deferred, Some(result), &periods, || NOW);
             effects.timer != TimerEffect::Leave
         };
         assert!(retried(FailButTryAgain));
@@ -650,16 +725,14 @@ mod tests {
     #[test]
     fn attempts_are_counted_until_one_does_not_ask_for_another() {
         let mut machine = up();
-        let begun = machine.next_attempt();
-        assert_eq!(begun.attempt, 1);
-        end(&mut machine, begun, TaskResult::FailButTryAgain);
-        let begun = machine.next_attempt();
-        assert_eq!(begun.attempt, 2);
-        end(&mut machine, begun, TaskResult::Fail);
-        assert_eq!(machine.next_attempt().attempt, 1);
+        assert_eq!(machine.next_attempt(), 1);
+        end(&mut machine, TaskResult::FailButTryAgain);
+        assert_eq!(machine.next_attempt(), 2);
+        end(&mut machine, TaskResult::Fail);
+        assert_eq!(machine.next_attempt(), 1);
         let _ = machine.cancel();
         machine.restart();
-        assert_eq!(machine.next_attempt().attempt, 1);
+        assert_eq!(machine.next_attempt(), 1);
     }
 
     #[test]

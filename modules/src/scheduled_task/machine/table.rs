@@ -103,10 +103,9 @@ impl State {
         self.up && !self.cancelled && !self.running && pending
     }
 
-    /// A machine in this state, and the attempt that runs.
-    fn machine(&self) -> (Machine<()>, Begun) {
+    /// A machine in this state.
+    fn machine(&self) -> Machine<()> {
         let mut machine = Machine::new(self.up);
-        let begun = machine.begun(1);
         machine.cancelled = self.cancelled;
         machine.done = self.done;
         machine.runner = self.running.then(ThreadId::current);
@@ -120,13 +119,9 @@ impl State {
         if self.runs {
             machine.runs.push(()).unwrap();
         }
-        if self.overtaken {
-            machine.changes.count_cancel();
-        }
-        if self.reset {
-            machine.changes.count_reset();
-        }
-        (machine, begun)
+        machine.overtaken = self.overtaken;
+        machine.reset = self.reset;
+        machine
     }
 
     fn of(machine: &Machine<()>, before: Self) -> Self {
@@ -175,13 +170,11 @@ fn only(does: &'static str) -> Done {
     }
 }
 
-fn play(event: &str, machine: &mut Machine<()>, begun: Begun) -> Done {
+fn play(event: &str, machine: &mut Machine<()>) -> Done {
     let thread = ThreadId::current();
     let mut finish = |after, result| {
         let result = Some(result);
-        machine
-            .finish(after, begun, result, &PERIODS, || NOW)
-            .into()
+        machine.finish(after, result, &PERIODS, || NOW).into()
     };
     match event {
         "`Success`" => finish(After::Deferred, TaskResult::Success),
@@ -198,10 +191,12 @@ fn play(event: &str, machine: &mut Machine<()>, begun: Begun) -> Done {
             machine.pause(NOW);
             Done::default()
         }
-        "timer fires" => machine.timer_fired(NOW, TICK).into(),
-        "timer fires, was started anew" => machine
-            .timer_fired(Instant::from_units(NOW.units() - PERIOD.units()), TICK)
-            .into(),
+        "timer fires" => machine.timer_fired(|| NOW, TICK).into(),
+        "timer fires, was started anew" => {
+            machine.timer_is_overtaken = true;
+            let early = Instant::from_units(NOW.units() - PERIOD.units());
+            machine.timer_fired(|| early, TICK).into()
+        }
         "`execute_now_deferred_ex`" => match machine.request_attempt() {
             Ok(effects) => effects.into(),
             Err(status) => {
@@ -298,8 +293,8 @@ fn is_what_the_machine_does_in_all_states_at_all_events() {
                 assert_eq!(fitting.next(), None, "{event} in {state:?}");
                 matched[at] += 1;
 
-                let (mut machine, begun) = state.machine();
-                let done = play(event, &mut machine, begun);
+                let mut machine = state.machine();
+                let done = play(event, &mut machine);
                 let mut after = state;
                 words(then).for_each(|word| after.change(word));
                 assert_eq!(
