@@ -8,6 +8,7 @@
 mod probe;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use dmf::module::{
@@ -15,6 +16,7 @@ use dmf::module::{
 };
 use dmf::prelude::*;
 use dmf::wdf::{Timer, TimerFired, WorkItem, WorkItemRun};
+use ntsim::trace::Event;
 use probe::Probe;
 
 thread_local! {
@@ -113,6 +115,8 @@ impl Ticking {
 }
 
 struct Owning {
+    timer: Timer,
+    work_item: WorkItem,
     _ticker: Handle<Ticker>,
     _there: There,
 }
@@ -120,13 +124,26 @@ struct Owning {
 impl Device for Owning {
     fn modules(add: &mut Modules<'_, Self>) -> Result<Self> {
         Ok(Owning {
+            timer: add.timer(Owning::on_timer)?,
+            work_item: add.work_item(|_, _| ())?,
             _ticker: add.module(Config(Owning::ticked))?,
             _there: There::new(&OWNERS),
         })
     }
+
+    fn d0_entry(&self, _cx: &mut D0Entry<'_>) -> Result {
+        self.timer.start(Duration::from_millis(1)).map(drop)
+    }
 }
 
 impl Owning {
+    fn on_timer(&self, cx: &mut TimerFired<'_>) {
+        let running = cx.running();
+        dmf::sync::delay(cx.irql(), Duration::from_micros(200));
+        let _ = self.work_item.enqueue_within(running);
+        let _ = self.timer.start_within(running, Duration::from_millis(1));
+    }
+
     #[allow(
         clippy::unused_self,
         reason = "the module calls a function of its owner"
@@ -144,6 +161,23 @@ impl Owning {
 
 dmf::driver!(Owning);
 
+/// What a callback starts while it is waited for is stopped as well.
+fn what_is_deleted_has_been_stopped(probe: &Probe) {
+    let mut started = HashSet::new();
+    for line in probe.machine.trace() {
+        let (Event::Call { name, args, .. } | Event::Enter { name, args }) = &line.what else {
+            continue;
+        };
+        let object = args.split([',', '=']).nth(1).unwrap_or_default();
+        match *name {
+            "WdfTimerStart" | "WdfWorkItemEnqueue" => _ = started.insert(object),
+            "WdfTimerStop" | "WdfWorkItemFlush" => _ = started.remove(object),
+            "WdfObjectDelete" => assert!(!started.contains(object), "{line}"),
+            _ => {}
+        }
+    }
+}
+
 #[test]
 fn nothing_is_dropped_under_a_callback_that_runs_when_the_device_goes() {
     for seed in 0..300 {
@@ -153,6 +187,7 @@ fn nothing_is_dropped_under_a_callback_that_runs_when_the_device_goes() {
         GOING.set(true);
         probe.remove();
         assert_eq!((OWNERS.get(), MODULES.get()), (0, 0));
+        what_is_deleted_has_been_stopped(&probe);
     }
     assert!(CALLS.get() > 0);
     // Callbacks that had begun were waited for.
