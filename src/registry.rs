@@ -72,6 +72,7 @@ pub use enumerate::{Subkeys, Values};
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 
 use crate::irql::{Irql, Passive};
 use crate::module::Modules;
@@ -170,6 +171,18 @@ pub enum QueryError {
     WrongType,
     /// Something else.
     Failed(NtStatus),
+}
+
+impl QueryError {
+    /// What a failed query has returned.
+    #[cold]
+    const fn of(status: NtStatus) -> Self {
+        match status {
+            NtStatus::OBJECT_NAME_NOT_FOUND => Self::NotFound,
+            NtStatus::BUFFER_OVERFLOW => Self::WrongType,
+            status => Self::Failed(status),
+        }
+    }
 }
 
 impl From<QueryError> for NtStatus {
@@ -306,19 +319,22 @@ impl<'t> Key<'t> {
     /// than four bytes for one of four.
     ///
     /// [ms]: https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfregistry/nf-wdfregistry-wdfregistryqueryulong
+    #[inline]
     pub fn query_u32(&self, name: UnicodeStr<'_>) -> Result<u32, QueryError> {
         self.query_number(name, ValueType::U32)
             .map(u32::from_le_bytes)
     }
 
     /// The bytes of a value that has this type and exactly `N` of them.
+    #[inline]
     fn query_number<const N: usize>(
         &self,
         name: UnicodeStr<'_>,
         kind: ValueType,
     ) -> Result<[u8; N], QueryError> {
         let name = name.to_raw();
-        let (mut bytes, mut length, mut found) = ([0; N], 0, 0);
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        let (mut length, mut found) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         // SAFETY: the invariant; the arguments are
         // valid for the length of the call, the buffer for `N` bytes.
         let status = NtStatus::from_raw(unsafe {
@@ -326,22 +342,23 @@ impl<'t> Key<'t> {
                 self.0,
                 &raw const name,
                 u32::try_from(N).unwrap_or(0),
-                (&raw mut bytes).cast(),
-                &raw mut length,
-                &raw mut found,
+                bytes.as_mut_ptr().cast(),
+                length.as_mut_ptr(),
+                found.as_mut_ptr(),
             )
         });
-        match status {
-            status if status.is_success() => {
-                if ValueType(found) == kind && length as usize == N {
-                    Ok(bytes)
-                } else {
-                    Err(QueryError::WrongType)
-                }
-            }
-            NtStatus::OBJECT_NAME_NOT_FOUND => Err(QueryError::NotFound),
-            NtStatus::BUFFER_OVERFLOW => Err(QueryError::WrongType),
-            status => Err(QueryError::Failed(status)),
+        if !status.is_success() {
+            return Err(QueryError::of(status));
+        }
+        // SAFETY: KMDF has written it, since it succeeded.
+        let length = unsafe { length.assume_init() };
+        // SAFETY: as above.
+        let found = ValueType(unsafe { found.assume_init() });
+        if found == kind && length as usize == N {
+            // SAFETY: as above, all `N` bytes.
+            Ok(unsafe { bytes.assume_init() })
+        } else {
+            Err(QueryError::WrongType)
         }
     }
 

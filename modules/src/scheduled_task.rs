@@ -144,6 +144,7 @@ use dmf::irql::{Irql, Passive};
 use dmf::module::{
     Callback, Close, Create, Function, Instance, Link, Module, ModuleConfig, Running, Signature,
 };
+use dmf::registry::QueryError;
 use dmf::string::UnicodeStr;
 use dmf::sync::{Event, EventKind, SpinLock};
 use dmf::thread::ThreadId;
@@ -1224,16 +1225,25 @@ impl<C: Send + Sync + 'static> State<C> {
     }
 
     /// Whether the registry says that the task has run.
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "each attempt of a persistent task goes through it"
+    )]
     fn has_run(&self, irql: &Irql<'_, Passive>) -> bool {
         match self.persistence.read(irql) {
             Ok(times) => times > 0,
-            Err(error) => {
-                self.report(irql, PersistenceOperation::Read, error.into());
-                self.persistence.policy == persistence::Policy::FailClosed
-            }
+            Err(error) => self.has_run_without_reading(irql, error),
         }
     }
 
+    #[cold]
+    fn has_run_without_reading(&self, irql: &Irql<'_, Passive>, error: QueryError) -> bool {
+        self.report(irql, PersistenceOperation::Read, error.into());
+        self.persistence.policy == persistence::Policy::FailClosed
+    }
+
+    #[cold]
     fn report(&self, irql: &Irql<'_, Passive>, operation: PersistenceOperation, status: NtStatus) {
         let name = self.persistence.name;
         match &self.on_persistence_failure {

@@ -41,6 +41,8 @@ const EXECUTE: u32 = control(2);
 
 /// The goal: how many instructions a driver on dmf executes for one of the other.
 const GOAL: f64 = 1.25;
+/// What the tests hold deferred execution to: another compiler gives other counts.
+const ROOM: f64 = 1.3;
 /// Bytes of DMF's `AlertableSleep` for one event, of which a quarter may be used.
 const DMF_ALERTABLE_SLEEP: u64 = 2_200;
 /// Bytes of DMF's `ScheduledTask`, of which half may be used. See `benches/README.md`.
@@ -287,7 +289,7 @@ fn operations(inf: &Path) -> Result<Vec<Operation>> {
     let nothing = bench.count(|bench| bench.ioctl(file, NOTHING))?;
     for (name, code, held) in [
         ("sleep, abort, reset: round trip", ABORT, GOAL),
-        ("deferred execution, on demand", EXECUTE, 1.6),
+        ("deferred execution, on demand", EXECUTE, ROOM),
     ] {
         bench.measure_beyond(&nothing, &mut operations, name, held, |bench| {
             bench.ioctl(file, code)
@@ -297,11 +299,11 @@ fn operations(inf: &Path) -> Result<Vec<Operation>> {
     ensure!(bench.machine.now() < seconds(1), "the timers have begun");
     let now = |bench: &Machinery| bench.machine.now().as_secs_f64();
     for (name, until, held) in [
-        ("deferred, after the initial delay", 2, 1.6),
-        ("deferred, retry", 4, 1.6),
-        ("deferred, retry with success", 6, 1.55),
-        ("persistent, first run", 15, 1.8),
-        ("persistent, retry with success", 25, 2.3),
+        ("deferred, after the initial delay", 2, ROOM),
+        ("deferred, retry", 4, ROOM),
+        ("deferred, retry with success", 6, ROOM),
+        ("persistent, first run", 15, 1.4),
+        ("persistent, retry with success", 25, 1.65),
     ] {
         let time = Duration::from_secs_f64(f64::from(until) - now(&bench));
         bench.measure(&mut operations, name, Some(held), |bench| {
@@ -318,7 +320,7 @@ fn operations(inf: &Path) -> Result<Vec<Operation>> {
     bench.measure(
         &mut operations,
         "persistent, has run before",
-        Some(2.1),
+        Some(1.5),
         |bench| Ok(bench.machine.run_for(seconds(10))?),
     )?;
     let device = bench.device.clone();

@@ -74,6 +74,11 @@ impl Persistence {
     }
 
     /// The value; zero if it is not there.
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "each attempt of a persistent task goes through it"
+    )]
     pub(super) fn read(&self, irql: &Irql<'_, Passive>) -> Result<u32, QueryError> {
         let key = match self.open(irql, Access::Read) {
             Ok(key) => key,
@@ -86,6 +91,11 @@ impl Persistence {
         }
     }
 
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "each success of a persistent task goes through it"
+    )]
     pub(super) fn write(&self, irql: &Irql<'_, Passive>, times: u32) -> Result {
         self.open(irql, Access::Write)?.assign_u32(self.name, times)
     }
