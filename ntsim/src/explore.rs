@@ -305,11 +305,17 @@ impl Explorer {
         }
         let steps = stage.steps(<[_]>::len).next_power_of_two();
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        // With nothing to choose there is one schedule, whatever the seed.
+        let only = stage.steps(|steps| steps.iter().all(|step| step.options == 1));
         if let Search::Exhaustive { preemptions } = self.search {
             return self.play_all(&mut stage, campaign, preemptions);
         }
         let seeds = match self.search {
             Search::RoundRobin => 0..1,
+            _ if only => {
+                let first = self.seeds.range().start;
+                first..first.saturating_add(1)
+            }
             _ => self.seeds.range(),
         };
         for seed in seeds.filter(|seed| self.shard.has(*seed)) {
@@ -324,7 +330,7 @@ impl Explorer {
                 break;
             }
         }
-        campaign.end(&stage, None, None)
+        campaign.end(&stage, only.then_some(Complete::Everything), None)
     }
 
     fn play_all(
@@ -453,7 +459,8 @@ pub struct Campaign {
     pub coverage: Coverage,
     /// Of the longest schedule, how many scheduling points.
     pub longest: usize,
-    /// What was played completely, of [`Search::Exhaustive`].
+    /// What was played completely, of [`Search::Exhaustive`] or if there is nothing to
+    /// choose.
     pub complete: Option<Complete>,
     /// Time of the clock.
     pub time: Duration,

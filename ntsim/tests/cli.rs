@@ -2,6 +2,8 @@
 
 //! The command line: what bad input gets, and that it changes nothing.
 
+#[path = "cli/explore.rs"]
+mod explore;
 #[path = "cli/pnputil.rs"]
 mod pnputil;
 #[path = "cli/reg.rs"]

@@ -432,8 +432,23 @@ fn many_schedules_on_one_machine_find_what_one_machine_each_does() {
     assert_eq!(finding.preemptions, 1);
     // With what never fails, one machine is enough after the two of the check.
     machines.set(0);
-    let campaign = plain().run_on(make, |machine| Ok(machine.run_thread("main", point)?));
+    let campaign = plain().run_on(make, two_callers);
     assert_eq!((campaign.schedules, machines.get()), (1_000, 3));
+}
+
+fn two_callers(machine: &mut Machine) -> Result<(), Error> {
+    for thread in [0, 1].map(|_| machine.spawn_thread("caller", point)) {
+        machine.join(thread)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn where_there_is_nothing_to_choose_one_schedule_is_everything() {
+    let campaign = plain().run(callers(&[5]));
+    assert_eq!(campaign.schedules, 1);
+    assert_eq!(campaign.complete, Some(Complete::Everything));
+    assert_eq!(plain().run(callers(&[1, 1])).schedules, 1_000);
 }
 
 #[test]
@@ -446,7 +461,7 @@ fn what_is_left_of_an_earlier_schedule_is_no_finding_that_cannot_be_replayed() {
         },
         |machine| {
             schedules.set(schedules.get() + 1);
-            machine.run_thread("main", point)?;
+            two_callers(machine)?;
             assert!(schedules.get() < 50, "somebody counts");
             Ok(())
         },
