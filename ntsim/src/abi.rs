@@ -99,22 +99,22 @@ pub(crate) fn param<'a, T: Word>(label: &'static str, value: &'a T) -> Param<'a>
 /// current context. The call and its result are traced; a routine that returns
 /// at another IRQL is a bug check.
 pub(crate) fn callback<R: Word>(name: &'static str, routine: usize, params: &[Param<'_>]) -> R {
-    callback_returning_at(name, routine, params, |before, after| {
-        BugCheck::wdf(
+    callback_returning_at(name, routine, params, |k, before, after| {
+        k.bug_check(BugCheck::wdf(
             0xE,
             [u64::from(before), u64::from(after), 0],
             format!("{name} was called at IRQL {before} and returned at {after}"),
-        )
+        ))
     })
 }
 
-/// As [`callback`], with a bug check of its own for a routine that returns at
-/// another IRQL than the one it was called at.
+/// As [`callback`], with a rule of its own for a routine that returns at
+/// another IRQL (the second) than the one it was called at.
 pub(crate) fn callback_returning_at<R: Word>(
     name: &'static str,
     routine: usize,
     params: &[Param<'_>],
-    other_irql: impl FnOnce(u8, u8) -> BugCheck,
+    other_irql: impl FnOnce(&mut Kernel, u8, u8),
 ) -> R {
     let (abi, irql, locks) = kernel(|k| {
         if k.settings.trace {
@@ -151,7 +151,7 @@ fn returned(
     name: &'static str,
     before: u8,
     result: &dyn Arg,
-    other_irql: impl FnOnce(u8, u8) -> BugCheck,
+    other_irql: impl FnOnce(&mut Kernel, u8, u8),
 ) {
     let id = k.running();
     let context = k.context_mut(id);
@@ -163,7 +163,7 @@ fn returned(
     }
     let after = k.irql();
     if after != before {
-        k.bug_check(other_irql(before, after));
+        other_irql(k, before, after);
     }
 }
 

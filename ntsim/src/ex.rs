@@ -25,7 +25,7 @@ pub(crate) struct State {
     work_items: work_item::Queued,
     pub(crate) fast_mutexes: fast_mutex::Held,
     pub(crate) shared_locks: shared_lock::Held,
-    resources: resource::Resources,
+    pub(crate) resources: resource::Resources,
     /// UUIDs handed out so far.
     uuids: u64,
     work: VecDeque<Job>,

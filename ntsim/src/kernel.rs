@@ -174,6 +174,8 @@ pub(crate) struct Dpc {
     /// Address of the driver's `KDPC`, or another number that is its identity.
     pub(crate) key: usize,
     pub(crate) name: String,
+    /// The driver's routine, as an address; 0 if it is the framework's.
+    pub(crate) routine: usize,
     pub(crate) run: Job,
 }
 
@@ -577,6 +579,11 @@ impl Kernel {
     /// The names of the DPCs that have not begun, first come first.
     pub(crate) fn queued_dpcs(&self) -> impl Iterator<Item = &str> {
         self.dpcs.iter().map(|dpc| dpc.name.as_str())
+    }
+
+    /// The DPCs in the queue, first come first.
+    pub(crate) fn dpc_queue(&self) -> impl Iterator<Item = &Dpc> {
+        self.dpcs.iter()
     }
 
     /// Whether a DPC is queued or runs.

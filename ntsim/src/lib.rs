@@ -49,6 +49,7 @@ pub mod story;
 mod strategy;
 pub mod trace;
 mod trap;
+mod unload;
 pub mod verifier;
 mod wdf;
 mod zw;

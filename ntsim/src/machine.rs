@@ -1242,7 +1242,7 @@ impl Machine {
         let status = self.pnp(move || io::start_driver(id))?;
         if status < 0 {
             // It is gone at once, without its unload routine.
-            self.k.guarded(|k| check_left_behind(k, service))?;
+            self.k.guarded(|k| crate::unload::check(k, service))?;
         }
         check_status(if status < 0 { Err(status) } else { Ok(()) }, || {
             format!("DriverEntry of {service}")
@@ -1287,78 +1287,6 @@ pub(crate) fn load_image(name: &str, bytes: &[u8]) -> Result<Loaded, ImageError>
     Loaded::load(&image, &mut |dll, import| {
         exports::find(dll, import).map(|export| export.image)
     })
-}
-
-/// Stops the machine if an unloaded driver left something behind.
-///
-/// Driver Verifier does the same for pool (0xC4/0x62); threads and timers of an
-/// unloaded driver are what 0xCE and 0xC7 are about.
-fn check_left_behind(k: &mut Kernel, driver: &str) {
-    let threads: Vec<_> = k
-        .threads
-        .values()
-        .filter(|thread| !thread.system && !thread.exited)
-        .map(|thread| thread.name.clone())
-        .collect();
-    if !threads.is_empty() {
-        let message = format!(
-            "driver {driver} is unloaded while its {} still run(s)",
-            threads.join(", ")
-        );
-        k.bug_check(BugCheck::new(0xCE, [0; 4], message));
-    }
-    if let Some(timer) = k.ke.set_timers.keys().next().copied() {
-        let name = k.name_of(timer).unwrap_or("a timer").to_owned();
-        k.bug_check(BugCheck::new(
-            0xC7,
-            [0, timer as u64, 0, 0],
-            format!("driver {driver} is unloaded while {name} is set"),
-        ));
-    }
-    let objects = crate::wdf::leaks(k);
-    if !objects.is_empty() {
-        let stop = Stop::leak(
-            k,
-            format!(
-                "driver {driver} is unloaded and leaves {}",
-                objects.join(", ")
-            ),
-        );
-        k.stop(stop);
-    }
-    let handles = crate::ob::open_handles(k);
-    if !handles.is_empty() {
-        let stop = Stop::leak(
-            k,
-            format!(
-                "driver {driver} is unloaded and leaves open {}",
-                handles.join(", ")
-            ),
-        );
-        k.stop(stop);
-    }
-    let blocks: Vec<_> =
-        k.ex.pool
-            .blocks
-            .live()
-            .map(|block| {
-                format!(
-                    "#{} (tag '{}', {} bytes)",
-                    block.ordinal,
-                    tag_name(block.tag),
-                    block.size
-                )
-            })
-            .collect();
-    if !blocks.is_empty() {
-        let bytes = k.ex.pool.blocks.live_bytes() as u64;
-        let count = blocks.len() as u64;
-        let message = format!(
-            "driver {driver} is unloaded and leaves pool block(s) {}",
-            blocks.join(", ")
-        );
-        k.bug_check(BugCheck::verifier(0x62, [0, bytes, count], message));
-    }
 }
 
 /// Runs `body` on a thread of a fresh machine: for examples and small tests.

@@ -9,6 +9,7 @@ use crate::bugcheck::BugCheck;
 use crate::exports::Export;
 use crate::ke::dispatcher::ThreadId;
 use crate::kernel::Kernel;
+use crate::origin::Origin;
 use crate::registry::KeyId;
 use crate::trap::kernel;
 
@@ -27,7 +28,8 @@ pub(crate) enum Handle {
 /// The system's handle table.
 #[derive(Default)]
 pub(crate) struct Handles {
-    open: BTreeMap<usize, Handle>,
+    /// With where they were opened.
+    open: BTreeMap<usize, (Handle, Option<Origin>)>,
     next: usize,
 }
 
@@ -38,7 +40,8 @@ const KERNEL_HANDLE: usize = 0xFFFF_FFFF_8000_0000;
 pub(crate) fn open(k: &mut Kernel, object: Handle) -> usize {
     k.io.handles.next += 4;
     let handle = KERNEL_HANDLE | k.io.handles.next;
-    k.io.handles.open.insert(handle, object);
+    let origin = Origin::of_one_of(k, k.io.handles.open.len());
+    k.io.handles.open.insert(handle, (object, origin));
     k.name(handle, "handle");
     handle
 }
@@ -54,16 +57,15 @@ pub(crate) fn close(k: &mut Kernel, handle: usize) -> bool {
 
 /// What `handle` stands for.
 pub(crate) fn look_up(k: &Kernel, handle: usize) -> Option<Handle> {
-    k.io.handles.open.get(&handle).copied()
+    k.io.handles.open.get(&handle).map(|(object, _)| *object)
 }
 
-/// The handles that are still open, with their names.
-pub(crate) fn open_handles(k: &Kernel) -> Vec<String> {
-    k.io.handles
-        .open
-        .iter()
-        .map(|(handle, object)| format!("{} ({object:?})", k.name_of(*handle).unwrap_or("handle")))
-        .collect()
+/// The handles that are still open, with their names and where they were opened.
+pub(crate) fn open_handles(k: &Kernel) -> impl Iterator<Item = (String, Option<&Origin>)> {
+    k.io.handles.open.iter().map(|(handle, (object, origin))| {
+        let name = k.name_of(*handle).unwrap_or("handle");
+        (format!("{name} ({object:?})"), origin.as_ref())
+    })
 }
 
 /// `ZwClose`.

@@ -18,11 +18,18 @@ const KEPT: usize = if cfg!(debug_assertions) { 3072 } else { 1024 };
 
 /// Where a call into the kernel was made.
 #[derive(Clone, Debug)]
-pub(crate) struct Origin {
+pub(crate) struct Origin(Box<Place>);
+
+#[derive(Clone, Debug)]
+struct Place {
     registers: Registers,
     /// The stack from `registers.rsp` on.
     stack: Box<[u8]>,
 }
+
+/// Of so many things of a kind at a time their origins are kept, so that a million
+/// timers do not take a gigabyte.
+const MOST: usize = 1024;
 
 impl Origin {
     /// Of the call that the running context is in; `None` if it is in none.
@@ -48,18 +55,24 @@ impl Origin {
         // the context is, above the stack pointer of a frame that is still there; the
         // context is suspended, so nobody writes to them meanwhile.
         let bytes = unsafe { std::slice::from_raw_parts(start as *const u8, length) };
-        Some(Self {
+        Some(Self(Box::new(Place {
             registers,
             stack: bytes.into(),
-        })
+        })))
+    }
+
+    /// As [`here`](Self::here), for one of `others` things of its kind.
+    pub(crate) fn of_one_of(k: &Kernel, others: usize) -> Option<Self> {
+        if others < MOST { Self::here(k) } else { None }
     }
 
     /// The code addresses, innermost first.
     fn addresses(&self, k: &Kernel) -> Vec<u64> {
-        Unwinder::new(&k.io.loaded_images()).walk(&self.registers, |address| {
-            let offset = address.checked_sub(self.registers.rsp)?;
+        let Place { registers, stack } = &*self.0;
+        Unwinder::new(&k.io.loaded_images()).walk(registers, |address| {
+            let offset = address.checked_sub(registers.rsp)?;
             let offset = usize::try_from(offset).ok()?;
-            let bytes = self.stack.get(offset..offset.checked_add(8)?)?;
+            let bytes = stack.get(offset..offset.checked_add(8)?)?;
             Some(u64::from_le_bytes(bytes.try_into().ok()?))
         })
     }

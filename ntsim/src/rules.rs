@@ -126,17 +126,27 @@ macro_rules! rules {
 }
 
 pub mod deadlock;
+pub mod deferred;
 pub mod io;
 pub mod kmdf;
 pub mod lock;
 pub mod pool;
+pub mod unload;
 
 /// All rules, family by family.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [pool::ALL, lock::ALL, deadlock::ALL, kmdf::ALL, io::ALL]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        pool::ALL,
+        lock::ALL,
+        deadlock::ALL,
+        deferred::ALL,
+        unload::ALL,
+        kmdf::ALL,
+        io::ALL,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// The rule of this name, in whatever case.

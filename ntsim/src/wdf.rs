@@ -614,7 +614,7 @@ wdf_functions! {
 /// What the framework still holds for drivers: objects that were not deleted,
 /// each with its name; children of an object that is listed are left out.
 /// After a driver was unloaded there should be none.
-pub(crate) fn leaks(k: &Kernel) -> Vec<String> {
+pub(crate) fn leaks(k: &Kernel) -> Vec<(String, Option<&crate::origin::Origin>)> {
     k.wdf
         .objects
         .values()
@@ -625,14 +625,15 @@ pub(crate) fn leaks(k: &Kernel) -> Vec<String> {
         })
         .map(|object| {
             let name = k.name_of(object.handle as usize).unwrap_or("an object");
-            if object.is_deleted() {
+            let text = if object.is_deleted() {
                 format!(
                     "{name}: deleted, but {} reference(s) are left",
                     object.references
                 )
             } else {
                 format!("{name}: never deleted")
-            }
+            };
+            (text, object.origin.as_ref())
         })
         .collect()
 }

@@ -223,16 +223,13 @@ fn bad_arguments_are_bug_checks() {
         0xE4,
         3,
     );
-    expect_bug_check(
-        &stop(|| {
-            IoQueueWorkItem(
-                Object::boxed().cast(),
-                address(note_two as *const ()),
-                DELAYED,
-                0,
-            );
-        }),
-        0xC4,
-        0xE1,
-    );
+    let stop = stop(|| {
+        IoQueueWorkItem(
+            Object::boxed().cast(),
+            address(note_two as *const ()),
+            DELAYED,
+            0,
+        );
+    });
+    assert_eq!(stop.rule, Some("WorkItemUninitialized"), "{stop}");
 }

@@ -15,6 +15,8 @@ use ntsim::{Settings, Stop, StopKind};
 
 #[path = "rules/deadlock.rs"]
 mod deadlock;
+#[path = "rules/deferred.rs"]
+mod deferred;
 #[path = "rules/lock.rs"]
 mod lock;
 #[path = "rules/locks.rs"]
@@ -39,6 +41,8 @@ mod kmdf;
 mod pool;
 #[path = "nt/threads.rs"]
 mod threads;
+#[path = "rules/unload.rs"]
+mod unload;
 
 /// The tests of one rule.
 pub struct Case {
@@ -55,6 +59,8 @@ const CASES: &[&[Case]] = &[
     pool::CASES,
     lock::CASES,
     deadlock::CASES,
+    deferred::CASES,
+    unload::CASES,
     kmdf::CASES,
     io::CASES,
 ];

@@ -20,6 +20,8 @@ use crate::trap::kernel;
 #[derive(Default)]
 pub(crate) struct Pool {
     pub(crate) blocks: GuardedPool,
+    /// Where blocks were allocated.
+    pub(crate) origins: std::collections::HashMap<usize, crate::origin::Origin>,
     /// Paged blocks by address, for the IRQL at which they are used and freed.
     paged: std::collections::BTreeSet<usize>,
     /// They are inaccessible now.
@@ -124,6 +126,10 @@ pub(crate) fn allocate(
     if paged {
         pool.paged.insert(address);
     }
+    let others = pool.origins.len();
+    if let Some(origin) = crate::origin::Origin::of_one_of(k, others) {
+        k.ex.pool.origins.insert(address, origin);
+    }
     k.name(address, "pool");
     address
 }
@@ -213,6 +219,7 @@ pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
     match k.ex.pool.blocks.free(block) {
         Ok(_) => {
             k.ex.pool.paged.remove(&address);
+            k.ex.pool.origins.remove(&address);
             k.unname(address);
         }
         Err(error @ FreeError::AlreadyFreed(_)) => k.broken(

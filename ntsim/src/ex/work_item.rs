@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 
 use crate::abi::{callback_returning_at, param};
 use crate::access::{Addr, peek, poke};
-use crate::bugcheck::BugCheck;
 use crate::ke::irql;
 use crate::kernel::Kernel;
+use crate::origin::{Origin, Related};
+use crate::rules;
 use crate::trap::kernel;
 
 /// `WORK_QUEUE_ITEM`.
@@ -25,36 +26,64 @@ pub(crate) struct WorkQueueItem {
     parameter: usize,
 }
 
-/// Queued items by address, with their routines.
-pub(crate) type Queued = BTreeMap<usize, usize>;
+/// Queued items by address, with where they were queued.
+pub(crate) type Queued = BTreeMap<usize, Option<Origin>>;
+
+/// An item that is queued, if there is one.
+pub(crate) fn first_queued(k: &Kernel) -> Option<usize> {
+    k.ex.work_items.keys().next().copied()
+}
+
+/// Where an item was queued, for a report.
+pub(crate) fn where_queued(k: &Kernel, item: usize) -> Vec<Related> {
+    let name = k.name_of(item).unwrap_or("the work item");
+    k.ex.work_items
+        .get(&item)
+        .into_iter()
+        .flatten()
+        .map(|origin| Related::new(k, format!("{name} was queued"), Some(origin)))
+        .collect()
+}
 
 /// Stops the machine for a queue or a routine that is none.
 pub(crate) fn check(k: &mut Kernel, item: usize, routine: usize, queue: i32, function: &str) {
     irql::at_most_dispatch(k, function);
     // The seven fixed queues, and those of a custom priority from 32 on.
     if !(0..7).contains(&queue) && !(32..64).contains(&queue) {
-        k.bug_check(BugCheck::new(
-            0xE4,
-            [6, item as u64, u64::from(queue.cast_unsigned()), 0],
+        k.broken(
+            &rules::deferred::WORK_ITEM_QUEUE,
+            &[item as u64, u64::from(queue.cast_unsigned()), 0],
             format!("{function} was given the work queue {queue}, which there is not"),
-        ));
+        );
     }
     if routine == 0 {
-        k.bug_check(BugCheck::new(
-            0xE4,
-            [7, item as u64, u64::from(queue.cast_unsigned()), 0],
+        k.fatal(
+            &rules::deferred::WORK_ITEM_ROUTINE,
+            &[item as u64, u64::from(queue.cast_unsigned()), 0],
             format!("{function} was given no worker routine"),
-        ));
+        );
+    }
+    if crate::ex::pool::is_paged(k, item) {
+        k.broken(
+            &rules::deferred::WORK_ITEM_PAGED,
+            &[item as u64],
+            format!("{function} was given a work item in paged pool"),
+        );
     }
 }
 
 /// The bug check for an item that is in the queue already.
 pub(crate) fn queued_twice(k: &mut Kernel, item: usize, queue: i32, function: &str) {
     let name = k.name_of(item).unwrap_or("a work item").to_owned();
-    k.bug_check(BugCheck::new(
-        0xE4,
-        [1, item as u64, u64::from(queue.cast_unsigned()), 0],
+    let related = where_queued(k, item);
+    k.broken_with(
+        &rules::deferred::WORK_ITEM_QUEUED_TWICE,
+        &[item as u64, u64::from(queue.cast_unsigned()), 0],
         format!("{function} was given {name}, which is in a queue already"),
+        related,
+    );
+    k.unchecked(format!(
+        "{function} was given {name}, which is in a queue already"
     ));
 }
 
@@ -66,17 +95,18 @@ pub(crate) fn run(
     params: &[crate::abi::Param<'_>],
     parameter: usize,
 ) {
-    callback_returning_at::<()>(name, routine, params, |before, after| {
-        BugCheck::new(
-            0xE1,
-            [
+    callback_returning_at::<()>(name, routine, params, |k, before, after| {
+        k.broken(
+            &rules::deferred::WORKER_IRQL,
+            &[
                 routine as u64,
                 u64::from(after),
                 parameter as u64,
                 item as u64,
             ],
             format!("{name} was called at IRQL {before} and returned at {after}"),
-        )
+        );
+        k.set_irql(before);
     });
 }
 
@@ -94,9 +124,11 @@ pub(crate) fn ex_queue_work_item(item: *mut WorkQueueItem, queue: i32) {
     );
     kernel(|k| {
         check(k, address, read.routine, queue, "ExQueueWorkItem");
-        if k.ex.work_items.insert(address, read.routine).is_some() {
+        let origin = Origin::of_one_of(k, k.ex.work_items.len());
+        if k.ex.work_items.contains_key(&address) {
             queued_twice(k, address, queue, "ExQueueWorkItem");
         }
+        k.ex.work_items.insert(address, origin);
         if k.name_of(address).is_none() {
             k.name(address, "workitem");
         }
@@ -128,10 +160,12 @@ pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
     if let Some((item, _)) = k.ex.work_items.range(address..address + size).next() {
         let item = *item;
         let name = k.name_of(item).unwrap_or("a work item").to_owned();
-        k.bug_check(BugCheck::new(
-            0xE4,
-            [0, item as u64, address as u64, (address + size) as u64],
+        let related = where_queued(k, item);
+        k.broken_with(
+            &rules::deferred::WORK_ITEM_MEMORY_FREED,
+            &[item as u64, address as u64, (address + size) as u64],
             format!("memory is freed that holds {name}, which is queued"),
-        ));
+            related,
+        );
     }
 }

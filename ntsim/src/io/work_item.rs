@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use crate::abi::param;
 use crate::access::{Addr, peek, poke_bytes};
-use crate::bugcheck::BugCheck;
 use crate::ex::{self, pool, work_item};
 use crate::ke::irql;
 use crate::kernel::Kernel;
 use crate::memory::Fill;
+use crate::rules;
 use crate::trap::kernel;
 
 /// `IoSizeofWorkItem`; the structure is the system's own.
@@ -37,11 +37,11 @@ pub(crate) type Items = BTreeMap<usize, Item>;
 fn check_object(k: &mut Kernel, item: usize, object: usize, function: &str) {
     irql::at_most_dispatch(k, function);
     if object == 0 {
-        k.bug_check(BugCheck::new(
-            0xE4,
-            [3, item as u64, 0, 0],
+        k.broken(
+            &rules::deferred::WORK_ITEM_OBJECT,
+            &[item as u64, 0, 0],
             format!("{function} was given no device object"),
-        ));
+        );
     }
 }
 
@@ -91,11 +91,11 @@ pub(crate) fn io_initialize_work_item(Addr(object): Addr, item: *mut u8) {
 fn get(k: &mut Kernel, address: usize, function: &str) -> Item {
     match k.io.work_items.get(&address) {
         Some(item) => *item,
-        None => k.bug_check(BugCheck::verifier(
-            0xE1,
-            [address as u64, 0, 0],
+        None => k.fatal(
+            &rules::deferred::WORK_ITEM_UNINITIALIZED,
+            &[],
             format!("{function} was given a work item that was never initialised at this address, or was freed"),
-        )),
+        ),
     }
 }
 
@@ -104,11 +104,11 @@ fn forget(k: &mut Kernel, address: usize, function: &str) -> Item {
     let item = get(k, address, function);
     if let Some(routine) = item.queued {
         let name = k.name_of(address).unwrap_or("the work item").to_owned();
-        k.bug_check(BugCheck::new(
-            0xE4,
-            [2, address as u64, routine as u64, 0],
+        k.broken(
+            &rules::deferred::WORK_ITEM_FREED,
+            &[address as u64, routine as u64, 0],
             format!("{function} was given {name}, which is queued"),
-        ));
+        );
     }
     k.io.work_items.remove(&address);
     item
@@ -133,13 +133,13 @@ pub(crate) fn io_free_work_item(item: *mut u8) {
                 .name_of(item as usize)
                 .unwrap_or("the work item")
                 .to_owned();
-            k.bug_check(BugCheck::new(
-                0xC2,
-                [0x46, item as u64, 0, 0],
+            k.fatal(
+                &rules::deferred::WORK_ITEM_NOT_ALLOCATED,
+                &[],
                 format!(
                     "IoFreeWorkItem was given {name}, which IoAllocateWorkItem did not allocate"
                 ),
-            ));
+            );
         }
         pool::free(k, item as usize, Some(TAG));
     });
@@ -196,6 +196,14 @@ fn run(address: usize, object: usize, routine: usize, context: Addr, with_item: 
     work_item::run("WorkItem", routine, address, params, context.0);
 }
 
+/// How many items are allocated.
+pub(crate) fn allocated(k: &Kernel) -> usize {
+    k.io.work_items
+        .values()
+        .filter(|item| item.allocated)
+        .count()
+}
+
 /// Memory with a queued item in it may not be freed; others in it are forgotten.
 pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
     let range = address..address + size;
@@ -206,11 +214,11 @@ pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
             .map(|(item, _)| *item);
     if let Some(item) = queued {
         let name = k.name_of(item).unwrap_or("a work item").to_owned();
-        k.bug_check(BugCheck::new(
-            0xE4,
-            [0, item as u64, address as u64, (address + size) as u64],
+        k.broken(
+            &rules::deferred::WORK_ITEM_MEMORY_FREED,
+            &[item as u64, address as u64, (address + size) as u64],
             format!("memory is freed that holds {name}, which is queued"),
-        ));
+        );
     }
     k.io.work_items.retain(|item, _| !range.contains(item));
 }

@@ -74,6 +74,8 @@ pub(crate) struct Thread {
     pub(crate) priority: i32,
     /// References by pointer and handle; a driver's thread is kept while it runs.
     pub(crate) references: u32,
+    /// Where the driver started it.
+    pub(crate) origin: Option<crate::origin::Origin>,
     /// Whether the simulator started it for itself.
     pub(crate) system: bool,
 }
@@ -172,12 +174,16 @@ pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
             .find(|timer| range.contains(timer))
     {
         let name = k.name_of(timer).unwrap_or("a timer").to_owned();
-        k.bug_check(BugCheck::verifier(
-            0x15,
-            [timer as u64, address as u64, size as u64],
+        let related = super::timer::where_set(k, timer);
+        let paged = u64::from(crate::ex::pool::is_paged(k, address));
+        k.broken_with(
+            &rules::deferred::TIMER_FREED,
+            &[timer as u64, paged, address as u64],
             format!("memory is freed that holds {name}, which is still set"),
-        ));
+            related,
+        );
     }
+    super::dpc::memory_freed(k, &range);
     let waited = k.ke.waiters.iter().find_map(|thread| {
         let wait = k.threads[thread].wait.as_ref()?;
         let object = wait.objects.iter().find(|object| range.contains(object))?;

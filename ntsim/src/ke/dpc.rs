@@ -5,6 +5,7 @@
 use crate::abi::param;
 use crate::access::{Addr, peek, poke};
 use crate::kernel::{Dpc, Kernel};
+use crate::rules;
 use crate::trap::kernel;
 
 /// A DPC routine, as an address: its calling convention is the driver's.
@@ -55,7 +56,7 @@ pub(crate) fn ke_initialize_dpc(dpc: *mut KDpc, routine: Addr, context: Addr) {
 #[derive(Clone, Copy)]
 pub(crate) struct Prepared {
     pub(crate) address: usize,
-    routine: usize,
+    pub(crate) routine: usize,
     context: usize,
 }
 
@@ -77,6 +78,7 @@ pub(crate) fn queue(k: &mut Kernel, dpc: Prepared, argument1: usize, argument2: 
     k.queue_dpc(Dpc {
         key: dpc.address,
         name,
+        routine: dpc.routine,
         run: Box::new(move || {
             crate::abi::callback::<()>(
                 "DeferredRoutine",
@@ -95,7 +97,36 @@ pub(crate) fn queue(k: &mut Kernel, dpc: Prepared, argument1: usize, argument2: 
 /// `KeInsertQueueDpc`.
 pub(crate) fn ke_insert_queue_dpc(dpc: *mut KDpc, argument1: Addr, argument2: Addr) -> u8 {
     let prepared = prepare(dpc).expect("peek faults on NULL");
-    kernel(|k| u8::from(queue(k, prepared, argument1.0, argument2.0)))
+    let processor = peek(dpc).number;
+    kernel(|k| {
+        let processors = k.settings.processors;
+        if u32::from(processor) >= processors {
+            k.broken(
+                &rules::deferred::DPC_PROCESSOR,
+                &[dpc as u64, u64::from(processor), u64::from(processors)],
+                format!("KeInsertQueueDpc was given a DPC for processor {processor}; there are {processors}"),
+            );
+        }
+        u8::from(queue(k, prepared, argument1.0, argument2.0))
+    })
+}
+
+/// Memory with a DPC in it that is queued, or that a set timer queues, may not be freed.
+pub(crate) fn memory_freed(k: &mut Kernel, range: &std::ops::Range<usize>) {
+    let queued = k.dpc_queue().map(|dpc| (dpc.key, "is queued"));
+    let of_timers =
+        k.ke.set_timers
+            .values()
+            .filter_map(|set| Some((set.dpc()?.address, "is queued by a timer that is set")));
+    let found = queued.chain(of_timers).find(|(dpc, _)| range.contains(dpc));
+    if let Some((dpc, why)) = found {
+        let name = k.name_of(dpc).unwrap_or("a DPC").to_owned();
+        k.broken(
+            &rules::deferred::DPC_FREED,
+            &[dpc as u64, range.start as u64, range.end as u64],
+            format!("memory is freed that holds {name}, which {why}"),
+        );
+    }
 }
 
 /// `KeRemoveQueueDpc`.

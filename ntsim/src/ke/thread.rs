@@ -35,6 +35,7 @@ pub(crate) fn spawn(k: &mut Kernel, name: String, system: bool, job: Job) -> Thr
             user_apc: false,
             priority: DEFAULT_PRIORITY,
             references: 0,
+            origin: None,
             system,
         },
     );
@@ -69,6 +70,8 @@ pub(crate) fn ps_create_system_thread(
                 );
             }),
         );
+        let origin = crate::origin::Origin::of_one_of(k, k.threads.len());
+        k.threads.get_mut(&id).expect("just started").origin = origin;
         Ok(ob::open(k, Handle::Thread(id)))
     });
     match created {

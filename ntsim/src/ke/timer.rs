@@ -3,8 +3,9 @@
 //! `KTIMER`: <https://learn.microsoft.com/windows-hardware/drivers/kernel/timer-objects-and-dpcs>
 
 use crate::access::peek;
-use crate::bugcheck::BugCheck;
 use crate::kernel::{Expiry, Kernel, MILLISECOND, TimerKey};
+use crate::origin::{Origin, Related};
+use crate::rules;
 use crate::trap::kernel;
 
 use super::dispatcher::{self, Header, Object, initialize};
@@ -16,6 +17,28 @@ pub(crate) struct Set {
     /// 0 for a one-shot timer; 100 ns units.
     period: u64,
     dpc: Option<dpc::Prepared>,
+    /// Where it was set.
+    origin: Option<Origin>,
+}
+
+impl Set {
+    /// The DPC that it queues.
+    pub(crate) fn dpc(&self) -> Option<dpc::Prepared> {
+        self.dpc
+    }
+}
+
+/// Where a timer was set, for a report.
+pub(crate) fn where_set(k: &Kernel, timer: usize) -> Vec<Related> {
+    let origin =
+        k.ke.set_timers
+            .get(&timer)
+            .and_then(|set| set.origin.as_ref());
+    let name = k.name_of(timer).unwrap_or("the timer");
+    origin
+        .map(|origin| Related::new(k, format!("{name} was set"), Some(origin)))
+        .into_iter()
+        .collect()
 }
 
 /// `KeInitializeTimer`.
@@ -25,15 +48,20 @@ pub(crate) fn ke_initialize_timer(timer: *mut Header) {
 
 /// `KeInitializeTimerEx`.
 pub(crate) fn ke_initialize_timer_ex(timer: *mut Header, kind: i32) {
-    if kernel(|k| k.ke.set_timers.contains_key(&(timer as usize))) {
-        kernel(|k| {
-            k.bug_check(BugCheck::new(
-                0xC7,
-                [0, timer as u64, 0, 0],
-                "KeInitializeTimer was given a timer that is set",
-            ))
-        });
-    }
+    kernel(|k| {
+        let address = timer as usize;
+        if k.ke.set_timers.contains_key(&address) {
+            let name = k.name_of(address).unwrap_or("a timer").to_owned();
+            let related = where_set(k, address);
+            k.broken_with(
+                &rules::deferred::TIMER_INITIALIZED_WHILE_SET,
+                &[timer as u64],
+                format!("KeInitializeTimer was given {name}, which is set"),
+                related,
+            );
+            cancel(k, address);
+        }
+    });
     initialize(
         timer,
         Object::Timer {
@@ -50,6 +78,15 @@ pub(crate) fn ke_set_timer(timer: *mut Header, due: i64, dpc: *mut KDpc) -> u8 {
 
 /// `KeSetTimerEx`; the period is in milliseconds.
 pub(crate) fn ke_set_timer_ex(timer: *mut Header, due: i64, period: i32, dpc: *mut KDpc) -> u8 {
+    if period < 0 {
+        kernel(|k| {
+            k.broken(
+                &rules::deferred::TIMER_PERIOD,
+                &[],
+                format!("KeSetTimerEx was given the period {period} ms, which is below 0"),
+            );
+        });
+    }
     set(
         timer,
         due,
@@ -81,9 +118,11 @@ fn set(timer: *mut Header, due: i64, period: u32, dpc: *mut KDpc, function: &'st
         set_signal(k, address, false);
         let due = k.due_time(due);
         let key = k.insert_timer(due, Expiry::Timer(address));
+        let origin = Origin::of_one_of(k, k.ke.set_timers.len());
         k.ke.set_timers.insert(
             address,
             Set {
+                origin,
                 key,
                 period: u64::from(period) * MILLISECOND,
                 dpc,
@@ -118,11 +157,11 @@ pub(crate) fn ke_read_state_timer(timer: *mut Header) -> u8 {
 fn expect_timer(k: &mut Kernel, address: usize, function: &str) {
     if !matches!(dispatcher::get(k, address, function), Object::Timer { .. }) {
         let name = k.name_of(address).unwrap_or("it").to_owned();
-        k.bug_check(BugCheck::new(
-            0xC7,
-            [0, address as u64, 0, 0],
+        k.fatal(
+            &rules::deferred::NO_TIMER,
+            &[],
             format!("{function} was given {name}, which is no timer"),
-        ));
+        );
     }
 }
 

@@ -183,7 +183,7 @@ impl Machine {
         let name = self.k.io.driver(driver).name.clone();
         let unloaded = self.run_thread("PnP", move || io::unload_driver(driver))?;
         if unloaded {
-            self.k.guarded(|k| super::check_left_behind(k, &name))?;
+            self.k.guarded(|k| crate::unload::check(k, &name))?;
             self.k.io.unmap(driver);
             self.note(format!("driver {name} is unloaded; nothing is left behind"));
         }

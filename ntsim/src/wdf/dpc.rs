@@ -72,6 +72,7 @@ pub(crate) fn enqueue(_: Globals, handle: Handle) -> u8 {
         object::dpc(k, handle, "WdfDpcEnqueue");
         let name = k.name_of(handle as usize).unwrap_or("WDFDPC").to_owned();
         let queued = k.queue_dpc(kernel::Dpc {
+            routine: 0,
             key: handle as usize,
             name,
             run: Box::new(move || run(handle)),

@@ -618,6 +618,7 @@ pub(crate) fn queue_dpc_for_isr(_: Globals, handle: Handle) -> u8 {
             k.name_of(handle as usize).unwrap_or("WDFINTERRUPT")
         );
         let queued = k.queue_dpc(kernel::Dpc {
+            routine: 0,
             key: handle as usize,
             name,
             run: Box::new(move || {

@@ -32,6 +32,7 @@ use crate::access::{peek, peek_c_str, poke};
 use crate::bugcheck::BugCheck;
 use crate::kernel::{Kernel, PASSIVE_LEVEL};
 use crate::memory::Fill;
+use crate::origin::Origin;
 use crate::rules::kmdf;
 use crate::trap::kernel;
 
@@ -185,6 +186,8 @@ pub(crate) struct Context {
 /// An object of the framework.
 pub(crate) struct Object {
     pub(crate) handle: Handle,
+    /// Where the driver made it.
+    pub(crate) origin: Option<Origin>,
     pub(crate) data: Data,
     /// The place of the driver that it belongs to.
     pub(crate) driver: usize,
@@ -372,10 +375,16 @@ pub(crate) fn create(
         scope = attributes.scope;
     }
     k.name(handle as usize, data.kind());
+    let origin = if matches!(data, Data::Request(_)) {
+        None
+    } else {
+        Origin::of_one_of(k, k.wdf.objects.len())
+    };
     k.wdf.objects.insert(
         handle,
         Object {
             handle,
+            origin,
             data,
             driver,
             parent,

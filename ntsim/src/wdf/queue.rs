@@ -534,6 +534,7 @@ fn dispatch_elsewhere(k: &mut Kernel, queue: Handle) {
     } else {
         let name = name(k, queue);
         let queued = k.queue_dpc(Dpc {
+            routine: 0,
             key: queue as usize,
             name,
             run,

@@ -207,6 +207,7 @@ fn expire(k: &mut Kernel, handle: Handle) {
     } else {
         let name = k.name_of(handle as usize).unwrap_or("WDFTIMER").to_owned();
         k.queue_dpc(Dpc {
+            routine: 0,
             key: handle as usize,
             name,
             run: Box::new(move || run(handle)),

@@ -198,6 +198,7 @@ fn queue(k: &mut Kernel, id: FlightId, which: usize, body: fn(FlightId)) {
     // No object has an address in this range.
     let key = 0x10_0000 + id.0 * 2 + which;
     k.queue_dpc(Dpc {
+        routine: 0,
         key,
         name,
         run: Box::new(move || body(id)),
@@ -299,6 +300,7 @@ fn take_answer(id: FlightId, answer: Answer) {
                 }
                 let name = name(k, k.wdf.flights.live[&id].request);
                 k.queue_dpc(Dpc {
+                    routine: 0,
                     key: 0x10_0001 + id.0 * 2,
                     name,
                     run: Box::new(move || {
