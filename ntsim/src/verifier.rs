@@ -160,16 +160,21 @@ pub enum Switch {
 
 /// What switches a rule, by the bug check that it is reported with.
 ///
-/// See [bug check 0xC4](https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xc4--driver-verifier-detected-violation).
+/// See [bug check 0xC4][c4], [security checks][9] and [miscellaneous checks][12].
+///
+/// [c4]: https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0xc4--driver-verifier-detected-violation
+/// [9]: https://learn.microsoft.com/windows-hardware/drivers/devtest/security-checks
+/// [12]: https://learn.microsoft.com/windows-hardware/drivers/devtest/miscellaneous-checks
 #[must_use]
 pub fn switch(rule: &Rule) -> Switch {
     match rule.report {
         Report::BugCheckWith(0xC4, code) => match code {
             0x51..=0x62 => Switch::Class(4),
+            0xD5..=0xD7 => Switch::Class(5),
             0x1000..=0x100F => Switch::Class(6),
-            0xB0..=0xD7 => Switch::Class(5),
-            0xE0..=0xEF | 0xF5..=0xF7 => Switch::Class(9),
-            0x2_0000..=0x2_FFFF => Switch::Class(18),
+            0xE0 | 0xE2..=0xE4 | 0xF6 | 0xF7 => Switch::Class(9),
+            0xCA..=0xCD | 0xD0..=0xD2 | 0xDA..=0xDD => Switch::Class(12),
+            0x2_0000..=0x8_FFFF => Switch::Class(18),
             _ => Switch::Any,
         },
         Report::BugCheck(0xC4) => Switch::Any,
@@ -536,4 +541,73 @@ fn image_of(registry: &Registry, service: KeyId) -> Option<String> {
         .as_sz()?
         .to_string();
     path.rsplit('\\').next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_driver_verifier_reports_belongs_to_a_class_and_nothing_else_does() {
+        for rule in rules::all() {
+            let is_verifiers = matches!(
+                rule.report,
+                Report::BugCheck(0xC4 | 0xC9 | 0xE6 | 0x10D)
+                    | Report::BugCheckWith(0xC4 | 0xC9 | 0xE6 | 0x10D, _)
+            );
+            assert_eq!(
+                switch(rule) != Switch::Always,
+                is_verifiers,
+                "{}",
+                rule.name
+            );
+            if let Switch::Class(number) = switch(rule) {
+                let class = find(number).unwrap();
+                assert!(class.simulated, "{}: {number}", rule.name);
+            }
+        }
+    }
+
+    #[test]
+    fn flags_are_the_classes_up_to_32() {
+        let standard = Verifier::standard();
+        assert_eq!(standard.flags(), 0x209BB);
+        let mut classes = Verifier::classes_of(0x209BB);
+        classes.insert(WDF);
+        assert_eq!(classes, standard.classes);
+        assert_eq!(Verifier::classes_of(u32::MAX).len(), 32);
+    }
+
+    #[test]
+    fn no_setting_leaves_a_rule_on_that_it_does_not_name() {
+        let mut verifier = Verifier::standard();
+        verifier.classes = [4].into();
+        let off = verifier.without_rules();
+        for rule in rules::all() {
+            let is_on = match switch(rule) {
+                Switch::Always | Switch::Any | Switch::Class(4) => true,
+                Switch::Class(_) => false,
+            };
+            assert_eq!(off.contains(&rule), !is_on, "{}", rule.name);
+        }
+    }
+
+    #[test]
+    fn a_damaged_setting_is_read_as_far_as_it_goes() {
+        let mut registry = Registry::new();
+        let key = registry.create(KEY, Volatility::Persistent).unwrap();
+        for (name, value) in [
+            ("VerifyDriverLevel", Value::sz("many")),
+            ("VerifyDrivers", Value::sz(" a.sys  b.sys ")),
+            ("VerifierSettingState", Value::binary([0xFF; 3])),
+            (STACKS, Value::multi_sz(["no stack"])),
+        ] {
+            registry.set_value(key, name, value).unwrap();
+        }
+        let verifier = Verifier::read(&registry).unwrap();
+        let names = ["a.sys", "b.sys"].map(str::to_owned).to_vec();
+        assert_eq!(verifier.drivers, Drivers::Named(names));
+        assert!(verifier.classes.is_empty());
+        assert!(stacks(&registry).is_empty());
+    }
 }

@@ -41,6 +41,7 @@ Options may be written /add-driver, -add-driver or --add-driver, in any case.";
 
 /// Driver packages and devices, as Windows's pnputil shows and changes them
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of pnputil")]
 #[command(
     after_help = EXAMPLES,
     after_long_help = [EXAMPLES, place::ABOUT, session::ABOUT].join("\n\n"),

@@ -64,7 +64,7 @@ enum What {
 
 #[derive(Args)]
 struct Query {
-    /// The key, such as HKLM\SYSTEM or HKEY_LOCAL_MACHINE\SYSTEM
+    /// The key, such as `HKLM\SYSTEM` or `HKEY_LOCAL_MACHINE\SYSTEM`
     key: String,
     /// Only the value of this name
     #[arg(long, value_name = "NAME")]
@@ -89,10 +89,10 @@ struct Add {
     /// The default value
     #[arg(long, conflicts_with = "v")]
     ve: bool,
-    /// The value's type; without it, REG_SZ
+    /// The value's type; without it, `REG_SZ`
     #[arg(long, value_name = "TYPE", value_parser = kind_of, ignore_case = true)]
     t: Option<u32>,
-    /// What stands between the strings of a REG_MULTI_SZ; without it, \0
+    /// What stands between the strings of a `REG_MULTI_SZ`; without it, `\0`
     #[arg(
         long,
         value_name = "SEPARATOR",
@@ -263,7 +263,7 @@ impl Query {
         let name = value_name(self.v.as_ref(), self.ve);
         if let Some(name) = name
             && found == 0
-            && !(self.ve && !self.s)
+            && (!self.ve || self.s)
         {
             return Err(Failure::Input(format!(
                 "{}: no value {}{}",

@@ -212,11 +212,11 @@ impl<'a> Session<'a> {
         let json = serde_json::to_string_pretty(stop).expect("a stop is plain data");
         let mut report = text.trim_end().to_owned();
         match self.machine.add_dump(json, text) {
-            Ok(name) => report += &format!("\ndump: {name} in the machine's folder"),
-            Err(error) => report += &format!("\nno dump: {error}"),
+            Ok(name) => report = format!("{report}\ndump: {name} in the machine's folder"),
+            Err(error) => report = format!("{report}\nno dump: {error}"),
         }
         if let Err(Failure::Input(error)) = traced {
-            report += &format!("\nno trace: {error}");
+            report = format!("{report}\nno trace: {error}");
         }
         Failure::Found(report)
     }
@@ -269,11 +269,11 @@ impl Boot {
     fn replay(&self, command: &str, machine: &Path) -> String {
         let mut text = format!("ntsim {command} --machine {}", machine.display());
         if self.strategy != Strategy::Random {
-            text += &format!(" --strategy {}", self.strategy);
+            text = format!("{text} --strategy {}", self.strategy);
         }
         if self.run_for != Duration::from_secs(10) {
             let time = humantime::format_duration(self.run_for).to_string();
-            text += &format!(" --run-for {}", time.replace(' ', ""));
+            text = format!("{text} --run-for {}", time.replace(' ', ""));
         }
         format!("{text} --seed {}", self.seed)
     }

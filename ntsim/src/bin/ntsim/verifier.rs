@@ -44,6 +44,10 @@ runs it; so verifier's exit code 2, reboot needed, does not come up.";
 
 /// Driver Verifier's settings, as verifier.exe shows and changes them
 #[derive(Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of verifier.exe"
+)]
 #[command(
     after_help = EXAMPLES,
     after_long_help = [EXAMPLES, ABOUT, place::ABOUT].join("\n\n"),
@@ -319,7 +323,7 @@ impl Verifier {
                 notes += ", VerifierOn = 0";
             }
             if let Some(count) = fail_after {
-                notes += &format!(", VerifierAllocateFailCount = {count}");
+                notes = format!("{notes}, VerifierAllocateFailCount = {count}");
             }
             println!(
                 "  {image:24}{}{notes}",
