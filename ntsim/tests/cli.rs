@@ -4,6 +4,8 @@
 
 #[path = "cli/explore.rs"]
 mod explore;
+#[path = "cli/page.rs"]
+mod page;
 #[path = "cli/pnputil.rs"]
 mod pnputil;
 #[path = "cli/reg.rs"]
@@ -350,12 +352,135 @@ fn bad_steps_are_refused_before_anything_is_made() {
 }
 
 #[test]
+fn the_steps_on_the_command_line_are_what_happens() {
+    let folder = pnputil::package();
+    let run = |words: &[&str]| {
+        done(
+            &folder,
+            &[
+                &["run", "package/lamp.sys", "--inf", "package/lamp.inf"],
+                words,
+            ]
+            .concat(),
+        )
+    };
+    let steps = "start,run=2s,sleep=s3,run=1m,wake,reboot,start,surprise-remove";
+    let told = run(&["--steps", steps]);
+    folder.file("life.txt", steps.replace(',', "\n").as_bytes());
+    assert_eq!(run(&["--story", "life.txt"]), told);
+    let order = [
+        "lamp: on",
+        "S3",
+        "lamp: off",
+        "62.000 s",
+        "lamp: on",
+        "boots",
+        "surprise removal",
+    ];
+    let mut rest = told.as_str();
+    for part in order {
+        let at = rest
+            .find(part)
+            .unwrap_or_else(|| panic!("{part} is not next in {told}"));
+        rest = &rest[at + part.len()..];
+    }
+    for strategy in ["round-robin", "random", "pct", "pct:2:50"] {
+        let words = [
+            "--steps",
+            steps,
+            "--strategy",
+            strategy,
+            "--processors",
+            "1",
+        ];
+        assert!(run(&words).contains("nothing found"));
+    }
+    // A step that does not fit is told, with the line that leads there.
+    let words = [
+        "run",
+        "package/lamp.sys",
+        "--inf",
+        "package/lamp.inf",
+        "--steps",
+        "start,power-up",
+    ];
+    let (_, told) = ended(&folder, &words, 1);
+    assert!(
+        told.contains("power up") && told.contains("--steps"),
+        "{told}"
+    );
+    assert!(
+        !folder.path("vm").exists(),
+        "NTSIM_MACHINE is not for throw-away runs"
+    );
+}
+
+#[test]
+fn colours_are_left_out_when_they_are_not_wanted() {
+    let shown = |name: &str, value: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ntsim"));
+        command.args(["pnputil", "--fly"]).env_remove("NO_COLOR");
+        let output = command
+            .env("CLICOLOR_FORCE", "1")
+            .env(name, value)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(shown("CLICOLOR_FORCE", "1").contains('\u{1b}'));
+    assert!(!shown("NO_COLOR", "1").contains('\u{1b}'));
+    assert!(
+        !String::from_utf8(ntsim(&["pnputil", "--fly"]).stderr)
+            .unwrap()
+            .contains('\u{1b}')
+    );
+}
+
+#[test]
+fn every_command_has_examples_and_names_its_place() {
+    for words in [
+        &["pnputil"][..],
+        &["devgen"],
+        &["verifier"],
+        &["reg"],
+        &["reg", "query"],
+        &["reg", "add"],
+        &["reg", "delete"],
+        &["reg", "export"],
+        &["reg", "import"],
+        &["completions"],
+    ] {
+        let words = [words, &["--help"]].concat();
+        let output = ntsim(&words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("Examples:"), "{words:?}");
+        assert!(
+            words[0] == "completions" || help.contains("NTSIM_MACHINE"),
+            "{words:?}"
+        );
+    }
+    for word in ["/?", "-?", "/HELP"] {
+        let output = ntsim(&["pnputil", word]);
+        assert_eq!(output.status.code(), Some(0), "{word}");
+    }
+}
+
+#[test]
 fn completions_know_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell"] {
         let output = ntsim(&["completions", shell]);
         assert_eq!(output.status.code(), Some(0));
         let script = String::from_utf8(output.stdout).unwrap();
-        for word in ["completions", "run", "strategy"] {
+        for word in [
+            "completions",
+            "run",
+            "strategy",
+            "add-driver",
+            "hardwareid",
+            "querysettings",
+            "import",
+        ] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
