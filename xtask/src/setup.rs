@@ -7,6 +7,7 @@
 //! | Rust for `x86_64-pc-windows-msvc` | `rustup target add`; where rustup cannot reach its server, Debian's `rustc-web` with its sources |
 //! | `lld-link` | rustup's own `rust-lld` under that name; else Debian's `lld` |
 //! | `clang`, `libclang`, `llvm-lib` | `apt-get install` when root, else the command to type |
+//! | `chromium`, for the tests of pages | the same |
 
 use std::{
     env,
@@ -274,6 +275,23 @@ pub fn ensure_other_headers() -> Result<()> {
         return Ok(());
     }
     install(&["mingw-w64-common"])
+}
+
+/// Makes sure that there is a browser for the tests of pages, and returns it.
+///
+/// # Errors
+/// As [`ensure_image_toolchain`].
+pub fn ensure_browser() -> Result<PathBuf> {
+    let find = || {
+        ["chromium", "chromium-browser", "google-chrome"]
+            .into_iter()
+            .find_map(find_program)
+    };
+    if let Some(browser) = env::var_os("CHROMIUM").map(PathBuf::from).or_else(find) {
+        return Ok(browser);
+    }
+    install(&["chromium"])?;
+    find().context("there is no chromium, although its package is installed")
 }
 
 /// Returns whether bindgen will find libclang.

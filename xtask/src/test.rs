@@ -50,6 +50,7 @@ impl Test {
 
         let tools = setup::ensure_image_toolchain(workspace, self.toolchain.toolchain)?;
         setup::ensure_other_headers()?;
+        let browser = setup::ensure_browser()?;
         let step = Step::begin("checking that generated code is up to date");
         codegen::run(true).map_err(anyhow::Error::msg)?;
         step.finish();
@@ -69,6 +70,16 @@ impl Test {
         no_unsafe(workspace)?;
         documentation(workspace)?;
         shown(&mut cargo(&["test", "--workspace"]))?;
+        // The tests of pages need a browser, so they are behind a feature.
+        shown(
+            cargo(&[
+                "test",
+                "--package=ntsim",
+                "--features=browser",
+                "--test=timeline",
+            ])
+            .env("CHROMIUM", &browser),
+        )?;
         explore(&mut cargo(&["test", "--release", "--package=dmf-modules"]))?;
 
         for driver in DRIVERS {

@@ -59,7 +59,7 @@ impl Texts {
 }
 
 /// What the page draws. Lines and bars are arrays, since there are many:
-/// `[time, lane, irql, depth, kind, text]` and `[kind, name, first, last, depth, open]`.
+/// `[time, lane, irql, depth, kind, text, context]` and `[kind, name, first, last, depth, open]`.
 fn data(trace: &Trace<'_>) -> Value {
     let timeline = Timeline::of(trace);
     let mut texts = Texts::default();
@@ -68,7 +68,15 @@ fn data(trace: &Trace<'_>) -> Value {
         .map(|(line, lane)| {
             let kind = line.what.kind_number();
             let text = texts.number(&line.what.to_string());
-            json!([line.time, lane, line.irql, line.depth, kind, text])
+            json!([
+                line.time,
+                lane,
+                line.irql,
+                line.depth,
+                kind,
+                text,
+                line.context
+            ])
         })
         .collect();
     let lanes: Vec<Value> = (timeline.lanes.iter())

@@ -196,11 +196,7 @@ impl Timeline {
             context.take(&mut lanes[lane], lines, at);
         }
         for (_, left) in open {
-            // Who has given itself up makes no more lines.
-            let last = left.stack.last().map(|bar| &lanes[left.lane].bars[*bar]);
-            let gone = last.is_some_and(|bar| bar.name == TERMINATE);
-            let to = if gone { left.last } else { lines.len() };
-            left.end(&mut lanes, to);
+            left.end(&mut lanes, lines.len());
         }
         for lane in &mut lanes {
             lane.bars.sort_by_key(|bar| (bar.first, bar.depth));
@@ -284,6 +280,10 @@ impl Open {
     /// Ends what is open with line `to`.
     fn end(self, lanes: &mut [Lane], to: usize) {
         let lane = &mut lanes[self.lane];
+        // Who has given itself up makes no more lines.
+        let inner = self.stack.last().map(|bar| &lane.bars[*bar]);
+        let gone = inner.is_some_and(|bar| bar.name == TERMINATE);
+        let to = if gone { self.last } else { to };
         for bar in &self.stack {
             lane.bars[*bar].last = to.max(self.last);
         }
@@ -305,16 +305,18 @@ impl Open {
 }
 
 fn places(trace: &Trace<'_>) -> Vec<u64> {
-    let end = trace.stop.as_ref().map_or(0, |stop| stop.time);
-    let times = trace.lines.iter().map(|line| line.time).chain([end]);
     let mut next = 0;
-    times
-        .map(|time| {
-            let place = time.saturating_mul(100).max(next);
+    let mut places: Vec<_> = (trace.lines.iter())
+        .map(|line| {
+            let place = line.time.saturating_mul(100).max(next);
             next = place.saturating_add(1);
             place
         })
-        .collect()
+        .collect();
+    let end = trace.stop.as_ref().map_or(0, |stop| stop.time);
+    // Room for what begins with the last line and has not ended.
+    places.push(end.saturating_mul(100).max(next.saturating_add(1)));
+    places
 }
 
 /// Until which line each context needs its lane.
@@ -496,7 +498,7 @@ mod tests {
             ]
         );
         assert_eq!(bars(&timeline.lanes[2]), ["call KeSet 3..=3 0"]);
-        assert_eq!(timeline.places, [0, 1, 2, 3, 500, 501, 502]);
+        assert_eq!(timeline.places, [0, 1, 2, 3, 500, 501, 503]);
         let spans: Vec<_> = (timeline.lanes[1].bars.iter())
             .map(|bar| bar.span(&timeline.places))
             .collect();
