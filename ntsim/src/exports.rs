@@ -55,6 +55,7 @@ macro_rules! traced {
     ($name:ident, ($($arg:ident),*), $imp:path) => {
         $crate::trap::call(
             stringify!($name),
+            const { $crate::rules::irql::range(stringify!($name)) },
             &[$((stringify!($arg), &$arg as &dyn $crate::trace::Arg)),*],
             || $imp($($arg),*),
         )

@@ -20,7 +20,6 @@ pub(crate) mod wait;
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::bugcheck::BugCheck;
 use crate::kernel::{ContextId, DISPATCH_LEVEL, Kernel, PASSIVE_LEVEL};
 
 /// What the kernel's core remembers.
@@ -58,11 +57,7 @@ pub(crate) fn context_ends(k: &mut Kernel, id: ContextId, irql: u8) {
     };
     if irql != expected {
         let name = k.context(id).name.clone();
-        k.bug_check(BugCheck::new(
-            0xC8,
-            [u64::from(irql), u64::from(expected), 0, 0],
-            format!("{name} returned at IRQL {irql} instead of {expected}"),
-        ));
+        irql::unexpected(k, expected, irql, &name);
     }
     crate::locks::context_ends(k, id);
     if let Some(thread) = k.context(id).thread {

@@ -11,6 +11,7 @@ use crate::ke::dispatcher::ThreadId;
 use crate::kernel::Kernel;
 use crate::origin::Origin;
 use crate::registry::KeyId;
+use crate::rules;
 use crate::trap::kernel;
 
 pub(crate) const STATUS_SUCCESS: i32 = 0;
@@ -68,10 +69,27 @@ pub(crate) fn open_handles(k: &Kernel) -> impl Iterator<Item = (String, Option<&
     })
 }
 
+/// Holds the caller of a `Zw` function to special kernel APCs being enabled, with
+/// which the I/O of a system service completes.
+pub(crate) fn zw_call(k: &mut Kernel, function: &str) {
+    let guarded = k
+        .running_thread()
+        .and_then(|thread| k.ke.guarded_regions.get(&thread));
+    if let Some(depth) = guarded.copied() {
+        k.broken(
+            &rules::object::ZW_CALL,
+            &[k.caller(), u64::from(k.irql()), u64::from(depth)],
+            format!(
+                "{function} was called in a guarded region, where no special kernel APC arrives"
+            ),
+        );
+    }
+}
+
 /// `ZwClose`.
 pub(crate) fn zw_close(Addr(handle): Addr) -> i32 {
     kernel(|k| {
-        crate::ke::irql::passive(k, "ZwClose");
+        zw_call(k, "ZwClose");
         if !close(k, handle) {
             k.bug_check(BugCheck::new(
                 0x93,
@@ -113,7 +131,6 @@ pub(crate) fn ob_reference_object_by_handle(
     _information: *mut u8,
 ) -> i32 {
     let found = kernel(|k| {
-        crate::ke::irql::passive(k, "ObReferenceObjectByHandle");
         crate::inject::check(k, "ObReferenceObjectByHandle")?;
         match look_up(k, handle) {
             // A type is optional for callers in kernel mode.
@@ -179,7 +196,7 @@ pub(crate) fn zw_wait_for_single_object(
     timeout: *const i64,
 ) -> i32 {
     let found = kernel(|k| {
-        crate::ke::irql::passive(k, "ZwWaitForSingleObject");
+        zw_call(k, "ZwWaitForSingleObject");
         look_up(k, handle)
     });
     match found {

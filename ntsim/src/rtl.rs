@@ -349,7 +349,6 @@ struct VersionInfoTail {
 
 /// `RtlGetVersion`: Windows 11, version 22H2.
 pub(crate) fn rtl_get_version(info: *mut VersionInfo) -> i32 {
-    kernel(|k| crate::ke::irql::passive(k, "RtlGetVersion"));
     let size = peek(info.cast::<u32>());
     let (plain, tail) = (size_of::<VersionInfo>(), size_of::<VersionInfoTail>());
     let version = VersionInfo {

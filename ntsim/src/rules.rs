@@ -100,6 +100,36 @@ pub enum Class {
     Memory,
 }
 
+impl Class {
+    /// All, in the order of the page.
+    pub const ALL: &[Self] = &[
+        Self::Pool,
+        Self::Irql,
+        Self::Wait,
+        Self::Lock,
+        Self::Deadlock,
+        Self::Object,
+        Self::Deferred,
+        Self::Unload,
+        Self::Kmdf,
+        Self::PnpPower,
+        Self::Io,
+        Self::Memory,
+    ];
+}
+
+impl std::str::FromStr for Class {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let named = |class: &Self| format!("{class:?}").eq_ignore_ascii_case(name);
+        Self::ALL.iter().copied().find(named).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|class| format!("{class:?}")).collect();
+            format!("no such class of rules; there are {}", names.join(", "))
+        })
+    }
+}
+
 /// Declares the rules of a family, and `ALL` with all of them.
 macro_rules! rules {
     ($class:ident; $(
@@ -129,16 +159,23 @@ pub mod deadlock;
 pub mod deferred;
 pub mod io;
 pub mod kmdf;
+pub mod irql;
 pub mod lock;
+pub mod object;
+pub mod page;
 pub mod pool;
 pub mod unload;
+pub mod wait;
 
 /// All rules, family by family.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
     [
         pool::ALL,
+        irql::ALL,
+        wait::ALL,
         lock::ALL,
         deadlock::ALL,
+        object::ALL,
         deferred::ALL,
         unload::ALL,
         kmdf::ALL,
@@ -253,6 +290,21 @@ impl Kernel {
     pub(crate) fn unchecked(&mut self, message: impl Into<String>) -> ! {
         let stop = Stop::here(self, StopKind::Unchecked, message.into());
         self.stop(stop)
+    }
+
+    /// The driver's address that made the current call: 0 for one that is linked into
+    /// the host program, whose code looks like the simulator's own.
+    pub(crate) fn caller(&self) -> u64 {
+        let Some(registers) = self.current.and_then(|id| self.innermost_call(id)) else {
+            return 0;
+        };
+        let frames =
+            crate::image::unwind::Unwinder::new(&self.io.loaded_images()).walk_live(&registers);
+        let in_image = |address: &u64| {
+            usize::try_from(*address)
+                .is_ok_and(|address| self.io.abi_of(address) == crate::abi::Abi::Image)
+        };
+        frames.into_iter().find(in_image).unwrap_or(0)
     }
 
     /// As [`broken`](Self::broken), where the kernel cannot go on: with the

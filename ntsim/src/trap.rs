@@ -36,6 +36,7 @@ use corosensei::Yielder;
 
 use crate::fault::{Fault, Registers};
 use crate::kernel::Kernel;
+use crate::rules::irql::{self, Range};
 use crate::trace::Arg;
 
 /// Why a coroutine suspends.
@@ -204,12 +205,14 @@ pub(crate) fn block<R>(
 }
 
 /// The frame around every function that a driver calls: a preemption point,
-/// then the body, then the trace line with arguments and result.
+/// then the body, then the trace line with arguments and result. `range` is where
+/// the function may be called.
 ///
 /// While a panic unwinds through the driver its destructors may call; those
 /// calls run without preemption, so that unwinding cannot wander off.
 pub(crate) fn call<R: Arg>(
     name: &'static str,
+    range: Range,
     args: &[(&'static str, &dyn Arg)],
     body: impl FnOnce() -> R,
 ) -> R {
@@ -217,6 +220,9 @@ pub(crate) fn call<R: Arg>(
     let from = Registers::here();
     trap(|k| {
         k.enter_call(name, args, from);
+        if !range.contains(k.irql()) {
+            irql::outside(k, name);
+        }
         let flow = if unwinding {
             Flow::Continue
         } else {

@@ -281,6 +281,7 @@ macro_rules! wdf_functions {
                     pub(in super::super) extern "C-unwind" fn $name(globals: Globals, $($arg: $ty),*) $(-> $ret)? {
                         $crate::trap::call(
                             stringify!($name),
+                            $crate::rules::irql::Range::ANY,
                             &[$((stringify!($arg), &$arg as &dyn $crate::trace::Arg)),*],
                             || $imp(globals, $($arg),*),
                         )
@@ -295,6 +296,7 @@ macro_rules! wdf_functions {
                     pub(in super::super) extern "win64" fn $name(globals: Globals, $($arg: $ty),*) $(-> $ret)? {
                         let result = $crate::trap::call(
                             stringify!($name),
+                            $crate::rules::irql::Range::ANY,
                             &[$((stringify!($arg), &$arg as &dyn $crate::trace::Arg)),*],
                             || $imp(globals, $($arg),*),
                         );

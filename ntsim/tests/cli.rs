@@ -497,6 +497,7 @@ fn an_unknown_command_or_option_exits_with_1() {
         &["run", "x.sys", "--processors", "0"],
         &["run", "x.sys", "--steps", "start", "--story", "x"],
         &["completions", "tcsh"],
+        &["rules", "--class", "Poool"],
     ] {
         let output = ntsim(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
@@ -597,4 +598,29 @@ fn a_filter_and_a_format_that_do_not_exist_are_named() {
             assert!(message.contains(part), "no {part:?} in: {message}");
         }
     }
+}
+
+#[test]
+fn the_rules_are_listed_by_class_for_people_and_for_programs() {
+    let listed = |arguments: &[&str]| {
+        let output = ntsim(&[&["rules"], arguments].concat());
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(listed(&[]).contains("0xC2/0x07 BAD_POOL_CALLER"));
+    assert!(listed(&["--markdown"]).contains("[PoolDoubleFree](https://"));
+    let names = |arguments: &[&str]| -> Vec<String> {
+        let rules: Vec<serde_json::Value> = serde_json::from_str(&listed(arguments)).unwrap();
+        rules
+            .iter()
+            .map(|rule| rule["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let all: Vec<_> = ntsim::rules::all().map(|rule| rule.name).collect();
+    assert_eq!(names(&["--json"]), all);
+    let pool: Vec<_> = ntsim::rules::pool::ALL
+        .iter()
+        .map(|rule| rule.name)
+        .collect();
+    assert_eq!(names(&["--json", "--class", "pool"]), pool);
 }

@@ -303,7 +303,7 @@ fn misused_mutexes_are_bug_checks() {
             ExAcquireFastMutex(mutex);
         }),
         0xC4,
-        0x33,
+        0x2_0005,
     );
     expect_bug_check(
         &stop(|| {

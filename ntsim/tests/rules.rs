@@ -13,14 +13,6 @@ use ntsim::machine::Error;
 use ntsim::rules::{self, Report, Rule};
 use ntsim::{Settings, Stop, StopKind};
 
-#[path = "rules/deadlock.rs"]
-mod deadlock;
-#[path = "rules/deferred.rs"]
-mod deferred;
-#[path = "rules/lock.rs"]
-mod lock;
-#[path = "rules/locks.rs"]
-mod locks;
 #[macro_use]
 #[path = "support/io_driver.rs"]
 mod io_driver;
@@ -32,17 +24,31 @@ mod io_driver;
     reason = "a driver in C would not be checked either; the machine checks this one"
 )]
 mod raw;
+#[path = "rules/deadlock.rs"]
+mod deadlock;
+#[path = "rules/deferred.rs"]
+mod deferred;
+#[path = "rules/lock.rs"]
+mod lock;
+#[path = "rules/locks.rs"]
+mod locks;
 
+#[path = "rules/irql.rs"]
+mod irql;
 #[path = "rules/io.rs"]
 mod io;
 #[path = "rules/kmdf.rs"]
 mod kmdf;
+#[path = "rules/object.rs"]
+mod object;
 #[path = "rules/pool.rs"]
 mod pool;
 #[path = "nt/threads.rs"]
 mod threads;
 #[path = "rules/unload.rs"]
 mod unload;
+#[path = "rules/wait.rs"]
+mod wait;
 
 /// The tests of one rule.
 pub struct Case {
@@ -54,13 +60,23 @@ pub struct Case {
     pub comes_close: fn(Settings) -> Result<(), Error>,
 }
 
+/// The settings with this rule off too: as without DDI compliance checking, which says
+/// the same of some functions first.
+pub fn without(mut settings: Settings, rule: &'static Rule) -> Settings {
+    settings.without_rules.push(rule);
+    settings
+}
+
 /// All cases.
 const CASES: &[&[Case]] = &[
     pool::CASES,
+    irql::CASES,
+    wait::CASES,
     lock::CASES,
     deadlock::CASES,
     deferred::CASES,
     unload::CASES,
+    object::CASES,
     kmdf::CASES,
     io::CASES,
 ];
@@ -83,6 +99,10 @@ fn main() {
         })
         .collect();
     tests.push(Trial::test("every_rule_has_a_case", every_rule_has_a_case));
+    tests.push(Trial::test(
+        "the_page_has_every_rule",
+        the_page_has_every_rule,
+    ));
     libtest_mimic::run(&arguments, tests).exit();
 }
 
@@ -173,5 +193,23 @@ fn every_rule_has_a_case() -> Result<(), Failed> {
         Ok(())
     } else {
         Err(format!("not exactly one case: {}", without.join(", ")).into())
+    }
+}
+
+/// `cargo xtask codegen --check` compares the whole of it.
+fn the_page_has_every_rule() -> Result<(), Failed> {
+    let page = include_str!("../../docs/rules.md");
+    let missing: Vec<_> = rules::all()
+        .map(|rule| rule.name)
+        .filter(|name| !page.contains(&format!("| [{name}](")))
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "run `cargo run -p ntsim -- rules --markdown > docs/rules.md`: it has no {}",
+            missing.join(", ")
+        )
+        .into())
     }
 }

@@ -1535,7 +1535,8 @@ fn a_passive_function_under_a_spin_lock_is_a_bug_check() {
         0
     });
     let (code, _, message) = bug_check(bench.try_start());
-    assert_eq!(code, 0xC4);
+    // The framework's verifier breaks into a debugger that is not there.
+    assert_eq!(code, 0x1E);
     assert!(
         message.contains("WdfDriverOpenParametersRegistryKey was called at IRQL 2"),
         "{message}"

@@ -4,7 +4,7 @@
 //!
 //! From `openwdk/abi` (data) come the KMDF headers in `openwdk/include/wdf`, `ntstatus.h`
 //! and the tables of the ABI test; from `openwdk/include` (headers), through bindgen, comes
-//! `ntsim-sys`. Everything is formatted in this process, so that the result does not depend
+//! `ntsim-sys`; from the table of rules in `ntsim` comes `docs/rules.md`. Everything is formatted in this process, so that the result does not depend
 //! on an installed rustfmt.
 
 use std::collections::BTreeMap;
@@ -43,6 +43,7 @@ pub fn run(check: bool) -> Result<(), String> {
     let scratch = Scratch::new(&root.join("openwdk/include"), &outputs)?;
     bindings::generate(&scratch.include(), &mut outputs)?;
     abi_test::generate(&abi, &mut outputs)?;
+    outputs.insert("docs/rules.md".into(), ntsim::rules::page::markdown(None));
 
     let mut stale = Vec::new();
     for (path, text) in &outputs {

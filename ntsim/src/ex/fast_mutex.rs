@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use crate::access::{peek, poke};
 use crate::ke::dispatcher::{Header, Object, ThreadId};
-use crate::ke::{dispatcher, guarded_region, irql, sleep};
+use crate::ke::{dispatcher, guarded_region, sleep};
 use crate::kernel::{APC_LEVEL, Kernel};
 use crate::locks::{self, Kind};
 use crate::rules::{self, Rule};
@@ -228,7 +228,6 @@ pub(crate) fn ke_initialize_guarded_mutex(mutex: *mut FastMutex) {
         },
     );
     kernel(|k| {
-        irql::at_most_dispatch(k, "KeInitializeGuardedMutex");
         locks::initialized(k, address, Kind::FastMutex, "KeInitializeGuardedMutex");
         k.ex.fast_mutexes.remove(&address);
         k.name(address, "mutex");

@@ -103,12 +103,16 @@ pub(crate) fn allocate(
         } else {
             (&rules::pool::ALLOCATE_NON_PAGED_IRQL, "non-paged")
         };
+        let message = format!(
+            "{function} of {kind} pool was called at IRQL {irql}; it needs {limit} or below"
+        );
+        if rules::irql::EX_ALLOCATE_POOL.apis.contains(&function) {
+            k.broken(&rules::irql::EX_ALLOCATE_POOL, &[0; 3], message.as_str());
+        }
         k.broken(
             rule,
             &[u64::from(irql), u64::from(paged), size as u64],
-            format!(
-                "{function} of {kind} pool was called at IRQL {irql}; it needs {limit} or below"
-            ),
+            message,
         );
     }
     if crate::inject::allocation_fails(k, function, tag) {

@@ -74,7 +74,6 @@ fn at_most_apc(k: &mut Kernel, function: &str) {
 pub(crate) fn ex_initialize_resource_lite(resource: *mut EResource) -> i32 {
     let address = touch(resource);
     kernel(|k| {
-        crate::ke::irql::at_most_dispatch(k, "ExInitializeResourceLite");
         if k.ex.resources.contains_key(&address) {
             let name = name(k, address);
             k.broken(
@@ -107,7 +106,6 @@ pub(crate) fn ex_reinitialize_resource_lite(resource: *mut EResource) -> i32 {
 pub(crate) fn ex_delete_resource_lite(resource: *mut EResource) -> i32 {
     let address = touch(resource);
     kernel(|k| {
-        crate::ke::irql::at_most_dispatch(k, "ExDeleteResourceLite");
         if !k.ex.resources.contains_key(&address) {
             k.fatal(
                 &rules::lock::RESOURCE_DELETED_UNINITIALIZED,

@@ -14,9 +14,8 @@
 //! when run-down has begun.
 
 use crate::access::{peek, poke};
-use crate::bugcheck::BugCheck;
-use crate::ke::{irql, sleep};
-use crate::kernel::{APC_LEVEL, Kernel};
+use crate::ke::sleep;
+use crate::kernel::Kernel;
 use crate::rules;
 use crate::trap::kernel;
 
@@ -59,16 +58,15 @@ fn misused(k: &mut Kernel, reference: *mut usize, state: usize, what: &str) {
 
 /// `ExAcquireRundownProtection`.
 pub(crate) fn ex_acquire_rundown_protection(reference: *mut usize) -> u8 {
-    acquire(reference, 1, "ExAcquireRundownProtection")
+    acquire(reference, 1)
 }
 
 /// `ExAcquireRundownProtectionEx`.
 pub(crate) fn ex_acquire_rundown_protection_ex(reference: *mut usize, count: u32) -> u8 {
-    acquire(reference, count, "ExAcquireRundownProtectionEx")
+    acquire(reference, count)
 }
 
-fn acquire(reference: *mut usize, count: u32, function: &str) -> u8 {
-    kernel(|k| irql::at_most_dispatch(k, function));
+fn acquire(reference: *mut usize, count: u32) -> u8 {
     let state = peek(reference);
     if state & RUN_DOWN != 0 {
         return 0;
@@ -88,7 +86,6 @@ pub(crate) fn ex_release_rundown_protection_ex(reference: *mut usize, count: u32
 }
 
 fn release(reference: *mut usize, count: u32, function: &str) {
-    kernel(|k| irql::at_most_dispatch(k, function));
     let state = peek(reference);
     let Some(left) = state.checked_sub(ONE * count as usize) else {
         kernel(|k| {
@@ -110,16 +107,6 @@ fn release(reference: *mut usize, count: u32, function: &str) {
 /// `ExWaitForRundownProtectionRelease`: no protection is given from now on;
 /// returns when all that was given is back.
 pub(crate) fn ex_wait_for_rundown_protection_release(reference: *mut usize) {
-    kernel(|k| {
-        let irql = k.irql();
-        if irql > APC_LEVEL {
-            k.bug_check(BugCheck::verifier(
-                0x2_0005,
-                [u64::from(irql), reference as u64, 0],
-                format!("ExWaitForRundownProtectionRelease was called at IRQL {irql}; it needs APC_LEVEL or below"),
-            ));
-        }
-    });
     poke(reference, peek(reference) | RUN_DOWN);
     while peek(reference) != RUN_DOWN {
         sleep::sleep(reference as usize);

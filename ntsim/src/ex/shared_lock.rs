@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use crate::access::{peek, poke};
 use crate::bugcheck::BugCheck;
-use crate::ke::{guarded_region, irql, sleep};
+use crate::ke::{guarded_region, sleep};
 use crate::kernel::{APC_LEVEL, ContextId, DISPATCH_LEVEL, Kernel};
 use crate::locks::{self, Held as Lock, Kind};
 use crate::rules::{self, Rule};
@@ -246,7 +246,6 @@ fn at_dpc_level(function: &'static str) -> How {
 fn raise_and_acquire(lock: *mut i32, mode: Mode, function: &'static str) -> u8 {
     let address = touch(lock, Kind::SharedSpin, function);
     let old = kernel(|k| {
-        irql::at_most_dispatch(k, function);
         let old = k.irql();
         k.set_irql(DISPATCH_LEVEL);
         old

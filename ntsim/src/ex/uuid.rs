@@ -3,13 +3,11 @@
 //! UUIDs, which follow from the seed: the same run gives the same ones.
 
 use crate::access::poke;
-use crate::ke::irql;
 use crate::trap::kernel;
 
 /// `ExUuidCreate`: a random (version 4) UUID.
 pub(crate) fn ex_uuid_create(uuid: *mut [u8; 16]) -> i32 {
     let (high, low) = kernel(|k| {
-        irql::passive(k, "ExUuidCreate");
         k.ex.uuids += 1;
         // Boots of one machine must not repeat themselves.
         let count =

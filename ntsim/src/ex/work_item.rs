@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 
 use crate::abi::{callback_returning_at, param};
 use crate::access::{Addr, peek, poke};
-use crate::ke::irql;
 use crate::kernel::Kernel;
 use crate::origin::{Origin, Related};
 use crate::rules;
@@ -47,7 +46,6 @@ pub(crate) fn where_queued(k: &Kernel, item: usize) -> Vec<Related> {
 
 /// Stops the machine for a queue or a routine that is none.
 pub(crate) fn check(k: &mut Kernel, item: usize, routine: usize, queue: i32, function: &str) {
-    irql::at_most_dispatch(k, function);
     // The seven fixed queues, and those of a custom priority from 32 on.
     if !(0..7).contains(&queue) && !(32..64).contains(&queue) {
         k.broken(

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use crate::access::{Addr, peek, poke};
-use crate::ke::{irql, sleep};
+use crate::ke::sleep;
 use crate::kernel::Kernel;
 use crate::rules::{self, Rule};
 use crate::trap::kernel;
@@ -49,7 +49,6 @@ pub(crate) fn io_initialize_remove_lock_ex(
         },
     );
     kernel(|k| {
-        irql::passive(k, "IoInitializeRemoveLock");
         if k.io.remove_locks.contains_key(&(lock as usize)) {
             let name = k.name_of(lock as usize).unwrap_or("the lock").to_owned();
             k.broken(
@@ -99,7 +98,6 @@ pub(crate) fn io_acquire_remove_lock_ex(
 ) -> i32 {
     let state = peek(lock);
     kernel(|k| {
-        irql::at_most_dispatch(k, "IoAcquireRemoveLock");
         check_size(k, size, "IoAcquireRemoveLock");
         let tags = tags(k, lock, "IoAcquireRemoveLock");
         if state.removed == 0 {
@@ -163,7 +161,6 @@ fn release(lock: *mut RemoveLock, tag: usize, size: u32, rule: &'static Rule, fu
 
 /// `IoReleaseRemoveLockEx`.
 pub(crate) fn io_release_remove_lock_ex(lock: *mut RemoveLock, Addr(tag): Addr, size: u32) {
-    kernel(|k| irql::at_most_dispatch(k, "IoReleaseRemoveLock"));
     release(
         lock,
         tag,
@@ -180,7 +177,6 @@ pub(crate) fn io_release_remove_lock_and_wait_ex(
     Addr(tag): Addr,
     size: u32,
 ) {
-    kernel(|k| irql::passive(k, "IoReleaseRemoveLockAndWait"));
     poke(
         lock,
         RemoveLock {

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use crate::abi::param;
 use crate::access::{Addr, peek, poke_bytes};
 use crate::ex::{self, pool, work_item};
-use crate::ke::irql;
 use crate::kernel::Kernel;
 use crate::memory::Fill;
 use crate::rules;
@@ -35,7 +34,6 @@ pub(crate) struct Item {
 pub(crate) type Items = BTreeMap<usize, Item>;
 
 fn check_object(k: &mut Kernel, item: usize, object: usize, function: &str) {
-    irql::at_most_dispatch(k, function);
     if object == 0 {
         k.broken(
             &rules::deferred::WORK_ITEM_OBJECT,
@@ -118,7 +116,6 @@ fn forget(k: &mut Kernel, address: usize, function: &str) -> Item {
 pub(crate) fn io_uninitialize_work_item(item: *mut u8) {
     let _ = peek(item);
     kernel(|k| {
-        irql::at_most_dispatch(k, "IoUninitializeWorkItem");
         forget(k, item as usize, "IoUninitializeWorkItem");
     });
 }
@@ -127,7 +124,6 @@ pub(crate) fn io_uninitialize_work_item(item: *mut u8) {
 pub(crate) fn io_free_work_item(item: *mut u8) {
     let _ = peek(item);
     kernel(|k| {
-        irql::at_most_dispatch(k, "IoFreeWorkItem");
         if !forget(k, item as usize, "IoFreeWorkItem").allocated {
             let name = k
                 .name_of(item as usize)

@@ -80,7 +80,7 @@ pub(crate) fn queue(k: &mut Kernel, dpc: Prepared, argument1: usize, argument2: 
         name,
         routine: dpc.routine,
         run: Box::new(move || {
-            crate::abi::callback::<()>(
+            crate::abi::callback_returning_at::<()>(
                 "DeferredRoutine",
                 dpc.routine,
                 &[
@@ -89,6 +89,7 @@ pub(crate) fn queue(k: &mut Kernel, dpc: Prepared, argument1: usize, argument2: 
                     param("SystemArgument1", &Addr(argument1)),
                     param("SystemArgument2", &Addr(argument2)),
                 ],
+                |k, before, after| super::irql::unexpected(k, before, after, "DeferredRoutine"),
             );
         }),
     })
@@ -137,7 +138,6 @@ pub(crate) fn ke_remove_queue_dpc(dpc: *mut KDpc) -> u8 {
 
 /// `KeFlushQueuedDpcs`: returns when every DPC that was queued has run.
 pub(crate) fn ke_flush_queued_dpcs() {
-    kernel(|k| super::irql::passive(k, "KeFlushQueuedDpcs"));
     while kernel(|k| k.has_dpcs()) {
         crate::trap::preempt();
     }

@@ -5,6 +5,7 @@
 use crate::access::peek;
 use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, DISPATCH_LEVEL, Kernel};
+use crate::rules;
 use crate::trap::kernel;
 
 use super::dispatcher::{self, Header, Object, initialize};
@@ -46,11 +47,18 @@ pub(crate) fn ke_set_event(event: *mut Header, _increment: i32, wait: u8) -> i32
         let irql = k.irql();
         let limit = if wait == 0 { DISPATCH_LEVEL } else { APC_LEVEL };
         if irql > limit {
-            k.bug_check(BugCheck::verifier(
-                0x2_0016,
-                [u64::from(irql), u64::from(limit), 0],
-                format!("KeSetEvent was called at IRQL {irql}; with Wait = {} it needs {limit} or below", wait != 0),
-            ));
+            let message = format!(
+                "KeSetEvent was called at IRQL {irql}; with Wait = {} it needs {limit} or below",
+                wait != 0
+            );
+            k.broken(&rules::irql::KE_SET_EVENT, &[0; 3], message.as_str());
+            if irql > DISPATCH_LEVEL {
+                k.broken(
+                    &rules::wait::SET_EVENT_IRQL,
+                    &[u64::from(irql), event as u64, 0],
+                    message,
+                );
+            }
         }
         let previous = std::mem::replace(event_state(k, event, "KeSetEvent"), true);
         if !previous {
@@ -64,7 +72,6 @@ pub(crate) fn ke_set_event(event: *mut Header, _increment: i32, wait: u8) -> i32
 pub(crate) fn ke_reset_event(event: *mut Header) -> i32 {
     let _ = peek(event);
     kernel(|k| {
-        super::irql::at_most_dispatch(k, "KeResetEvent");
         i32::from(std::mem::replace(
             event_state(k, event, "KeResetEvent"),
             false,
@@ -76,7 +83,6 @@ pub(crate) fn ke_reset_event(event: *mut Header) -> i32 {
 pub(crate) fn ke_clear_event(event: *mut Header) {
     let _ = peek(event);
     kernel(|k| {
-        super::irql::at_most_dispatch(k, "KeClearEvent");
         *event_state(k, event, "KeClearEvent") = false;
     });
 }
@@ -84,8 +90,5 @@ pub(crate) fn ke_clear_event(event: *mut Header) {
 /// `KeReadStateEvent`.
 pub(crate) fn ke_read_state_event(event: *mut Header) -> i32 {
     let _ = peek(event);
-    kernel(|k| {
-        super::irql::at_most_dispatch(k, "KeReadStateEvent");
-        i32::from(*event_state(k, event, "KeReadStateEvent"))
-    })
+    kernel(|k| i32::from(*event_state(k, event, "KeReadStateEvent")))
 }

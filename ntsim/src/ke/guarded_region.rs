@@ -3,7 +3,6 @@
 //! Guarded regions: a thread in one receives no APC of any kind.
 //! <https://learn.microsoft.com/windows-hardware/drivers/kernel/disabling-apcs>
 
-use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, Kernel};
 use crate::rules;
 use crate::trap::kernel;
@@ -47,31 +46,14 @@ pub(crate) fn all_apcs_disabled(k: &Kernel) -> bool {
             .is_some_and(|thread| k.ke.guarded_regions.contains_key(&thread))
 }
 
-fn at_most_apc(k: &mut Kernel, function: &str) {
-    let irql = k.irql();
-    if irql > APC_LEVEL {
-        k.bug_check(BugCheck::verifier(
-            0x2_0010,
-            [u64::from(irql), 0, 0],
-            format!("{function} was called at IRQL {irql}; it needs APC_LEVEL or below"),
-        ));
-    }
-}
-
 /// `KeEnterGuardedRegion`.
 pub(crate) fn ke_enter_guarded_region() {
-    kernel(|k| {
-        at_most_apc(k, "KeEnterGuardedRegion");
-        enter(k);
-    });
+    kernel(enter);
 }
 
 /// `KeLeaveGuardedRegion`.
 pub(crate) fn ke_leave_guarded_region() {
-    kernel(|k| {
-        at_most_apc(k, "KeLeaveGuardedRegion");
-        leave(k, "KeLeaveGuardedRegion");
-    });
+    kernel(|k| leave(k, "KeLeaveGuardedRegion"));
 }
 
 /// `KeAreAllApcsDisabled`.

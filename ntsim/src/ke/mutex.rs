@@ -28,7 +28,6 @@ pub(crate) fn ke_initialize_mutex(mutex: *mut Header, _level: u32) {
 pub(crate) fn ke_release_mutex(mutex: *mut Header, _wait: u8) -> i32 {
     let _ = peek(mutex);
     kernel(|k| {
-        super::irql::at_most_dispatch(k, "KeReleaseMutex");
         let Object::Mutex {
             owner,
             depth,

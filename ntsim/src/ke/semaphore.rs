@@ -25,7 +25,6 @@ pub(crate) fn ke_release_semaphore(
 ) -> i32 {
     let _ = peek(semaphore);
     kernel(|k| {
-        super::irql::at_most_dispatch(k, "KeReleaseSemaphore");
         let Object::Semaphore { count, limit } =
             dispatcher::get(k, semaphore as usize, "KeReleaseSemaphore")
         else {

@@ -6,10 +6,10 @@
 //! it until the lock is free.
 
 use crate::access::{peek, poke};
-use crate::bugcheck::BugCheck;
 use crate::kernel::{DISPATCH_LEVEL, Kernel, State};
 use crate::locks::{self, Held, Kind};
-use crate::rules;
+use crate::rules::irql::{ACQUIRE_AT_DPC_LEVEL as ACQUIRE, RELEASE_FROM_DPC_LEVEL as RELEASE};
+use crate::rules::{self, Rule};
 use crate::trap::{Blocking, block, kernel};
 
 /// `KeInitializeSpinLock`.
@@ -26,8 +26,14 @@ pub(crate) fn ke_initialize_spin_lock(lock: *mut usize) {
 pub(crate) fn ke_acquire_spin_lock_raise_to_dpc(lock: *mut usize) -> u8 {
     let value = peek(lock);
     let old = kernel(|k| {
-        super::irql::at_most_dispatch(k, "KeAcquireSpinLock");
         let old = k.irql();
+        if old > DISPATCH_LEVEL {
+            k.broken(
+                &rules::irql::ACQUIRE_SPIN_LOCK,
+                &[u64::from(old), lock as u64, 0],
+                format!("KeAcquireSpinLock was called at IRQL {old}, above DISPATCH_LEVEL"),
+            );
+        }
         check(k, lock, value, Kind::Spin, "KeAcquireSpinLock");
         k.set_irql(DISPATCH_LEVEL);
         old
@@ -40,7 +46,7 @@ pub(crate) fn ke_acquire_spin_lock_raise_to_dpc(lock: *mut usize) -> u8 {
 pub(crate) fn ke_acquire_spin_lock_at_dpc_level(lock: *mut usize) {
     let value = peek(lock);
     kernel(|k| {
-        at_dispatch(k, lock, "KeAcquireSpinLockAtDpcLevel");
+        at_dispatch(k, &ACQUIRE, lock, "KeAcquireSpinLockAtDpcLevel");
         check(k, lock, value, Kind::Spin, "KeAcquireSpinLockAtDpcLevel");
     });
     acquire(
@@ -149,19 +155,19 @@ pub(crate) fn ke_release_spin_lock(lock: *mut usize, new_irql: u8) {
     kernel(|k| {
         let irql = k.irql();
         if irql != DISPATCH_LEVEL {
-            k.bug_check(BugCheck::verifier(
-                0x32,
-                [u64::from(irql), lock as u64, 0],
+            k.broken(
+                &rules::irql::RELEASE_SPIN_LOCK,
+                &[u64::from(irql), lock as u64, 0],
                 format!("KeReleaseSpinLock was called at IRQL {irql} instead of DISPATCH_LEVEL"),
-            ));
+            );
         }
         let held = release(k, lock as usize, Kind::Spin, "KeReleaseSpinLock");
         if new_irql > DISPATCH_LEVEL {
-            k.bug_check(BugCheck::verifier(
-                0x31,
-                [u64::from(irql), u64::from(new_irql), 0],
+            k.broken(
+                &rules::irql::LOWER,
+                &[u64::from(irql), u64::from(new_irql), 0],
                 format!("KeReleaseSpinLock was given the IRQL {new_irql} to return to"),
-            ));
+            );
         }
         locks::lowers(k, &held, new_irql, "KeReleaseSpinLock");
         k.set_irql(new_irql);
@@ -171,6 +177,7 @@ pub(crate) fn ke_release_spin_lock(lock: *mut usize, new_irql: u8) {
 /// `KeReleaseSpinLockFromDpcLevel`.
 pub(crate) fn ke_release_spin_lock_from_dpc_level(lock: *mut usize) {
     kernel(|k| {
+        at_dispatch(k, &RELEASE, lock, "KeReleaseSpinLockFromDpcLevel");
         release(
             k,
             lock as usize,
@@ -185,7 +192,7 @@ pub(crate) fn ke_try_to_acquire_spin_lock_at_dpc_level(lock: *mut usize) -> u8 {
     let value = peek(lock);
     kernel(|k| {
         let function = "KeTryToAcquireSpinLockAtDpcLevel";
-        at_dispatch(k, lock, function);
+        at_dispatch(k, &ACQUIRE, lock, function);
         check(k, lock, value, Kind::Spin, function);
         let me = k.running();
         let free = !k.ke.spin_locks.contains_key(&(lock as usize));
@@ -203,14 +210,15 @@ pub(crate) fn ke_test_spin_lock(lock: *mut usize) -> u8 {
     kernel(|k| u8::from(!k.ke.spin_locks.contains_key(&(lock as usize))))
 }
 
-fn at_dispatch(k: &mut Kernel, lock: *mut usize, function: &str) {
+/// Holds the caller to `DISPATCH_LEVEL` or above.
+fn at_dispatch(k: &mut Kernel, rule: &'static Rule, lock: *mut usize, function: &str) {
     let irql = k.irql();
     if irql < DISPATCH_LEVEL {
-        k.bug_check(BugCheck::verifier(
-            0x40,
-            [u64::from(irql), lock as u64, 0],
+        k.broken(
+            rule,
+            &[u64::from(irql), lock as u64, 0],
             format!("{function} was called at IRQL {irql}, below DISPATCH_LEVEL"),
-        ));
+        );
     }
 }
 
@@ -272,7 +280,6 @@ pub(crate) fn ke_acquire_in_stack_queued_spin_lock(lock: *mut usize, handle: *mu
     let (value, _) = (peek(lock), peek(handle));
     let function = "KeAcquireInStackQueuedSpinLock";
     let old = kernel(|k| {
-        super::irql::at_most_dispatch(k, function);
         let old = k.irql();
         check(k, lock, value, Kind::QueuedSpin, function);
         k.set_irql(DISPATCH_LEVEL);
@@ -289,7 +296,7 @@ pub(crate) fn ke_acquire_in_stack_queued_spin_lock_at_dpc_level(
     let (value, _) = (peek(lock), peek(handle));
     let function = "KeAcquireInStackQueuedSpinLockAtDpcLevel";
     kernel(|k| {
-        at_dispatch(k, lock, function);
+        at_dispatch(k, &ACQUIRE, lock, function);
         check(k, lock, value, Kind::QueuedSpin, function);
     });
     acquire_queued(lock, handle, DISPATCH_LEVEL, function);
@@ -299,7 +306,7 @@ pub(crate) fn ke_acquire_in_stack_queued_spin_lock_at_dpc_level(
 fn release_queued(handle: *mut LockQueueHandle, lower: bool, function: &str) {
     let held = peek(handle);
     kernel(|k| {
-        at_dispatch(k, held.lock, function);
+        at_dispatch(k, &RELEASE, held.lock, function);
         let released = release(k, held.lock as usize, Kind::QueuedSpin, function);
         if lower {
             let old = held.old_irql.min(DISPATCH_LEVEL);

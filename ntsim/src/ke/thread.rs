@@ -2,7 +2,7 @@
 
 //! System threads: <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-pscreatesystemthread>
 
-use crate::abi::{callback, param};
+use crate::abi::{callback_returning_at, param};
 use crate::access::{Addr, poke};
 use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, Job, Kernel, PASSIVE_LEVEL};
@@ -54,7 +54,6 @@ pub(crate) fn ps_create_system_thread(
 ) -> i32 {
     poke(handle, 0);
     let created = kernel(|k| {
-        super::irql::passive(k, "PsCreateSystemThread");
         crate::inject::check(k, "PsCreateSystemThread")?;
         k.ke.driver_threads += 1;
         let name = format!("thread#{}", k.ke.driver_threads);
@@ -63,10 +62,11 @@ pub(crate) fn ps_create_system_thread(
             name,
             false,
             Box::new(move || {
-                callback::<()>(
+                callback_returning_at::<()>(
                     "StartRoutine",
                     routine.0,
                     &[param("StartContext", &context)],
+                    |k, before, after| super::irql::unexpected(k, before, after, "StartRoutine"),
                 );
             }),
         );
@@ -87,8 +87,9 @@ pub(crate) fn ps_create_system_thread(
 pub(crate) fn ps_terminate_system_thread(status: i32) -> i32 {
     block(
         |k| {
-            super::irql::passive(k, "PsTerminateSystemThread");
-            let thread = k.running_thread().expect("a DPC is not at PASSIVE_LEVEL");
+            let Some(thread) = k.running_thread() else {
+                k.unchecked("PsTerminateSystemThread was called in a DPC, which is no thread")
+            };
             if k.threads[&thread].system {
                 let name = k.threads[&thread].name.clone();
                 k.bug_check(BugCheck::new(

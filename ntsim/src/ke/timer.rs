@@ -111,7 +111,6 @@ fn set(timer: *mut Header, due: i64, period: u32, dpc: *mut KDpc, function: &'st
     let _ = peek(timer);
     let dpc = dpc::prepare(dpc);
     kernel(|k| {
-        super::irql::at_most_dispatch(k, function);
         let address = timer as usize;
         expect_timer(k, address, function);
         let was_set = cancel(k, address);
@@ -136,7 +135,6 @@ fn set(timer: *mut Header, due: i64, period: u32, dpc: *mut KDpc, function: &'st
 pub(crate) fn ke_cancel_timer(timer: *mut Header) -> u8 {
     let _ = peek(timer);
     kernel(|k| {
-        super::irql::at_most_dispatch(k, "KeCancelTimer");
         expect_timer(k, timer as usize, "KeCancelTimer");
         u8::from(cancel(k, timer as usize))
     })

@@ -133,18 +133,6 @@ pub(crate) fn ke_wait_for_multiple_objects(
 /// `KeDelayExecutionThread`.
 pub(crate) fn ke_delay_execution_thread(mode: i8, alertable: u8, interval: *const i64) -> i32 {
     let interval = peek(interval);
-    kernel(|k| {
-        let irql = k.irql();
-        if irql >= DISPATCH_LEVEL {
-            k.bug_check(BugCheck::verifier(
-                0x2_000F,
-                [u64::from(irql), 0, 0],
-                format!(
-                    "KeDelayExecutionThread was called at IRQL {irql}; it needs APC_LEVEL or below"
-                ),
-            ));
-        }
-    });
     let how = How {
         function: "KeDelayExecutionThread",
         all: false,

@@ -6,7 +6,6 @@
 
 use crate::access::{UnicodeString, peek, peek_bytes, peek_unicode, poke, poke_bytes};
 use crate::ex::pool;
-use crate::ke::irql;
 use crate::memory::Fill;
 use crate::trap::kernel;
 
@@ -148,7 +147,6 @@ pub(crate) fn rtl_ansi_string_to_unicode_string(
     allocated: u8,
 ) -> i32 {
     const NAME: &str = "RtlAnsiStringToUnicodeString";
-    kernel(|k| irql::passive(k, NAME));
     let bytes = peek_ansi(from);
     let (text, _) = encoding_rs::WINDOWS_1252.decode_without_bom_handling(&bytes);
     let units: Vec<u16> = text.encode_utf16().collect();
@@ -166,7 +164,6 @@ pub(crate) fn rtl_unicode_string_to_ansi_string(
     allocated: u8,
 ) -> i32 {
     const NAME: &str = "RtlUnicodeStringToAnsiString";
-    kernel(|k| irql::passive(k, NAME));
     let mut bytes = Vec::new();
     for unit in char::decode_utf16(peek_unicode(from)) {
         let mut buffer = [0; 4];
@@ -206,7 +203,6 @@ pub(crate) fn rtl_unicode_string_to_ansi_string(
 pub(crate) fn rtl_free_unicode_string(string: *mut UnicodeString) {
     let read = peek(string);
     kernel(|k| {
-        irql::passive(k, "RtlFreeUnicodeString");
         if !read.buffer.is_null() {
             pool::free(k, read.buffer as usize, None);
         }
@@ -225,7 +221,6 @@ pub(crate) fn rtl_free_unicode_string(string: *mut UnicodeString) {
 pub(crate) fn rtl_free_ansi_string(string: *mut AnsiString) {
     let read = peek(string);
     kernel(|k| {
-        irql::passive(k, "RtlFreeAnsiString");
         if !read.buffer.is_null() {
             pool::free(k, read.buffer as usize, None);
         }
@@ -263,7 +258,6 @@ fn digits(mut value: u64, base: u32) -> Option<Vec<u16>> {
 /// `RtlIntegerToUnicodeString`.
 pub(crate) fn rtl_integer_to_unicode_string(value: u32, base: u32, to: *mut UnicodeString) -> i32 {
     const NAME: &str = "RtlIntegerToUnicodeString";
-    kernel(|k| irql::passive(k, NAME));
     digits(u64::from(value), base).map_or(STATUS_INVALID_PARAMETER, |units| {
         give_unicode(to, &units, false, false, NAME)
     })
@@ -272,7 +266,6 @@ pub(crate) fn rtl_integer_to_unicode_string(value: u32, base: u32, to: *mut Unic
 /// `RtlInt64ToUnicodeString`.
 pub(crate) fn rtl_int64_to_unicode_string(value: u64, base: u32, to: *mut UnicodeString) -> i32 {
     const NAME: &str = "RtlInt64ToUnicodeString";
-    kernel(|k| irql::passive(k, NAME));
     digits(value, base).map_or(STATUS_INVALID_PARAMETER, |units| {
         give_unicode(to, &units, false, false, NAME)
     })
@@ -285,7 +278,6 @@ pub(crate) fn rtl_unicode_string_to_integer(
     base: u32,
     to: *mut u32,
 ) -> i32 {
-    kernel(|k| irql::passive(k, "RtlUnicodeStringToInteger"));
     match parse(&peek_unicode(from), base) {
         Some(value) => {
             poke(to, value);
@@ -349,7 +341,6 @@ pub(crate) fn rtl_upcase_unicode_string(
     allocated: u8,
 ) -> i32 {
     const NAME: &str = "RtlUpcaseUnicodeString";
-    kernel(|k| irql::passive(k, NAME));
     let units = super::fold(&peek_unicode(from), true);
     give_unicode(to, &units, allocated != 0, false, NAME)
 }
@@ -361,7 +352,6 @@ pub(crate) fn rtl_downcase_unicode_string(
     allocated: u8,
 ) -> i32 {
     const NAME: &str = "RtlDowncaseUnicodeString";
-    kernel(|k| irql::passive(k, NAME));
     let units: Vec<u16> = peek_unicode(from)
         .into_iter()
         .map(rtl_downcase_unicode_char)

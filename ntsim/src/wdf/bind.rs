@@ -19,6 +19,7 @@ use crate::access::{Addr, UnicodeString, peek, peek_bytes, peek_unicode, poke};
 use crate::bugcheck::Stop;
 use crate::io::{DriverObject, Entry};
 use crate::kernel::Kernel;
+use crate::rules::irql::Range;
 use crate::trace::Event;
 use crate::trap::kernel;
 use crate::verifier::Kmdf;
@@ -358,6 +359,7 @@ impl HostStub {
         let globals = Addr(host_globals());
         crate::trap::call(
             "WdfVersionUnbind",
+            Range::ANY,
             &[
                 ("RegistryPath", &path),
                 ("BindInfo", &info),
@@ -376,12 +378,14 @@ extern "C-unwind" fn host_stub_entry(object: *mut DriverObject, path: *mut Unico
     let source = path.cast_const();
     crate::trap::call(
         "RtlCopyUnicodeString",
+        Range::ANY,
         &[("DestinationString", &copy), ("SourceString", &source)],
         || crate::rtl::rtl_copy_unicode_string(copy, source),
     );
     let globals = (&raw const WdfDriverGlobals) as *mut usize;
     let status = crate::trap::call(
         "WdfVersionBind",
+        Range::ANY,
         &[
             ("DriverObject", &object),
             ("RegistryPath", &copy),

@@ -8,7 +8,6 @@
 
 use crate::access::{Addr, UnicodeString, peek, peek_bytes, peek_unicode, poke};
 use crate::bugcheck::Stop;
-use crate::ke::irql;
 use crate::kernel::Kernel;
 use crate::ob::{self, Handle, STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS};
 use crate::registry::{Disposition, KeyId, RegString, Value, Volatility};
@@ -154,7 +153,7 @@ fn open(
     attributes: *const ObjectAttributes,
     function: &'static str,
 ) -> i32 {
-    kernel(|k| irql::passive(k, function));
+    kernel(|k| ob::zw_call(k, function));
     let opened = target(attributes).and_then(|target| {
         kernel(|k| {
             crate::inject::check(k, function)?;
@@ -191,7 +190,7 @@ pub(crate) fn zw_create_key(
     options: u32,
     disposition: *mut u32,
 ) -> i32 {
-    kernel(|k| irql::passive(k, "ZwCreateKey"));
+    kernel(|k| ob::zw_call(k, "ZwCreateKey"));
     if options & REG_OPTION_CREATE_LINK != 0 {
         kernel(|k| not_simulated(k, "ZwCreateKey with REG_OPTION_CREATE_LINK"));
     }
@@ -274,7 +273,7 @@ fn set_clock(k: &mut Kernel) {
 /// `ZwDeleteKey`: the key is gone at once, its handles still want closing.
 pub(crate) fn zw_delete_key(Addr(handle): Addr) -> i32 {
     kernel(|k| {
-        irql::passive(k, "ZwDeleteKey");
+        ob::zw_call(k, "ZwDeleteKey");
         set_clock(k);
         ended(key(k, handle, DELETE).and_then(|key| {
             k.zw.registry
@@ -288,7 +287,7 @@ pub(crate) fn zw_delete_key(Addr(handle): Addr) -> i32 {
 /// there is nothing to do but to check the handle.
 pub(crate) fn zw_flush_key(Addr(handle): Addr) -> i32 {
     kernel(|k| {
-        irql::passive(k, "ZwFlushKey");
+        ob::zw_call(k, "ZwFlushKey");
         ended(live_key(k, handle, 0).map(drop))
     })
 }
@@ -328,7 +327,7 @@ pub(crate) fn zw_set_value_key(
     data: *const u8,
     size: u32,
 ) -> i32 {
-    kernel(|k| irql::passive(k, "ZwSetValueKey"));
+    kernel(|k| ob::zw_call(k, "ZwSetValueKey"));
     let name = match value_name(name) {
         Ok(name) => name,
         Err(status) => return status,
@@ -355,7 +354,7 @@ pub(crate) fn zw_set_value_key(
 
 /// `ZwDeleteValueKey`.
 pub(crate) fn zw_delete_value_key(Addr(handle): Addr, name: *const UnicodeString) -> i32 {
-    kernel(|k| irql::passive(k, "ZwDeleteValueKey"));
+    kernel(|k| ob::zw_call(k, "ZwDeleteValueKey"));
     let name = match value_name(name) {
         Ok(name) => name,
         Err(status) => return status,
@@ -380,7 +379,7 @@ pub(crate) fn zw_query_value_key(
     length: u32,
     result_length: *mut u32,
 ) -> i32 {
-    kernel(|k| irql::passive(k, "ZwQueryValueKey"));
+    kernel(|k| ob::zw_call(k, "ZwQueryValueKey"));
     let found = value_name(name).and_then(|name| {
         kernel(|k| {
             crate::inject::check(k, "ZwQueryValueKey")?;
@@ -413,7 +412,7 @@ pub(crate) fn zw_enumerate_value_key(
     result_length: *mut u32,
 ) -> i32 {
     let found = kernel(|k| {
-        irql::passive(k, "ZwEnumerateValueKey");
+        ob::zw_call(k, "ZwEnumerateValueKey");
         let key = key(k, handle, KEY_QUERY_VALUE)?;
         let value =
             k.zw.registry
@@ -435,7 +434,7 @@ pub(crate) fn zw_query_key(
     result_length: *mut u32,
 ) -> i32 {
     let found = kernel(|k| {
-        irql::passive(k, "ZwQueryKey");
+        ob::zw_call(k, "ZwQueryKey");
         let key = live_key(k, handle, KEY_QUERY_VALUE)?;
         information::of_key(&k.zw.registry, key, class)
             .map_err(|error| refuse(k, "ZwQueryKey", class, error))
@@ -453,7 +452,7 @@ pub(crate) fn zw_enumerate_key(
     result_length: *mut u32,
 ) -> i32 {
     let found = kernel(|k| {
-        irql::passive(k, "ZwEnumerateKey");
+        ob::zw_call(k, "ZwEnumerateKey");
         let key = live_key(k, handle, KEY_ENUMERATE_SUB_KEYS)?;
         let child =
             k.zw.registry

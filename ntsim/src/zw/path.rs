@@ -4,7 +4,6 @@
 //! <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-rtlwriteregistryvalue>
 
 use crate::access::{peek, peek_bytes};
-use crate::ke::irql;
 use crate::kernel::Kernel;
 use crate::registry::{KeyId, RegString, RegistryError, Value, Volatility};
 use crate::trap::kernel;
@@ -53,8 +52,7 @@ fn text(from: *const u16) -> Vec<u16> {
 }
 
 /// Reads `RelativeTo` and `Path`.
-fn place(relative_to: u32, path: *const u16, function: &str) -> Result<Place, i32> {
-    kernel(|k| irql::passive(k, function));
+fn place(relative_to: u32, path: *const u16) -> Result<Place, i32> {
     let relative_to = relative_to & !RTL_REGISTRY_OPTIONAL;
     if relative_to & RTL_REGISTRY_HANDLE != 0 {
         // The path is a handle then.
@@ -101,7 +99,7 @@ fn ended(result: Result<(), RegistryError>) -> i32 {
 
 /// `RtlCheckRegistryKey`: whether the key is there.
 pub(crate) fn rtl_check_registry_key(relative_to: u32, path: *const u16) -> i32 {
-    match place(relative_to, path, "RtlCheckRegistryKey") {
+    match place(relative_to, path) {
         Ok(place) => kernel(|k| ended(place.open(k).map(drop))),
         Err(status) => status,
     }
@@ -109,7 +107,7 @@ pub(crate) fn rtl_check_registry_key(relative_to: u32, path: *const u16) -> i32 
 
 /// `RtlCreateRegistryKey`: makes the key and those on the way to it.
 pub(crate) fn rtl_create_registry_key(relative_to: u32, path: *const u16) -> i32 {
-    match place(relative_to, path, "RtlCreateRegistryKey") {
+    match place(relative_to, path) {
         Ok(place) => kernel(|k| ended(place.create(k).map(drop))),
         Err(status) => status,
     }
@@ -124,7 +122,7 @@ pub(crate) fn rtl_write_registry_value(
     data: *const u8,
     length: u32,
 ) -> i32 {
-    let place = match place(relative_to, path, "RtlWriteRegistryValue") {
+    let place = match place(relative_to, path) {
         Ok(place) => place,
         Err(status) => return status,
     };
@@ -152,7 +150,7 @@ pub(crate) fn rtl_delete_registry_value(
     path: *const u16,
     name: *const u16,
 ) -> i32 {
-    let place = match place(relative_to, path, "RtlDeleteRegistryValue") {
+    let place = match place(relative_to, path) {
         Ok(place) => place,
         Err(status) => return status,
     };

@@ -4,10 +4,10 @@
 
 use ntsim::Settings;
 use ntsim::machine::Error;
-use ntsim::rules::lock;
+use ntsim::rules::{irql, lock};
 
-use crate::Case;
 use crate::locks::*;
+use crate::{Case, without};
 
 /// Of `IO_REMOVE_LOCK`.
 const SIZE: u32 = 32;
@@ -15,7 +15,7 @@ const SIZE: u32 = 32;
 pub const CASES: &[Case] = &[
     Case {
         rule: &lock::FAST_MUTEX_IRQL,
-        breaks: |settings| try_fast_mutex_at(settings, 2),
+        breaks: |settings| try_fast_mutex_at(without(settings, &irql::EX_APC_LTE_1), 2),
         comes_close: |settings| try_fast_mutex_at(settings, 1),
     },
     Case {
@@ -87,7 +87,7 @@ pub const CASES: &[Case] = &[
     Case {
         rule: &lock::CRITICAL_REGION_ENTER_IRQL,
         breaks: |settings| {
-            play(settings, || {
+            play(without(settings, &irql::KE_APC_LTE_2), || {
                 at(2, || KeEnterCriticalRegion());
                 KeLeaveCriticalRegion();
             })
@@ -102,7 +102,7 @@ pub const CASES: &[Case] = &[
     Case {
         rule: &lock::CRITICAL_REGION_LEAVE_IRQL,
         breaks: |settings| {
-            play(settings, || {
+            play(without(settings, &irql::KE_APC_LTE_2), || {
                 KeEnterCriticalRegion();
                 at(2, || KeLeaveCriticalRegion());
             })

@@ -15,6 +15,7 @@ mod place;
 mod pnputil;
 mod reg;
 mod replay;
+mod rules;
 mod run;
 mod session;
 mod slashes;
@@ -44,6 +45,7 @@ enum Command {
     Reg(reg::Reg),
     Trace(trace::Show),
     Verifier(verifier::Verifier),
+    Rules(rules::Rules),
     Completions(completions::Completions),
 }
 
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Reg(reg) => end::exit(reg.execute()),
         Command::Trace(show) => end::exit(show.execute()),
         Command::Verifier(verifier) => end::exit(verifier.execute()),
+        Command::Rules(rules) => rules.execute(),
         Command::Completions(completions) => completions.execute(&mut Cli::command()),
     }
 }
