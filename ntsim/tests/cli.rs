@@ -82,6 +82,16 @@ fn ntsim(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Runs on the machine in `vm`.
+fn in_machine(folder: &Folder, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ntsim"))
+        .args(arguments)
+        .current_dir(folder.0.path())
+        .env("NTSIM_MACHINE", "vm")
+        .output()
+        .unwrap()
+}
+
 /// Runs on the machine in `vm`, expects exit code 0 and gives standard output.
 #[track_caller]
 fn done(folder: &Folder, arguments: &[&str]) -> String {
@@ -91,12 +101,7 @@ fn done(folder: &Folder, arguments: &[&str]) -> String {
 /// The same with another exit code, and standard error.
 #[track_caller]
 fn ended(folder: &Folder, arguments: &[&str], code: i32) -> (String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_ntsim"))
-        .args(arguments)
-        .current_dir(folder.0.path())
-        .env("NTSIM_MACHINE", "vm")
-        .output()
-        .unwrap();
+    let output = in_machine(folder, arguments);
     let [stdout, stderr] =
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert_eq!(

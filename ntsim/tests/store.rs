@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use ntsim::inf::{Architecture, Inf};
 use ntsim::registry::{Registry, Value, Volatility};
-use ntsim::store::{MachineDir, PackageSource, StoreError, read_package};
+use ntsim::store::{
+    Enabled, MachineDir, PackageSource, Problem, Status, StoreError, Update, read_package,
+};
 use tempfile::TempDir;
 
 const SERVICE: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\Sensor";
@@ -272,6 +274,70 @@ fn the_best_of_several_drivers_is_chosen_for_a_new_device() {
         machine.device(&device).unwrap().service.as_deref(),
         Some("Newer")
     );
+}
+
+#[test]
+fn a_staged_package_is_used_when_a_device_needs_it() {
+    let (folder, inf, root) = temp();
+    let mut machine = MachineDir::create(&root).unwrap();
+    let waiting = machine.add_root_device(r"Root\Sensor").unwrap();
+    let staged = read_package(&inf).unwrap();
+    let source = PackageSource::Folder(inf.parent().unwrap());
+    let published = machine.stage_from(&staged, source).unwrap();
+    // It is in the store, and nobody uses it.
+    assert_eq!(machine.drivers().unwrap()[0].published_name, published);
+    assert!(machine.devices_of_driver(&published).unwrap().is_empty());
+    assert!(machine.service_image("Sensor").is_err());
+    assert_eq!(fs::read_dir(root.join("drivers")).unwrap().count(), 0);
+    assert_eq!(
+        machine.device(&waiting).unwrap().status,
+        Status::Problem(Problem::NO_DRIVER)
+    );
+
+    let made = machine.add_root_device(r"Root\Sensor").unwrap();
+    assert_eq!(machine.device(&made).unwrap().status, Status::Stopped);
+    assert_eq!(
+        machine.service_image("Sensor").unwrap().bytes,
+        b"image of 1.0.0.0"
+    );
+    let updated = machine.update_drivers(Update::WithoutDriver, None).unwrap();
+    assert_eq!(updated, [waiting.as_str()]);
+    assert_eq!(
+        machine.devices_of_driver(&published).unwrap(),
+        [waiting.as_str(), &made]
+    );
+
+    // A later version is better; those who have a driver keep it unless all are asked.
+    let newer = package(&folder.path().join("newer"), "2.0.0.0", "Sensor");
+    let source = PackageSource::Folder(newer.parent().unwrap());
+    let staged = read_package(&newer).unwrap();
+    machine.stage_from(&staged, source).unwrap();
+    let nobody: [&str; 0] = [];
+    assert_eq!(
+        machine.update_drivers(Update::WithoutDriver, None).unwrap(),
+        nobody
+    );
+    // The older one is not better because it is preferred.
+    let updated = machine
+        .update_drivers(Update::All, Some(&published))
+        .unwrap();
+    assert_eq!(updated, [waiting.as_str(), &made]);
+    assert_eq!(
+        machine.service_image("Sensor").unwrap().bytes,
+        b"image of 2.0.0.0"
+    );
+    assert_eq!(machine.update_drivers(Update::All, None).unwrap(), nobody);
+
+    machine.set_enabled(&made, Enabled::No).unwrap();
+    assert_eq!(machine.device(&made).unwrap().status, Status::Disabled);
+    drop(machine);
+    // It is still, when somebody looks; who looks cannot change it.
+    let mut machine = MachineDir::look(&root).unwrap();
+    assert_eq!(machine.device(&made).unwrap().status, Status::Disabled);
+    let before = snapshot(&root);
+    assert!(machine.set_enabled(&made, Enabled::Yes).is_err());
+    assert!(machine.commit_registry().is_err());
+    assert_eq!(snapshot(&root), before);
 }
 
 #[test]

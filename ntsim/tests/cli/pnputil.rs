@@ -492,12 +492,8 @@ fn a_machine_in_use_is_left_alone() {
 fn many_commands_at_once_leave_a_whole_machine() {
     let folder = lit();
     let add = |index: usize| {
-        std::process::Command::new(env!("CARGO_BIN_EXE_ntsim"))
-            .args(["reg", "add", &format!(r"HKLM\SOFTWARE\K{index}")])
-            .current_dir(folder.0.path())
-            .env("NTSIM_MACHINE", "vm")
-            .output()
-            .unwrap()
+        let key = format!(r"HKLM\SOFTWARE\K{index}");
+        crate::in_machine(&folder, &["reg", "add", &key])
             .status
             .code()
     };
