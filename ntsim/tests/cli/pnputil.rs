@@ -204,6 +204,30 @@ fn installing_starts_the_devices_that_wait_for_a_driver() {
 }
 
 #[test]
+fn a_disabled_device_stays_disabled_with_another_driver() {
+    let folder = lit();
+    done(&folder, &["pnputil", "/disable-device", LAMP]);
+    let mut image = std::fs::read(folder.path("package/lamp.sys")).unwrap();
+    image.push(0);
+    folder.file("package/lamp.sys", &image);
+    let words = [
+        "pnputil",
+        "/add-driver",
+        "package/lamp.inf",
+        "/install",
+        "/verbose",
+    ];
+    let told = done(&folder, &words);
+    assert!(told.contains(LAMP) && !told.contains("lamp: on"), "{told}");
+    assert_eq!(status(&folder), "Disabled");
+    done(
+        &folder,
+        &["pnputil", "/delete-driver", "oem1.inf", "/uninstall"],
+    );
+    assert_eq!(status(&folder), "Disabled");
+}
+
+#[test]
 fn a_scan_installs_what_the_store_has() {
     let folder = package();
     ended(&folder, &["devgen", "/add", "/hardwareid", r"Root\Lamp"], 3);
