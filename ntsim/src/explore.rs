@@ -112,6 +112,8 @@ use tape::Steer;
 
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
+/// Steps of a run that was not measured.
+const STEPS: u32 = 1_000;
 /// How many schedules of an exhaustive search may wait to be played, for their memory.
 const MOST_WAITING: u64 = 1_000_000;
 /// Schedules of a campaign that nobody gave a number.
@@ -292,7 +294,7 @@ impl Explorer {
         let mut fresh = Fresh(scenario);
         let mut stage = Stage::new(&mut fresh, &self.settings);
         let seed = self.seeds.range().start;
-        stage.twice(&self.search.strategy(seed, SCHEDULES as u32), seed)
+        stage.twice(&self.search.strategy(seed, STEPS), seed)
     }
 
     fn play(&self, scenario: &mut dyn Scenario, tell: &mut dyn FnMut(&Progress)) -> Campaign {

@@ -246,7 +246,7 @@ impl Default for Settings {
             symbol_path: Vec::new(),
             livelock_limit: 1_000_000,
             step_limit: 2_000_000,
-            time_limit: Duration::from_secs(24 * 60 * 60),
+            time_limit: Duration::from_hours(24),
             processor_limit: Some(Duration::from_secs(10)),
             count_instructions: false,
             without_rules: Vec::new(),
@@ -638,7 +638,7 @@ impl Kernel {
         let dpc_can_start = self.find_ready(&mut ready);
         if let Some(ran) = self.scheduler.recorded() {
             let call = self.contexts.get(ran).and_then(|ran| ran.calls.last());
-            self.scheduler.at = call.map_or("", |call| call.name);
+            self.scheduler.at = call.map_or(crate::strategy::EDGE, |call| call.name);
         }
         let choice = self.scheduler.choose(&ready, dpc_can_start);
         self.ready = ready;

@@ -122,6 +122,9 @@ pub(crate) struct Divergence {
     pub(crate) found: u32,
 }
 
+/// Where a context is that is in no call: it has not begun, or it has ended.
+pub(crate) const EDGE: &str = "(begin or end)";
+
 /// The source of every random decision.
 pub(crate) struct Scheduler {
     mode: Mode,
@@ -215,7 +218,7 @@ impl Scheduler {
             pct: Pct::default(),
             running: None,
             runs_on: 0,
-            at: "",
+            at: EDGE,
             record,
         };
         if let Mode::Strategy(Strategy::Pct { depth, steps }) = scheduler.mode {

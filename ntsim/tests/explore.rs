@@ -322,7 +322,8 @@ fn coverage_tells_after_which_calls_there_was_a_choice() {
     let points = campaign.coverage.points();
     assert_eq!(points["KeReleaseMutex"], [2], "{points:?}");
     assert!(points.contains_key("KeWaitForSingleObject"), "{points:?}");
-    // Where a thread has ended, the other one is all there is.
+    // Before the first has begun, and where the threads' first call has not been made.
+    assert_eq!(points["(begin or end)"], [2], "{points:?}");
     assert!(campaign.new >= 1 && campaign.new < 20, "{}", campaign.new);
     assert!(campaign.longest > 4);
 }

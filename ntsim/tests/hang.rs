@@ -97,7 +97,7 @@ fn who_waits_for_a_lock_of_somebody_who_waits_for_an_event_has_lost_a_wake_up() 
 #[test]
 fn what_goes_on_for_ever_in_virtual_time_is_stopped_by_the_time_limit() {
     let settings = Settings {
-        time_limit: Duration::from_secs(60),
+        time_limit: Duration::from_mins(1),
         ..Settings::default()
     };
     let stop = stop(settings.clone(), || {

@@ -146,12 +146,11 @@ impl Exhaustive {
                 .rev()
                 .filter(|index| *index != step.chosen)
             {
-                let mine = match depth.cmp(&SHARED_FROM) {
-                    std::cmp::Ordering::Greater => mine,
-                    _ => {
-                        self.next_tree += 1;
-                        self.shard.has(self.next_tree)
-                    }
+                let mine = if depth > SHARED_FROM {
+                    mine
+                } else {
+                    self.next_tree += 1;
+                    self.shard.has(self.next_tree)
                 };
                 if depth >= SHARED_FROM && !mine {
                     continue;

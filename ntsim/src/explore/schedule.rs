@@ -210,11 +210,15 @@ fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
 
 /// Appends a number as LEB128.
 fn push(bytes: &mut Vec<u8>, mut value: u32) {
-    while value >= 0x80 {
-        bytes.push((value & 0x7F) as u8 | 0x80);
+    loop {
+        let [low, ..] = value.to_le_bytes();
         value >>= 7;
+        if value == 0 {
+            bytes.push(low & 0x7F);
+            return;
+        }
+        bytes.push(low | 0x80);
     }
-    bytes.push(value as u8);
 }
 
 /// Takes a number off the front.

@@ -121,7 +121,7 @@ impl Shard {
     }
 }
 
-/// The finalizer of SplitMix64, which is the same everywhere and for ever.
+/// The finalizer of `SplitMix64`, which is the same everywhere and for ever.
 fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

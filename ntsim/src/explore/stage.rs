@@ -108,8 +108,8 @@ impl<'a> Stage<'a> {
     pub(crate) fn play(&mut self, strategy: Strategy, seed: u64) -> Result<(), Failure> {
         let settings = self.settings.clone();
         self.with(Settings {
-            strategy,
             seed,
+            strategy,
             ..settings
         })
     }

@@ -121,7 +121,9 @@ fn worker(text: &str) -> Result<(u32, u32), String> {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Told {
     schedules: u64,
-    /// Schedules that showed a scheduling point that was new to their process.
+    /// Scheduling points that the process has seen.
+    seen: usize,
+    /// Schedules that showed one that was new to their process.
     new: u64,
     longest: usize,
     /// Only at the end.
@@ -151,9 +153,9 @@ struct Found {
     schedule: String,
     preemptions: u64,
     scheduling_points: usize,
-    /// The schedule that was found at first.
-    found: String,
-    found_preemptions: u64,
+    /// The schedule that failed first, before it was made smaller.
+    first: String,
+    first_preemptions: u64,
     /// The command that plays the smallest again.
     replay: String,
     /// The report as data, if the simulation was stopped.
@@ -196,11 +198,11 @@ impl Explore {
         let begun = Instant::now();
         let told = if jobs == 1 {
             let campaign = play(&explorer, &driver, &prepared, &mut |progress| {
-                show(&bar, progress.schedules, progress.new, progress.longest);
+                show(&bar, &Told::so_far(progress));
             });
             Told::of(&campaign)
         } else {
-            self.share_out(jobs, &bar)?
+            share_out(jobs, &bar)?
         };
         bar.finish_and_clear();
         self.tell(search, jobs, begun.elapsed(), &told)
@@ -272,58 +274,6 @@ impl Explore {
         )
     }
 
-    /// Starts the processes, and puts together what they tell.
-    fn share_out(&self, jobs: u32, bar: &ProgressBar) -> Result<Told, Failure> {
-        let program = std::env::current_exe()?;
-        let mut workers = Vec::new();
-        let (sender, receiver) = mpsc::channel();
-        for job in 0..jobs {
-            let mut child = Command::new(&program)
-                .args(std::env::args_os().skip(1))
-                .args(["--worker", &format!("{job}/{jobs}")])
-                .stdout(Stdio::piped())
-                .spawn()?;
-            let out = child.stdout.take().expect("it is piped");
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(out).lines().map_while(Result::ok) {
-                    let told: Option<Told> = serde_json::from_str(&line).ok();
-                    // Whoever listens may have heard enough.
-                    let _ = sender.send((job, told));
-                }
-                let _ = sender.send((job, None));
-            });
-            workers.push(Worker {
-                child,
-                told: Told::default(),
-                over: false,
-            });
-        }
-        drop(sender);
-        while let Ok((job, told)) = receiver.recv() {
-            let worker = &mut workers[job as usize];
-            match told {
-                Some(told) => {
-                    let found = told.end.as_ref().is_some_and(|end| end.finding.is_some());
-                    worker.told = told;
-                    if found {
-                        break;
-                    }
-                }
-                None if !worker.over => {
-                    worker.over = true;
-                    if worker.told.end.is_none() {
-                        return Err(worker.died());
-                    }
-                }
-                None => {}
-            }
-            let (schedules, new, longest) = sum(&workers);
-            show(bar, schedules, new, longest);
-        }
-        Ok(Told::together(&workers))
-    }
-
     fn tell(&self, search: Search, jobs: u32, time: Duration, told: &Told) -> Ended {
         let end = told.end.as_ref().expect("a campaign has an end");
         let seconds = time.as_secs_f64();
@@ -361,13 +311,13 @@ impl Explore {
             let text = serde_json::to_string_pretty(&outcome).expect("an outcome is plain data");
             println!("{text}");
         } else {
-            let points: usize = end.points.values().map(BTreeSet::len).sum();
             println!(
                 "{} schedules of {search} in {seconds:.1} s with {jobs} job(s), {per_second:.0} per second",
                 told.schedules
             );
             println!(
-                "{points} scheduling points at {} calls; {} schedules showed new ones; up to {} in a schedule",
+                "{} scheduling points at {} calls; {} schedules showed new ones; up to {} in a schedule",
+                told.seen,
                 end.points.len(),
                 told.new,
                 told.longest
@@ -380,15 +330,13 @@ impl Explore {
                 None => {}
             }
         }
-        match &end.finding {
-            Some(found) => Err(Failure::Found(found.report.clone())),
-            None => {
-                if !self.json {
-                    println!("nothing found");
-                }
-                Ok(End::Done)
-            }
+        if let Some(found) = &end.finding {
+            return Err(Failure::Found(found.report.clone()));
         }
+        if !self.json {
+            println!("nothing found");
+        }
+        Ok(End::Done)
     }
 }
 
@@ -428,20 +376,67 @@ fn tell_parent(explorer: &Explorer, driver: &Driver, prepared: &MachineDir) {
         }
     };
     let campaign = play(explorer, driver, prepared, &mut |progress| {
-        write(&Told {
-            schedules: progress.schedules,
-            new: progress.new,
-            longest: progress.longest,
-            end: None,
-        });
+        write(&Told::so_far(progress));
     });
     write(&Told::of(&campaign));
 }
 
-fn show(bar: &ProgressBar, schedules: u64, new: u64, longest: usize) {
-    bar.set_position(schedules);
+/// Starts the processes, and puts together what they tell.
+fn share_out(jobs: u32, bar: &ProgressBar) -> Result<Told, Failure> {
+    let program = std::env::current_exe()?;
+    let mut workers = Vec::new();
+    let (sender, receiver) = mpsc::channel();
+    for job in 0..jobs {
+        let mut child = Command::new(&program)
+            .args(std::env::args_os().skip(1))
+            .args(["--worker", &format!("{job}/{jobs}")])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let out = child.stdout.take().expect("it is piped");
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                let told: Option<Told> = serde_json::from_str(&line).ok();
+                // Whoever listens may have heard enough.
+                let _ = sender.send((job, told));
+            }
+            let _ = sender.send((job, None));
+        });
+        workers.push(Worker {
+            child,
+            told: Told::default(),
+            over: false,
+        });
+    }
+    drop(sender);
+    while let Ok((job, told)) = receiver.recv() {
+        let worker = &mut workers[job as usize];
+        match told {
+            Some(told) => {
+                let found = told.end.as_ref().is_some_and(|end| end.finding.is_some());
+                worker.told = told;
+                if found {
+                    break;
+                }
+            }
+            None if !worker.over => {
+                worker.over = true;
+                if worker.told.end.is_none() {
+                    return Err(worker.died());
+                }
+            }
+            None => {}
+        }
+        show(bar, &sum(&workers));
+    }
+    Ok(Told::together(&workers))
+}
+
+fn show(bar: &ProgressBar, told: &Told) {
+    bar.set_position(told.schedules);
     bar.set_message(format!(
-        "{new} showed new scheduling points, up to {longest} in a schedule"
+        "{} scheduling points seen, up to {} in a schedule",
+        told.seen, told.longest
     ));
 }
 
@@ -478,20 +473,34 @@ impl Drop for Worker {
     }
 }
 
-fn sum(workers: &[Worker]) -> (u64, u64, usize) {
+/// What can be put together while they play. Each sees most scheduling points itself.
+fn sum(workers: &[Worker]) -> Told {
     let told = || workers.iter().map(|worker| &worker.told);
-    (
-        told().map(|told| told.schedules).sum(),
-        told().map(|told| told.new).max().unwrap_or(0),
-        told().map(|told| told.longest).max().unwrap_or(0),
-    )
+    Told {
+        schedules: told().map(|told| told.schedules).sum(),
+        seen: told().map(|told| told.seen).max().unwrap_or(0),
+        new: told().map(|told| told.new).max().unwrap_or(0),
+        longest: told().map(|told| told.longest).max().unwrap_or(0),
+        end: None,
+    }
 }
 
 impl Told {
+    fn so_far(progress: &Progress) -> Self {
+        Self {
+            schedules: progress.schedules,
+            seen: progress.points,
+            new: progress.new,
+            longest: progress.longest,
+            end: None,
+        }
+    }
+
     fn of(campaign: &Campaign) -> Self {
         let points = campaign.coverage.points();
         Self {
             schedules: campaign.schedules,
+            seen: points.values().map(Vec::len).sum(),
             new: campaign.new,
             longest: campaign.longest,
             end: Some(Finished {
@@ -511,7 +520,6 @@ impl Told {
 
     /// What all of them have told.
     fn together(workers: &[Worker]) -> Self {
-        let (schedules, new, longest) = sum(workers);
         let ends: Vec<_> = workers
             .iter()
             .filter_map(|worker| worker.told.end.as_ref())
@@ -524,14 +532,13 @@ impl Told {
             .then(|| ends.iter().map(|end| end.complete).collect())
             .flatten();
         Self {
-            schedules,
-            new,
-            longest,
+            seen: points.values().map(BTreeSet::len).sum(),
             end: Some(Finished {
                 points,
                 complete: complete.and_then(|all| all.into_iter().min()),
                 finding: ends.iter().find_map(|end| end.finding.clone()),
             }),
+            ..sum(workers)
         }
     }
 }
@@ -550,8 +557,8 @@ impl Found {
             schedule: finding.schedule.to_string(),
             preemptions: finding.preemptions,
             scheduling_points: finding.schedule.len(),
-            found: finding.found.to_string(),
-            found_preemptions: finding.found_preemptions,
+            first: finding.found.to_string(),
+            first_preemptions: finding.found_preemptions,
             replay: finding.replay.clone(),
             stop: finding
                 .failure
