@@ -285,10 +285,11 @@ const timeline = (() => {
     each(bars, ([at], px, w) => {
       pen.fillStyle = colours.band;
       pen.fillRect(px, RULER, w, height - RULER);
-      if (w > 46) {
+      const words = '+' + span(timeAt(at) - timeAt(at - 1));
+      if (w > 20 && pen.measureText(words).width < w + 14) {
         pen.fillStyle = colours.faint;
         pen.textAlign = 'center';
-        pen.fillText('+' + span(timeAt(at) - timeAt(at - 1)), px + w / 2, height - 9);
+        pen.fillText(words, px + w / 2, height - 9);
         pen.textAlign = 'left';
       }
     }, bar => bar[1], bar => bar[2]);
