@@ -7,7 +7,8 @@
 
 use crate::access::Addr;
 use crate::bugcheck::BugCheck;
-use crate::kernel::Kernel;
+use crate::kernel::{DISPATCH_LEVEL, Kernel};
+use crate::rules::kmdf;
 use crate::trace::{Arg, Event};
 use crate::trap::kernel;
 
@@ -100,12 +101,20 @@ pub(crate) fn param<'a, T: Word>(label: &'static str, value: &'a T) -> Param<'a>
 /// at another IRQL is a bug check.
 pub(crate) fn callback<R: Word>(name: &'static str, routine: usize, params: &[Param<'_>]) -> R {
     callback_returning_at(name, routine, params, |k, before, after| {
-        k.bug_check(BugCheck::wdf(
-            0xE,
-            [u64::from(before), u64::from(after), 0],
-            format!("{name} was called at IRQL {before} and returned at {after}"),
-        ))
+        let message = format!("{name} was called at IRQL {before} and returned at {after}");
+        let levels = [u64::from(before), u64::from(after)];
+        if name.starts_with("Evt") {
+            k.broken(&kmdf::CALLBACK_IRQL, &levels, message);
+        } else {
+            k.bug_check(BugCheck::wdf(0xE, [levels[0], levels[1], 0], message));
+        }
     })
+}
+
+/// How many critical regions the thread is in, where that counts: below `DISPATCH_LEVEL`.
+fn critical_regions(k: &Kernel) -> Option<u32> {
+    let thread = k.running_thread().filter(|_| k.irql() < DISPATCH_LEVEL)?;
+    Some(k.threads[&thread].critical_regions)
 }
 
 /// As [`callback`], with a rule of its own for a routine that returns at
@@ -116,7 +125,7 @@ pub(crate) fn callback_returning_at<R: Word>(
     params: &[Param<'_>],
     other_irql: impl FnOnce(&mut Kernel, u8, u8),
 ) -> R {
-    let (abi, irql, locks) = kernel(|k| {
+    let (abi, irql, locks, regions) = kernel(|k| {
         if k.settings.trace {
             let args = params
                 .iter()
@@ -132,7 +141,7 @@ pub(crate) fn callback_returning_at<R: Word>(
         let id = k.running();
         k.context_mut(id).depth += 1;
         let locks = k.context(id).held.len();
-        (k.io.abi_of(routine), k.irql(), locks)
+        (k.io.abi_of(routine), k.irql(), locks, critical_regions(k))
     });
     let mut words = [0; 8];
     for (word, param) in words.iter_mut().zip(params) {
@@ -142,6 +151,14 @@ pub(crate) fn callback_returning_at<R: Word>(
     kernel(|k| {
         crate::locks::callback_returned(k, name, locks);
         returned(k, name, irql, &result, other_irql);
+        if critical_regions(k) != regions && name.starts_with("Evt") && k.irql() == irql {
+            let message = format!(
+                "{name} was called in {} critical region(s) and returned in {}",
+                regions.unwrap_or(0),
+                critical_regions(k).unwrap_or(0)
+            );
+            k.broken(&kmdf::CALLBACK_CRITICAL_REGION, &[routine as u64], message);
+        }
     });
     result
 }

@@ -730,6 +730,9 @@ impl Kernel {
                 })?,
                 Choice::Nothing => match self.timers.first_key_value() {
                     Some((key, _)) if key.due == u64::MAX => return Ok(Ran::Idle),
+                    Some((key, _)) if crate::wdf::watchdog::bites_before(self, key.due) => {
+                        self.guarded(crate::wdf::watchdog::bite)?;
+                    }
                     Some((key, _)) => {
                         let by = key.due.saturating_sub(self.now);
                         self.advance(by);

@@ -163,6 +163,7 @@ pub mod irql;
 pub mod lock;
 pub mod object;
 pub mod page;
+pub mod pnp_power;
 pub mod pool;
 pub mod unload;
 pub mod wait;
@@ -179,6 +180,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         deferred::ALL,
         unload::ALL,
         kmdf::ALL,
+        pnp_power::ALL,
         io::ALL,
     ]
     .into_iter()

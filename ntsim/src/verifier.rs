@@ -404,7 +404,8 @@ pub fn forget_stacks(registry: &mut Registry) {
 /// | `VerifierAllocateFailCount` | every framework object after the n-th fails to be made, unless `VerifierOn` is 0 |
 /// | `TrackHandles` | no effect: every handle is tracked |
 /// | `EnhancedVerifierOptions` | no effect: IRQL and critical regions of callbacks are always checked |
-/// | `DbgWaitForSignalTimeoutInSec` | no effect: there is no debugger to break into; virtual time has a watchdog |
+/// | `DbgBreakOnError` | with `VerifierOn`: the framework waits only so long for a driver to give its requests back |
+/// | `DbgWaitForSignalTimeoutInSec` | how long that is, if not 60 seconds |
 ///
 /// See [registry values for debugging][values] and [using KMDF verifier][using].
 ///
@@ -416,7 +417,12 @@ pub struct Kmdf {
     pub is_off: bool,
     /// `VerifierAllocateFailCount`.
     pub fail_after: Option<u32>,
+    /// How many seconds the framework waits for the driver.
+    pub wait_for_signal: Option<u32>,
 }
+
+/// What `DbgWaitForSignalTimeoutInSec` is without a value.
+const WAIT_FOR_SIGNAL: u32 = 60;
 
 impl Kmdf {
     /// Reads the values of a service.
@@ -427,9 +433,13 @@ impl Kmdf {
         };
         let number = |name: &str| registry.value(key, name).ok().and_then(Value::as_dword);
         let is_off = number("VerifierOn") == Some(0);
+        let is_on = |name| number(name).is_some_and(|value| value != 0);
+        let breaks = is_on("VerifierOn") && is_on("DbgBreakOnError");
         Self {
             is_off,
             fail_after: number("VerifierAllocateFailCount").filter(|_| !is_off),
+            wait_for_signal: breaks
+                .then(|| number("DbgWaitForSignalTimeoutInSec").unwrap_or(WAIT_FOR_SIGNAL)),
         }
     }
 }

@@ -43,6 +43,7 @@ pub(crate) mod registry;
 pub(crate) mod request;
 mod security;
 pub(crate) mod timer;
+pub(crate) mod watchdog;
 pub(crate) mod work_item;
 
 use std::collections::BTreeMap;
@@ -134,6 +135,7 @@ pub(crate) struct State {
     host_stub: Option<bind::HostStub>,
     /// Which context holds the lock of an object whose callbacks are passive.
     object_locks: BTreeMap<Handle, ContextId>,
+    pub(crate) watchdogs: watchdog::Watchdogs,
     /// A PnP request is under way, and whether another one waits for its end.
     pnp_request: (bool, bool),
     /// Deletions that were put off to a system worker thread.

@@ -41,6 +41,8 @@ mod io;
 mod kmdf;
 #[path = "rules/object.rs"]
 mod object;
+#[path = "rules/pnp_power.rs"]
+mod pnp_power;
 #[path = "rules/pool.rs"]
 mod pool;
 #[path = "nt/threads.rs"]
@@ -78,6 +80,7 @@ const CASES: &[&[Case]] = &[
     unload::CASES,
     object::CASES,
     kmdf::CASES,
+    pnp_power::CASES,
     io::CASES,
 ];
 

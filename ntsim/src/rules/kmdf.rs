@@ -196,4 +196,20 @@ rules! { Kmdf;
     TARGET_START = "KmdfTargetStartedWhileStopping", BREAK, [],
         apis: ["WdfIoTargetStart"], irql: None,
         link: "https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfiotarget/nf-wdfiotarget-wdfiotargetstart";
+    /// A PnP or power callback of a device that is not power-pageable did not return within ten minutes.
+    POWER_ROUTINE_TIMED_OUT = "KmdfPowerRoutineTimedOut", violation(0x1), [],
+        apis: ["EvtDeviceD0Entry", "EvtDeviceD0Exit", "EvtDeviceSelfManagedIoSuspend", "EvtDeviceSelfManagedIoRestart"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0x10d---wdf-violation";
+    /// The framework waited longer for the driver to give its requests back than the registry lets it.
+    WAIT_FOR_SIGNAL = "KmdfDbgWaitForSignal", BREAK, [],
+        apis: ["EvtIoStop", "WdfRequestStopAcknowledge", "WdfRequestComplete"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/wdf/using-kmdf-verifier";
+    /// A callback returned at another IRQL than it was called at.
+    CALLBACK_IRQL = "KmdfCallbackIrql", violation(0xE), ["IRQL at the call", "IRQL at the return"],
+        apis: ["Evt*"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0x10d---wdf-violation";
+    /// A callback returned inside a critical region that it entered, or outside of one that it was called in.
+    CALLBACK_CRITICAL_REGION = "KmdfCallbackCriticalRegion", violation(0xF), ["address of the callback"],
+        apis: ["Evt*"], irql: None,
+        link: "https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-0x10d---wdf-violation";
 }

@@ -83,6 +83,10 @@ impl Settings {
         self.is_filter
     }
 
+    pub(crate) fn is_power_pageable(&self) -> bool {
+        self.power_pageable
+    }
+
     pub(crate) fn is_exclusive(&self) -> bool {
         self.exclusive
     }
@@ -152,6 +156,11 @@ impl Device {
 
     pub(crate) fn power_policy_callbacks(&self) -> &PowerPolicyCallbacks {
         &self.settings.power_policy
+    }
+
+    /// Its bus driver's `PDEVICE_OBJECT`.
+    pub(crate) fn physical(&self) -> usize {
+        self.physical
     }
 
     pub(crate) fn is_stoppable(&self) -> bool {

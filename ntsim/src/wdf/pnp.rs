@@ -49,7 +49,7 @@ use super::queue::{self, PowerStop};
 use super::raw::PnpPowerCallbacks;
 use super::{
     STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, device, driver, interface,
-    interrupt, power_policy,
+    interrupt, power_policy, watchdog,
 };
 
 /// Names a device for as long as the machine runs.
@@ -462,13 +462,13 @@ fn check_plugged_in(k: &Kernel, device: DeviceId) -> Result<(), i32> {
 
 /// The PnP manager sends one request at a time; a power change may be under way
 /// beside it.
-fn request<R>(body: impl FnOnce() -> R) -> R {
+fn request<R>(device: DeviceId, what: &'static str, body: impl FnOnce() -> R) -> R {
     super::wait_until(|k| {
         let (busy, wanted) = &mut k.wdf.pnp_request;
         *wanted |= *busy;
         !std::mem::replace(busy, true)
     });
-    let result = body();
+    let result = watchdog::over_pnp(device.0, what, body);
     kernel(|k| {
         if std::mem::take(&mut k.wdf.pnp_request).1 {
             super::wake(k);
@@ -528,7 +528,7 @@ pub(crate) fn add_device(driver: DriverId, instance: &str) -> Result<DeviceId, i
 /// The status of the callback that failed; what had been done is undone as KMDF
 /// does it, the device is [`State::Failed`] and is to be removed.
 pub(crate) fn start(device: DeviceId) -> Result<(), i32> {
-    request(|| {
+    request(device, "the start", || {
         kernel(|k| check_plugged_in(k, device))?;
         // The driver's part comes after the bus driver's.
         kernel(|k| befalls(k, Blow::FailedStart, device))?;
@@ -790,7 +790,9 @@ fn fail(device: DeviceId) {
 /// # Errors
 /// The status of the callback that failed; the device is [`State::Failed`] then.
 pub(crate) fn power_down(device: DeviceId, why: PowerAction) -> Result<(), i32> {
-    exclusively(device.0, || power_down_now(device, why))
+    exclusively(device.0, || {
+        watchdog::over_power(device.0, "the power-down", || power_down_now(device, why))
+    })
 }
 
 fn power_down_now(device: DeviceId, why: PowerAction) -> Result<(), i32> {
@@ -850,7 +852,9 @@ fn leave_d0(device: DeviceId, to: i32, why: PowerStop) -> Result<(), i32> {
 /// # Errors
 /// The status of the callback that failed; the device is [`State::Failed`] then.
 pub(crate) fn power_up(device: DeviceId) -> Result<(), i32> {
-    exclusively(device.0, || power_up_now(device))
+    exclusively(device.0, || {
+        watchdog::over_power(device.0, "the power-up", || power_up_now(device))
+    })
 }
 
 /// The same because the system woke up: a device that idled before the system
@@ -865,7 +869,7 @@ pub(crate) fn system_woke(device: DeviceId) -> Result<(), i32> {
             kernel(|k| pnp(k, device).action = PowerAction::None);
             return Ok(());
         }
-        power_up_now(device)
+        watchdog::over_power(device.0, "the power-up", || power_up_now(device))
     })
 }
 
@@ -893,7 +897,7 @@ fn power_up_now(device: DeviceId) -> Result<(), i32> {
 /// The driver's refusal, or the framework's, with the device as it was; or the
 /// status of the callback that failed, with the device [`State::Failed`].
 pub(crate) fn stop(device: DeviceId) -> Result<(), i32> {
-    request(|| {
+    request(device, "the stop", || {
         kernel(|k| check_plugged_in(k, device))?;
         may_leave(device)?;
         call(
@@ -950,7 +954,7 @@ fn may_leave(device: DeviceId) -> Result<(), i32> {
 /// # Errors
 /// The driver's refusal, the status of `EvtDeviceQueryRemove`; or the framework's.
 pub(crate) fn query_remove(device: DeviceId) -> Result<(), i32> {
-    request(|| {
+    request(device, "the query for removal", || {
         kernel(|k| check_plugged_in(k, device))?;
         may_leave(device)?;
         call(
@@ -1057,7 +1061,9 @@ pub(crate) fn set_special_file_support(_: super::Globals, device: Handle, file: 
 /// way: it runs beside that one's callbacks. What follows has its turn.
 /// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_surprise_removal>
 pub(crate) fn surprise_remove(device: DeviceId) {
-    request(|| surprise_remove_alone(device));
+    request(device, "the surprise removal", || {
+        surprise_remove_alone(device)
+    });
 }
 
 fn surprise_remove_alone(device: DeviceId) {
@@ -1133,7 +1139,7 @@ fn surprise_remove_now(device: DeviceId) {
 
 /// Removes the device, in whatever state it is, and deletes it.
 pub(crate) fn remove(device: DeviceId) {
-    request(|| {
+    request(device, "the removal", || {
         exclusively(device.0, || remove_now(device));
         object::delete(device.0);
         object::flush_deferred_deletions();

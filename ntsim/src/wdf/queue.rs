@@ -35,6 +35,7 @@ use super::object::{self, Allow, Data, EXECUTION_PASSIVE, Handle, SCOPE_NONE};
 use super::power_policy;
 use super::raw::{ObjectAttributes, QueueConfig, RequestParameters};
 use super::request::{self, Cancelability, Holder, Stopping};
+use super::watchdog;
 use super::{
     Globals, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_REQUEST,
     STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER, STATUS_NO_MORE_ENTRIES,
@@ -1141,14 +1142,16 @@ pub(crate) fn stop_for_power(device: Handle, why: PowerStop) {
             );
         }
     }
-    for queue in stopping {
-        super::wait_until(|k| {
-            let owned = get(k, queue).owned.clone();
-            owned
-                .iter()
-                .all(|request| request::get(k, *request).stopping == Stopping::Acknowledged)
-        });
-    }
+    watchdog::over_signal(device, "the answer to EvtIoStop", || {
+        for queue in stopping {
+            super::wait_until(|k| {
+                let owned = get(k, queue).owned.clone();
+                owned
+                    .iter()
+                    .all(|request| request::get(k, *request).stopping == Stopping::Acknowledged)
+            });
+        }
+    });
 }
 
 fn tell_stop(queue: Handle, request: Handle, action: u32, cancelable_flag: u32) {
@@ -1226,7 +1229,9 @@ pub(crate) fn resume_for_power(device: Handle) {
 pub(crate) fn purge_all(device: Handle) {
     for queue in kernel(|k| queues(k, device, None)) {
         halt(queue, PURGE);
-        super::wait_until(|k| get(k, queue).is_done(When::Empty));
+        watchdog::over_signal(device, "the completion of the driver's requests", || {
+            super::wait_until(|k| get(k, queue).is_done(When::Empty));
+        });
     }
 }
 

@@ -14,6 +14,7 @@ use std::ptr::null_mut;
 use std::time::Duration;
 
 use ntsim::machine::{Error, Hardware};
+use ntsim::registry::{Value, Volatility};
 use ntsim::rules::kmdf;
 use ntsim::{Answer, Machine, Settings};
 use ntsim_sys::{
@@ -407,6 +408,16 @@ fn queue_dpc(interrupt: WDFINTERRUPT) {
 
 pub const CASES: &[Case] = &[
     Case {
+        rule: &kmdf::POWER_ROUTINE_TIMED_OUT,
+        breaks: |settings| slow_and_not_pageable(settings, 10 * 60_000 + 1_000),
+        comes_close: |settings| slow_and_not_pageable(settings, 10 * 60_000 - 1_000),
+    },
+    Case {
+        rule: &kmdf::WAIT_FOR_SIGNAL,
+        breaks: |settings| answers_late(settings, 6_000),
+        comes_close: |settings| answers_late(settings, 4_000),
+    },
+    Case {
         rule: &kmdf::RECURSIVE_LOCK,
         breaks: |settings| {
             device(settings, |_| {
@@ -452,7 +463,7 @@ pub const CASES: &[Case] = &[
                     as PFN_WDFSPINLOCKCREATE(null_mut(), null_mut()));
             })
         },
-        comes_close: |settings| device(settings, |_| drop(spin_lock())),
+        comes_close: |settings| device(settings, |_| assert!(!spin_lock().is_null())),
     },
     Case {
         rule: &kmdf::INVALID_HANDLE,
@@ -583,6 +594,51 @@ pub const CASES: &[Case] = &[
                 lock_object(device.cast());
                 unlock_object(device.cast());
             })
+        },
+    },
+    Case {
+        rule: &kmdf::CALLBACK_IRQL,
+        breaks: |settings| {
+            with_callback(
+                settings,
+                "WorkItem",
+                |_| acquire(spin_lock()),
+                |device| enqueue(work_item(device)),
+            )
+        },
+        comes_close: |settings| {
+            with_callback(
+                settings,
+                "WorkItem",
+                |_| {
+                    let lock = spin_lock();
+                    acquire(lock);
+                    release(lock);
+                },
+                |device| enqueue(work_item(device)),
+            )
+        },
+    },
+    Case {
+        rule: &kmdf::CALLBACK_CRITICAL_REGION,
+        breaks: |settings| {
+            with_callback(
+                settings,
+                "WorkItem",
+                |_| unsafe { ntsim_sys::ntddk::KeEnterCriticalRegion() },
+                |device| enqueue(work_item(device)),
+            )
+        },
+        comes_close: |settings| {
+            with_callback(
+                settings,
+                "WorkItem",
+                |_| unsafe {
+                    ntsim_sys::ntddk::KeEnterCriticalRegion();
+                    ntsim_sys::ntddk::KeLeaveCriticalRegion();
+                },
+                |device| enqueue(work_item(device)),
+            )
         },
     },
     Case {
@@ -930,6 +986,56 @@ pub const CASES: &[Case] = &[
         comes_close: |settings| lock_interrupt_at(settings, 2),
     },
 ];
+
+/// A driver that is not power-pageable takes so long to leave D0.
+fn slow_and_not_pageable(settings: Settings, milliseconds: i64) -> Result<(), Error> {
+    let stop = move |request: WDFREQUEST, _: usize| {
+        delay(milliseconds);
+        acknowledge(request, false);
+    };
+    held_over_sleep(
+        Bench::with_settings(settings)
+            .before_create(|init| {
+                wdf!(WdfDeviceInitSetPowerNotPageable: WdfDeviceInitSetPowerNotPageableTableIndex
+                    as PFN_WDFDEVICEINITSETPOWERNOTPAGEABLE(init));
+            })
+            .on("Control", |request, _| KEPT.set(request))
+            .on("Stop", stop)
+            .on("Resume", |request, _| complete(request, 0)),
+    )
+}
+
+/// Another thread answers `EvtIoStop` so late, of a driver that has five seconds by
+/// the registry.
+fn answers_late(settings: Settings, milliseconds: i64) -> Result<(), Error> {
+    let mut bench = Bench::with_settings(settings)
+        .on("Control", |request, _| KEPT.set(request))
+        .on("Stop", |_, _| EARLY.set(true))
+        .on("Resume", |request, _| complete(request, 0));
+    EARLY.set(false);
+    let registry = bench.machine.registry_mut();
+    let key = registry
+        .create(
+            r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\Probe\Parameters\Wdf",
+            Volatility::Persistent,
+        )
+        .unwrap();
+    for (name, number) in [
+        ("VerifierOn", 1),
+        ("DbgBreakOnError", 1),
+        ("DbgWaitForSignalTimeoutInSec", 5),
+    ] {
+        registry.set_value(key, name, Value::dword(number)).unwrap();
+    }
+    let _late = bench.machine.spawn_thread("late", move || {
+        while !EARLY.get() {
+            delay(100);
+        }
+        delay(milliseconds);
+        acknowledge(KEPT.get(), false);
+    });
+    held_over_sleep(bench)
+}
 
 /// Two threads stop a timer and wait, at once or one after the other.
 fn stopped_by_two(settings: Settings, at_once: bool) -> Result<(), Error> {

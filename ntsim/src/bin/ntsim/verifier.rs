@@ -317,13 +317,20 @@ impl Verifier {
                     names.iter().any(|name| name.eq_ignore_ascii_case(&image))
                 }
             };
-            let Kmdf { is_off, fail_after } = Kmdf::read(registry, &service);
+            let Kmdf {
+                is_off,
+                fail_after,
+                wait_for_signal,
+            } = Kmdf::read(registry, &service);
             let mut notes = String::new();
             if is_off {
                 notes += ", VerifierOn = 0";
             }
             if let Some(count) = fail_after {
                 notes = format!("{notes}, VerifierAllocateFailCount = {count}");
+            }
+            if let Some(seconds) = wait_for_signal {
+                notes += &format!(", DbgBreakOnError after {seconds} s");
             }
             println!(
                 "  {image:24}{}{notes}",

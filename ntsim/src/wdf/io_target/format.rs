@@ -324,7 +324,6 @@ pub(crate) fn set(request: Handle, format: Option<Format>) {
 /// `WdfRequestFormatRequestUsingCurrentType`. Callable at `<= DISPATCH_LEVEL`.
 /// A request of the driver's own has no type: bug check 0x10D/6.
 pub(crate) fn using_current_type(_: Globals, request: Handle) {
-    const FATAL_ERROR: u64 = 6;
     const NULL_IRP: u64 = 2;
     let function = "WdfRequestFormatRequestUsingCurrentType";
     let format = kernel(|k| {
