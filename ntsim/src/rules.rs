@@ -158,8 +158,8 @@ macro_rules! rules {
 pub mod deadlock;
 pub mod deferred;
 pub mod io;
-pub mod kmdf;
 pub mod irql;
+pub mod kmdf;
 pub mod lock;
 pub mod object;
 pub mod page;

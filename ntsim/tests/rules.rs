@@ -33,10 +33,10 @@ mod lock;
 #[path = "rules/locks.rs"]
 mod locks;
 
-#[path = "rules/irql.rs"]
-mod irql;
 #[path = "rules/io.rs"]
 mod io;
+#[path = "rules/irql.rs"]
+mod irql;
 #[path = "rules/kmdf.rs"]
 mod kmdf;
 #[path = "rules/object.rs"]
