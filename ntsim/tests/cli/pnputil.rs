@@ -367,6 +367,24 @@ fn a_stop_is_reported_and_dumped_and_leaves_the_registry_as_it_was() {
     }
 }
 
+#[test]
+fn a_run_on_a_kept_machine_leaves_a_dump_as_well() {
+    let folder = lit();
+    make(&folder, Trouble::StartFaults);
+    let image = ["run", "package/lamp.sys", "--inf", "package/lamp.inf"];
+    let (_, report) = ended(
+        &folder,
+        &[&image[..], &["--machine", "vm", "--steps", "start"]].concat(),
+        2,
+    );
+    assert!(report.contains("dump: Minidump/0001.txt"), "{report}");
+    assert!(folder.path("vm/Minidump/0001.json").exists());
+    // It is as before the boot.
+    assert_eq!(starts(&folder), "0x1");
+    let (_, report) = ended(&folder, &[&image[..], &["--steps", "start"]].concat(), 0);
+    assert!(!report.contains("dump"), "{report}");
+}
+
 /// Where code and data lie differs from process to process.
 fn without_addresses(text: &str) -> String {
     let words = text.split_inclusive([' ', ',', ')', '\n', ':']);

@@ -14,6 +14,7 @@ use ntsim::trace::Format;
 use ntsim::{Machine, Settings, StopKind, Strategy};
 
 use crate::end::{End, Ended, Failure};
+use crate::session::dump;
 use crate::subject::{STEPS, Subject};
 
 const EXAMPLES: &str = "Examples:
@@ -75,10 +76,14 @@ impl Run {
                 println!("{}", story::narrate(line));
             }
         });
-        let kept = machine.commit();
+        // What drivers wrote before a stop is lost, as when the power goes.
+        let kept = match &result {
+            Err(Error::Stop(stop)) => dump(&mut machine, stop),
+            _ => machine.commit().map(|()| None),
+        };
         self.write_trace(&machine, &result)
             .map_err(Failure::Input)?;
-        kept?;
+        let dump = kept?;
         if self.json {
             let outcome = Outcome::new(&machine, self.seed, "image", &result);
             println!(
@@ -101,7 +106,8 @@ impl Run {
                 Err(Failure::Input(stop.message))
             }
             Err(error @ (Error::Stop(_) | Error::Driver { .. })) => {
-                Err(Failure::Found(self.explain(&error)))
+                let dump = dump.map_or_else(String::new, |line| format!("\n{line}"));
+                Err(Failure::Found(self.explain(&error) + &dump))
             }
             Err(error) => Err(Failure::Input(self.explain(&error))),
         }

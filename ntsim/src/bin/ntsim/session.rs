@@ -207,12 +207,10 @@ impl<'a> Session<'a> {
     /// Keeps what is known of a stop.
     fn crash(&mut self, stop: &Stop) -> Failure {
         self.tell();
-        let text = stop.to_string();
         let traced = self.write_trace(Some(stop));
-        let json = serde_json::to_string_pretty(stop).expect("a stop is plain data");
-        let mut report = text.trim_end().to_owned();
-        match self.machine.add_dump(json, text) {
-            Ok(name) => report = format!("{report}\ndump: {name} in the machine's folder"),
+        let mut report = stop.styled().to_string();
+        match dump(&mut self.machine, stop) {
+            Ok(line) => report = format!("{report}\n{}", line.unwrap_or_default()),
             Err(error) => report = format!("{report}\nno dump: {error}"),
         }
         if let Err(Failure::Input(error)) = traced {
@@ -220,6 +218,16 @@ impl<'a> Session<'a> {
         }
         Failure::Found(report)
     }
+}
+
+/// Keeps a report in the machine's folder, if it has one. Gives the line that tells so.
+pub(crate) fn dump(machine: &mut Machine, stop: &Stop) -> Result<Option<String>, Error> {
+    if machine.dir().path().is_none() {
+        return Ok(None);
+    }
+    let json = serde_json::to_string_pretty(stop).expect("a stop is plain data");
+    let name = machine.add_dump(json, format!("{stop}\n"))?;
+    Ok(Some(format!("dump: {name} in the machine's folder")))
 }
 
 impl Ran {
