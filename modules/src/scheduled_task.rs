@@ -1176,10 +1176,10 @@ impl<C: Send + Sync + 'static> State<C> {
         irql: &Irql<'_, Passive>,
         wanted: impl Fn(&mut Machine<C>) -> bool + Send + Sync,
     ) -> bool {
-        let mut waited = false;
+        let mut has_waited = false;
         loop {
             let begins = self.machine.with(|machine| {
-                let begins = machine.begin_writing(waited).then(|| wanted(machine));
+                let begins = machine.begin_writing(has_waited).then(|| wanted(machine));
                 if begins == Some(false) {
                     self.end_writing(machine);
                 }
@@ -1189,7 +1189,7 @@ impl<C: Send + Sync + 'static> State<C> {
                 return begins;
             }
             let _ = self.written.wait(irql, Timeout::Never);
-            waited = true;
+            has_waited = true;
         }
     }
 

@@ -283,8 +283,8 @@ impl Timer {
     #[inline]
     pub fn start_within(&self, running: Running<'_>, due: impl Into<Span>) -> Result<Queued> {
         let due = due.into().to_due_time();
-        // SAFETY: the invariant.
         self.0.with_within(running, |timer| {
+            // SAFETY: the invariant.
             was_queued(unsafe { sys::kmdf::WdfTimerStart(timer.cast(), due) })
         })
     }

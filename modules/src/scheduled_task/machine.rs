@@ -20,6 +20,10 @@ use super::{TaskResult, Trigger};
 /// - The timer is `Remembered` only while down, and `Armed` or `Due` only while up.
 /// - A task that is done has no timer and no attempts pending.
 /// - A task that is cancelled has nothing pending.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a pair of words of the table of states"
+)]
 pub(super) struct Machine<C> {
     /// Between the moment's callback and the one that undoes it.
     up: bool,
