@@ -125,7 +125,7 @@ pub(crate) fn callback_returning_at<R: Word>(
     params: &[Param<'_>],
     other_irql: impl FnOnce(&mut Kernel, u8, u8),
 ) -> R {
-    let (abi, irql, locks, regions) = kernel(|k| {
+    let (abi, irql, locks, regions, outside) = kernel(|k| {
         if k.settings.trace {
             let args = params
                 .iter()
@@ -141,7 +141,15 @@ pub(crate) fn callback_returning_at<R: Word>(
         let id = k.running();
         k.context_mut(id).depth += 1;
         let locks = k.context(id).held.len();
-        (k.io.abi_of(routine), k.irql(), locks, critical_regions(k))
+        let calls = k.open_call_count(id);
+        let outside = std::mem::replace(&mut k.context_mut(id).calls_outside, calls);
+        (
+            k.io.abi_of(routine),
+            k.irql(),
+            locks,
+            critical_regions(k),
+            outside,
+        )
     });
     let mut words = [0; 8];
     for (word, param) in words.iter_mut().zip(params) {
@@ -149,6 +157,8 @@ pub(crate) fn callback_returning_at<R: Word>(
     }
     let result = R::from_word(invoke(abi, routine, &words));
     kernel(|k| {
+        let id = k.running();
+        k.context_mut(id).calls_outside = outside;
         crate::locks::callback_returned(k, name, locks);
         returned(k, name, irql, &result, other_irql);
         if critical_regions(k) != regions && name.starts_with("Evt") && k.irql() == irql {

@@ -25,8 +25,8 @@
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
-use crate::fault::{Access, Fault, FaultKind};
-use crate::kernel::{CLOCK_TICK, DISPATCH_LEVEL, Kernel};
+use crate::fault::Fault;
+use crate::kernel::Kernel;
 use crate::origin::Related;
 use crate::report::{
     self, ContextReport, DeviceReport, Frame, IrqlChange, LockReport, Parameter, Styled,
@@ -183,81 +183,6 @@ impl BugCheck {
             format!("the driver panicked: {message}"),
         )
     }
-
-    /// What Windows makes of a processor exception in kernel mode.
-    pub(crate) fn from_fault(k: &Kernel, fault: &Fault) -> Self {
-        let irql = k.irql();
-        let rip = fault.registers.rip;
-        let exception = |status: u64| {
-            // A system thread has a handler of last resort; a DPC has not.
-            let code = if k.running_thread().is_some() {
-                0x7E
-            } else {
-                0x1E
-            };
-            (code, [status, rip, 0, 0])
-        };
-        let mut message = if fault.kind == FaultKind::Watchdog {
-            format!("the driver keeps the processor at IRQL {irql}: {fault}")
-        } else {
-            format!("the driver faulted: {fault}")
-        };
-        let (code, parameters) = match fault.kind {
-            FaultKind::AccessViolation { address, access } => {
-                let operation = match access {
-                    Access::Read => 0,
-                    Access::Write => 1,
-                    Access::Execute => 8,
-                };
-                let block = usize::try_from(address)
-                    .ok()
-                    .and_then(|address| k.ex.pool.blocks.describe(address));
-                if let Some(block) = &block {
-                    message = format!("the driver {access} {block}");
-                    if crate::ex::pool::is_paged(k, block.address) {
-                        message.push_str(", which is paged and not to be used at this IRQL");
-                    }
-                }
-                if irql >= DISPATCH_LEVEL {
-                    (0xD1, [address, u64::from(irql), operation, rip])
-                } else if block.is_some() {
-                    (0x50, [address, operation, rip, 0])
-                } else {
-                    exception(0xC000_0005)
-                }
-            }
-            FaultKind::Breakpoint | FaultKind::DebugService => exception(0x8000_0003),
-            FaultKind::PrivilegedInstruction => exception(0xC000_0096),
-            FaultKind::Divide => exception(0xC000_0094),
-            FaultKind::FloatingPoint => exception(0xC000_0090),
-            FaultKind::Assertion => exception(0xC000_0420),
-            FaultKind::Misaligned { .. } => exception(0x8000_0002),
-            FaultKind::StackOverflow { address } => (0x7F, [8, address, 0, rip]),
-            FaultKind::FastFail { code } => (0x139, [code, 0, 0, 0]),
-            // At DISPATCH_LEVEL or above: see `Kernel::finish` for the others.
-            FaultKind::Watchdog => {
-                let whole = u64::from(k.running_thread().is_some());
-                (0x133, [whole, watchdog_ticks(k), watchdog_ticks(k), 0])
-            }
-            // An illegal instruction, and what has no status of its own.
-            _ => exception(0xC000_001D),
-        };
-        Self {
-            code,
-            parameters,
-            message,
-            stack: k
-                .settings
-                .backtraces
-                .then(|| fault.backtrace(&k.io.loaded_images())),
-        }
-    }
-}
-
-/// The watchdog's limit in ticks of the clock.
-fn watchdog_ticks(k: &Kernel) -> u64 {
-    let limit = k.settings.processor_limit.unwrap_or_default();
-    u64::try_from(limit.as_nanos() / 100).unwrap_or(u64::MAX) / CLOCK_TICK
 }
 
 /// The symbolic name of a bug check code.
@@ -275,6 +200,7 @@ pub fn bug_check_name(code: u32) -> &'static str {
         0x7F => "UNEXPECTED_KERNEL_MODE_TRAP",
         0xB8 => "ATTEMPTED_SWITCH_FROM_DPC",
         0x93 => "INVALID_KERNEL_HANDLE",
+        0xBE => "ATTEMPTED_WRITE_TO_READONLY_MEMORY",
         0xC1 => "SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION",
         0xC2 => "BAD_POOL_CALLER",
         0xC4 => "DRIVER_VERIFIER_DETECTED_VIOLATION",
@@ -283,9 +209,12 @@ pub fn bug_check_name(code: u32) -> &'static str {
         0xC9 => "DRIVER_VERIFIER_IOMANAGER_VIOLATION",
         0xCE => "DRIVER_UNLOADED_WITHOUT_CANCELLING_PENDING_OPERATIONS",
         0xD1 => "DRIVER_IRQL_NOT_LESS_OR_EQUAL",
+        0xD5 => "DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL",
+        0xD6 => "DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION",
         0xE1 => "WORKER_THREAD_RETURNED_AT_BAD_IRQL",
         0xE3 => "RESOURCE_NOT_OWNED",
         0xE4 => "WORKER_INVALID",
+        0xFC => "ATTEMPTED_EXECUTE_OF_NOEXECUTE_MEMORY",
         0x10D => "WDF_VIOLATION",
         0x133 => "DPC_WATCHDOG_VIOLATION",
         0x139 => "KERNEL_SECURITY_CHECK_FAILURE",
@@ -432,10 +361,6 @@ impl Stop {
             "{message}: the schedule is of another driver, other settings or another version of one of them"
         );
         Self::here(k, StopKind::Diverged, message)
-    }
-
-    pub(crate) fn leak(k: &Kernel, message: String) -> Self {
-        Self::here(k, StopKind::Leak, message)
     }
 
     /// The bug check code, if it was one.

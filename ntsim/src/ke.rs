@@ -60,6 +60,7 @@ pub(crate) fn context_ends(k: &mut Kernel, id: ContextId, irql: u8) {
         irql::unexpected(k, expected, irql, &name);
     }
     crate::locks::context_ends(k, id);
+    crate::stack_use::check(k, id);
     if let Some(thread) = k.context(id).thread {
         dispatcher::thread_exits(k, thread);
     }

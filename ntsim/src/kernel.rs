@@ -81,6 +81,8 @@ pub(crate) struct Context {
     pub(crate) depth: usize,
     /// Calls that have been entered and not traced yet.
     calls: Vec<OpenCall>,
+    /// How many of them were open when its innermost callback began.
+    pub(crate) calls_outside: usize,
     /// Its stack, from the guard page to the outermost frame.
     pub(crate) stack: std::ops::Range<usize>,
     /// The locks that it holds, oldest first.
@@ -214,6 +216,9 @@ pub struct Settings {
     /// Whether the instructions of images are [counted](crate::count), which
     /// makes them a thousand times slower. On x86-64 Linux only.
     pub count_instructions: bool,
+    /// How many percent of its stack a thread or DPC may use; nothing for all. It costs
+    /// the writing of the whole stack for each.
+    pub stack_limit: Option<u32>,
     /// The [rules](crate::rules) that are not checked.
     pub without_rules: Vec<&'static crate::rules::Rule>,
     /// Where the choices of the scheduler are written down, if they are.
@@ -249,6 +254,7 @@ impl Default for Settings {
             time_limit: Duration::from_hours(24),
             processor_limit: Some(Duration::from_secs(10)),
             count_instructions: false,
+            stack_limit: None,
             without_rules: Vec::new(),
             tape: None,
         }
@@ -407,6 +413,9 @@ impl Kernel {
                 .expect("the host has memory for one more stack")
         });
         let range = stack.limit().get()..stack.base().get();
+        if self.settings.stack_limit.is_some() {
+            crate::stack_use::paint(&range);
+        }
         let co = Coroutine::with_stack(stack, move |yielder: &ContextYielder, ()| {
             trap::set_yielder(yielder);
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)) {
@@ -423,6 +432,7 @@ impl Kernel {
                 thread,
                 depth: 0,
                 calls: Vec::new(),
+                calls_outside: 0,
                 stack: range,
                 held: Vec::new(),
                 wants: None,
@@ -850,8 +860,8 @@ impl Kernel {
                 })
             }
             Exit::Faulted(fault) => self.guarded(|k| {
-                let check = BugCheck::from_fault(k, &fault);
-                k.bug_check(check)
+                let stop = crate::exception::stop(k, &fault);
+                k.stop(stop)
             }),
             Exit::Abandoned => unreachable!("fault::resume replaces it"),
         }
@@ -1023,6 +1033,19 @@ impl Kernel {
                 result: text,
             });
         }
+    }
+
+    /// How many calls the context is in.
+    pub(crate) fn open_call_count(&self, id: ContextId) -> usize {
+        self.context(id).calls.len()
+    }
+
+    /// The function of the kernel's or the framework's that runs, if it is not the
+    /// driver's own code.
+    pub(crate) fn kernel_call(&self) -> Option<&'static str> {
+        let context = self.context(self.current?);
+        let inside = context.calls.get(context.calls_outside..)?;
+        inside.last().map(|call| call.name)
     }
 
     /// Where the innermost call that the context is in was made. While it is

@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::bugcheck::{BugCheck, Stop};
+use crate::bugcheck::Stop;
 use crate::count::Instructions;
 use crate::exports;
 use crate::image::{Image, ImageError, Loaded};
@@ -44,7 +44,6 @@ use crate::inject::{Blow, Faults};
 use crate::io::{self, DriverId, Entry};
 use crate::ke::dispatcher::ThreadId;
 use crate::kernel::{Kernel, SECOND, Settings};
-use crate::memory::tag_name;
 use crate::store::{Installed, MachineDir, PackageSource, Problem, Status, StoreError};
 use crate::strategy::{Scheduler, Strategy};
 use crate::trace::{Event, Line};

@@ -161,6 +161,7 @@ pub mod io;
 pub mod irql;
 pub mod kmdf;
 pub mod lock;
+pub mod memory;
 pub mod object;
 pub mod page;
 pub mod pnp_power;
@@ -179,6 +180,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         object::ALL,
         deferred::ALL,
         unload::ALL,
+        memory::ALL,
         kmdf::ALL,
         pnp_power::ALL,
         io::ALL,

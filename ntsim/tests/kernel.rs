@@ -561,7 +561,7 @@ fn touching_freed_pool_ends_the_simulation_with_the_blocks_story() {
         // SAFETY: not sound, which is the point: the simulator must catch it.
         unsafe { block.write_volatile(1) };
     });
-    expect_bug_check(&stop, 0x50, None);
+    expect_bug_check(&stop, 0xD5, None);
     assert!(
         stop.message.contains("'Test'") && stop.message.contains("freed"),
         "{stop}"

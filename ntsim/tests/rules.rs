@@ -39,6 +39,8 @@ mod io;
 mod irql;
 #[path = "rules/kmdf.rs"]
 mod kmdf;
+#[path = "rules/memory.rs"]
+mod memory;
 #[path = "rules/object.rs"]
 mod object;
 #[path = "rules/pnp_power.rs"]
@@ -78,6 +80,7 @@ const CASES: &[&[Case]] = &[
     deadlock::CASES,
     deferred::CASES,
     unload::CASES,
+    memory::CASES,
     object::CASES,
     kmdf::CASES,
     pnp_power::CASES,

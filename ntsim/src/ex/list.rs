@@ -7,10 +7,10 @@
 //! the kernel's list macros stop for.
 
 use crate::access::{peek, poke};
-use crate::bugcheck::BugCheck;
 use crate::ke::spin_lock;
 use crate::kernel::DISPATCH_LEVEL;
 use crate::locks::Kind;
+use crate::rules;
 use crate::trap::kernel;
 
 /// `LIST_ENTRY`.
@@ -45,16 +45,14 @@ fn locked<R>(lock: *mut usize, change: impl FnOnce() -> R) -> R {
     result
 }
 
-/// `FAST_FAIL_CORRUPT_LIST_ENTRY`.
-const CORRUPT_LIST_ENTRY: u64 = 3;
-
 fn corrupt(entry: *mut ListEntry) {
     kernel(|k| {
-        k.bug_check(BugCheck::new(
-            0x139,
-            [CORRUPT_LIST_ENTRY, entry as u64, 0, 0],
-            "a doubly linked list is corrupt: the links of two neighbours do not agree",
-        ))
+        let name = k.name_of(entry as usize).unwrap_or("an entry").to_owned();
+        k.fatal(
+            &rules::memory::LIST_ENTRY,
+            &[],
+            format!("a doubly linked list is corrupt: the links of {name} and its neighbours do not agree"),
+        )
     });
 }
 

@@ -20,6 +20,8 @@ use crate::trap::kernel;
 #[derive(Default)]
 pub(crate) struct Pool {
     pub(crate) blocks: GuardedPool,
+    /// Where blocks were freed, of the last ones.
+    pub(crate) freed: std::collections::HashMap<usize, crate::origin::Origin>,
     /// Where blocks were allocated.
     pub(crate) origins: std::collections::HashMap<usize, crate::origin::Origin>,
     /// Paged blocks by address, for the IRQL at which they are used and freed.
@@ -37,6 +39,9 @@ const POOL_FLAG_RAISE_ON_FAILURE: u64 = 0x20;
 const POOL_FLAG_NON_PAGED: u64 = 0x40;
 const POOL_FLAG_NON_PAGED_EXECUTE: u64 = 0x80;
 const POOL_FLAG_PAGED: u64 = 0x100;
+
+/// Of so many freed blocks it is remembered where.
+const MOST_FREED: usize = 1024;
 
 /// `ExAllocatePool2`.
 pub(crate) fn ex_allocate_pool2(flags: u64, size: usize, tag: u32) -> Addr {
@@ -224,6 +229,13 @@ pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
         Ok(_) => {
             k.ex.pool.paged.remove(&address);
             k.ex.pool.origins.remove(&address);
+            if let Some(origin) = crate::origin::Origin::here(k) {
+                let freed = &mut k.ex.pool.freed;
+                if freed.len() >= MOST_FREED {
+                    freed.clear();
+                }
+                freed.insert(address, origin);
+            }
             k.unname(address);
         }
         Err(error @ FreeError::AlreadyFreed(_)) => k.broken(
