@@ -183,6 +183,44 @@ fn each_search_finds_what_it_promises_as_small_as_it_can_be_and_it_replays() {
     }
 }
 
+/// A thousand calls of threads that have nothing to do with it hide the two preemptions,
+/// and all schedules with fewer are too many to be played.
+#[test]
+fn a_long_schedule_gets_as_small_as_a_short_one() {
+    fn noisy(settings: Settings) -> Result<(), Error> {
+        let mut machine = Machine::new(settings);
+        let busy = Rc::new(Cell::new(false));
+        let looked = busy.clone();
+        let noise = || (0..300).for_each(|_| point());
+        let threads = [
+            machine.spawn_thread("noise", noise),
+            machine.spawn_thread("at it", move || {
+                noise();
+                busy.set(true);
+                point();
+                busy.set(false);
+                noise();
+            }),
+            machine.spawn_thread("looks", move || {
+                noise();
+                for _ in 0..20 {
+                    let before = looked.get();
+                    point();
+                    assert!(!before || looked.get(), "it changed");
+                }
+            }),
+        ];
+        threads.into_iter().try_for_each(|thread| {
+            machine.join(thread)?;
+            Ok(())
+        })
+    }
+    let finding = found(plain().search(Search::Random).run(noisy), "the race");
+    assert!(finding.found_preemptions > 300, "{finding}");
+    assert_eq!(finding.preemptions, 2, "{finding}");
+    assert!(finding.schedule.to_string().len() < 200, "{finding}");
+}
+
 #[test]
 fn fewer_preemptions_than_it_needs_find_nothing_and_say_how_far_they_got() {
     for (scenario, what, preemptions) in CASES {

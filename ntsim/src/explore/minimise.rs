@@ -5,11 +5,12 @@
 //! # Vocabulary
 //! - *segment*: the steps that one context runs without another in between.
 //! - *merge*: who is preempted at the end of a segment goes on with its next one at
-//!   once, so that the preemption is gone.
+//!   once (*sooner*), or does not run before that (*later*), so that the preemption is gone.
 //!
 //! ```text
 //!   failing:   A A A│B B│A A│C│B│C C     4 preemptions (│ where the one before could go on)
-//!   merged:    A A A A A│B B B│C C C     and it still fails
+//!   sooner:    A A A A A│B B│C│B│C C     the first merged
+//!   later:     A A A A A│B B│B│C C C     the last merged, and it still fails
 //! ```
 //!
 //! First it is [delta debugging][dd] over the preemptions: half of them are merged
@@ -36,6 +37,8 @@ use super::tape::{Segment, Steer, Step, Who};
 const MOST: u64 = 3_000;
 /// Of these, for all schedules with fewer preemptions.
 const MOST_BELOW: u64 = 1_500;
+/// The steps that these may have together: of long schedules fewer are played.
+const STEPS_BELOW: u64 = 300_000;
 
 /// A schedule that could not be made smaller.
 pub(crate) struct Minimised {
@@ -110,8 +113,10 @@ impl Search<'_, '_> {
             }
             let size = preempted.len().div_ceil(parts);
             let smaller = preempted.chunks(size).any(|chunk| {
-                self.played < MOST - MOST_BELOW
-                    && self.fails(Steer::Plan(without(&segments, chunk)))
+                [sooner, later].into_iter().any(|merge| {
+                    self.played < MOST - MOST_BELOW
+                        && self.fails(Steer::Plan(merge(&segments, chunk)))
+                })
             });
             if smaller {
                 // The same size again, on what is left.
@@ -132,8 +137,9 @@ impl Search<'_, '_> {
         let Ok(bound) = u32::try_from(bound) else {
             return;
         };
-        let mut all = Exhaustive::new(bound, MOST_BELOW, Shard::default());
-        for _ in 0..MOST_BELOW {
+        let most = MOST_BELOW.min(STEPS_BELOW / (self.best.len() as u64).max(1));
+        let mut all = Exhaustive::new(bound, most, Shard::default());
+        for _ in 0..most {
             let Some((prefix, _)) = all.next() else {
                 return;
             };
@@ -176,23 +182,45 @@ fn segments(steps: &[Step]) -> Vec<Ran> {
     segments
 }
 
-/// The plan without the preemptions at the ends of these segments.
-fn without(segments: &[Ran], ends: &[usize]) -> Arc<[Segment]> {
-    let mut plan: Vec<Option<Segment>> = segments.iter().map(|ran| Some(ran.segment)).collect();
+type Plan = Vec<Option<Segment>>;
+
+fn plan(segments: &[Ran]) -> Plan {
+    segments.iter().map(|ran| Some(ran.segment)).collect()
+}
+
+/// The next segment of the same context.
+fn next_of_same(plan: &Plan, at: usize) -> Option<usize> {
+    let who = plan[at]?.who;
+    (at + 1..plan.len()).find(|index| plan[*index].is_some_and(|other| other.who == who))
+}
+
+/// The plan without the preemptions at the ends of these segments: who is preempted
+/// there goes on.
+fn sooner(segments: &[Ran], ends: &[usize]) -> Arc<[Segment]> {
+    let mut plan = plan(segments);
     // From the last on: what is merged into a segment has its own merges done.
     for &end in ends.iter().rev() {
-        let Some(segment) = plan[end] else { continue };
-        let later = (end + 1..plan.len())
-            .find(|index| plan[*index].is_some_and(|other| other.who == segment.who));
-        let more = match later {
+        let more = match next_of_same(&plan, end) {
             Some(index) => plan[index].take().map_or(0, |other| other.steps),
             // It was never let go on: now it may, as far as it can.
             None => u64::MAX,
         };
-        plan[end] = Some(Segment {
-            steps: segment.steps.saturating_add(more),
-            ..segment
-        });
+        if let Some(segment) = &mut plan[end] {
+            segment.steps = segment.steps.saturating_add(more);
+        }
+    }
+    plan.into_iter().flatten().collect()
+}
+
+/// The same, where who is preempted there does not run before it would go on.
+fn later(segments: &[Ran], ends: &[usize]) -> Arc<[Segment]> {
+    let mut plan = plan(segments);
+    for &end in ends {
+        let next = next_of_same(&plan, end);
+        let taken = plan[end].take();
+        if let (Some(taken), Some(next)) = (taken, next.and_then(|next| plan[next].as_mut())) {
+            next.steps = next.steps.saturating_add(taken.steps);
+        }
     }
     plan.into_iter().flatten().collect()
 }
