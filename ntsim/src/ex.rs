@@ -64,3 +64,12 @@ pub(crate) fn dispatch_work(k: &mut Kernel) {
         );
     }
 }
+
+/// Looks whether memory that is to be freed holds something that is in use.
+pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
+    resource::memory_freed(k, address, size);
+    crate::ke::dispatcher::memory_freed(k, address, size);
+    work_item::memory_freed(k, address, size);
+    crate::io::work_item::memory_freed(k, address, size);
+    crate::io::remove_lock::memory_freed(k, address, size);
+}

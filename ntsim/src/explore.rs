@@ -116,6 +116,9 @@ const TELL: Duration = Duration::from_millis(100);
 const STEPS: u32 = 1_000;
 /// How many schedules of an exhaustive search may wait to be played, for their memory.
 const MOST_WAITING: u64 = 1_000_000;
+/// Calls without virtual time passing that are a livelock, unless the settings say
+/// otherwise: fewer than for one run, because what polls is played many times.
+const LIVELOCK: u64 = 50_000;
 /// Schedules of a campaign that nobody gave a number.
 const SCHEDULES: u64 = 1_000;
 
@@ -138,7 +141,10 @@ impl Default for Explorer {
             seeds: Seeds::new(0..SCHEDULES),
             shard: Shard::default(),
             time_limit: None,
-            settings: Settings::default(),
+            settings: Settings {
+                livelock_limit: LIVELOCK,
+                ..Settings::default()
+            },
             replay: None,
         }
     }

@@ -16,6 +16,7 @@ use crate::bugcheck::{Stop, StopKind};
 use crate::ke::dispatcher::{Object, ThreadId};
 use crate::kernel::{ContextId, Kernel, State};
 use crate::rules;
+use crate::wdf::request;
 
 /// What keeps somebody from going on.
 enum Blocker {
@@ -59,10 +60,15 @@ pub(crate) fn stop(k: &Kernel, thread: ThreadId) -> Stop {
     } else {
         ""
     };
-    let message = format!(
+    let mut message = format!(
         "{name} never finishes: nothing can run and no timer is set; {}{end}",
         told.join(", ")
     );
+    // What a user waits for, and a queue that is to stop.
+    for request in request::uncompleted(k) {
+        message.push_str("; ");
+        message.push_str(&request);
+    }
     let rule = if kind == StopKind::LostWakeUp {
         &rules::deadlock::LOST_WAKE_UP
     } else {

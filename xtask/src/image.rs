@@ -226,7 +226,7 @@ fn package_directory(
 ///
 /// The linker's depends on the PDB, and the PDB on the random name of a
 /// directory that the compiler passes to the linker.
-fn reproducible(sys: &Path, pdb: &Path) -> Result<()> {
+pub(crate) fn reproducible(sys: &Path, pdb: &Path) -> Result<()> {
     let read =
         |file: &Path| fs::read(file).with_context(|| format!("cannot read {}", file.display()));
     let write = |file: &Path, data: &[u8]| {

@@ -8,6 +8,7 @@ mod demo;
 mod docs;
 mod image;
 mod mutants;
+mod planted;
 mod run;
 mod setup;
 mod test;
@@ -42,6 +43,8 @@ enum Command {
     Test(test::Test),
     /// Break the modules in each way that cargo-mutants knows, and see a test fail
     Mutants(mutants::Mutants),
+    /// Search the bugs of the drivers in tests/planted, and write docs/planted-bugs.md
+    Planted(planted::Planted),
     /// Build a driver package: image, symbols and INF
     Build {
         /// The package of the workspace to build
@@ -111,6 +114,7 @@ impl Command {
             Self::Demo(demo) => return demo.execute(&workspace),
             Self::Test(test) => test.execute(&workspace)?,
             Self::Mutants(mutants) => mutants.execute(&workspace)?,
+            Self::Planted(planted) => planted.execute(&workspace)?,
             Self::Build {
                 package,
                 debug,

@@ -13,6 +13,7 @@ use crate::bench;
 use crate::codegen;
 use crate::docs;
 use crate::image::{self, Profile};
+use crate::planted;
 use crate::run::{Step, ask, run};
 use crate::setup;
 
@@ -22,6 +23,9 @@ const DRIVERS: [&str; 4] = ["sensor", "mailbox", "surface", "surface_service"];
 
 /// Schedules that each module's model is played under.
 const SCHEDULES: &str = "20000";
+
+/// Schedules that the fixed twin of each planted bug is played under.
+const PLANTED_SCHEDULES: &str = "300";
 
 /// Inputs that each fuzz target gets.
 const FUZZ_RUNS: &str = "20000";
@@ -101,6 +105,13 @@ impl Test {
                     .env(format!("{}_INF", driver.to_uppercase()), &inf),
             )?;
         }
+
+        let images = planted::build(workspace, &tools)?;
+        shown(
+            cargo(&["test", "--release", "--package=planted"])
+                .env("PLANTED_IMAGES", &images)
+                .env("DMF_SCHEDULES", PLANTED_SCHEDULES),
+        )?;
 
         bench::check(workspace, &tools)?;
         shown(

@@ -219,11 +219,7 @@ pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
                 format!("{info} is freed with the tag '{}'", tag_name(tag)),
             ));
         }
-        super::resource::memory_freed(k, address, info.size);
-        crate::ke::dispatcher::memory_freed(k, address, info.size);
-        super::work_item::memory_freed(k, address, info.size);
-        crate::io::work_item::memory_freed(k, address, info.size);
-        crate::io::remove_lock::memory_freed(k, address, info.size);
+        super::memory_freed(k, address, info.size);
     }
     match k.ex.pool.blocks.free(block) {
         Ok(_) => {

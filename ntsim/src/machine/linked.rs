@@ -66,10 +66,21 @@ impl Machine {
     ///
     /// # Errors
     /// [`Error::Store`](super::Error::Store) for a service that cannot be named so.
+    pub fn add_driver(&mut self, service: &str, entry: DriverEntry) -> Result<String> {
+        self.link_driver(service, entry);
+        self.add_image(service, Vec::new())
+    }
+
+    /// Installs a package for a driver whose image is given, without an INF of its
+    /// own, and plugs in a device for it, `Root\<service>`; gives the device's
+    /// instance id.
+    ///
+    /// # Errors
+    /// As [`add_driver`](Self::add_driver). A bad image is noticed when the device starts.
     ///
     /// # Panics
     /// Never: the date is one.
-    pub fn add_driver(&mut self, service: &str, entry: DriverEntry) -> Result<String> {
+    pub fn add_image(&mut self, service: &str, image: Vec<u8>) -> Result<String> {
         let date = DriverDate::new(2026, 1, 1).expect("a date of the calendar");
         let options = StampOptions::new(date, [0, 1, 0, 0]);
         let inf = stamp(&INX.replace('@', service), &options);
@@ -77,12 +88,8 @@ impl Machine {
         let package = Inf::parse(&name, inf.as_bytes())
             .and_then(|inf| inf.validate_for(Architecture::Amd64))
             .map_err(StoreError::Inf)?;
-        let files = BTreeMap::from([
-            (name, inf.into_bytes()),
-            (format!("{service}.sys"), Vec::new()),
-        ]);
+        let files = BTreeMap::from([(name, inf.into_bytes()), (format!("{service}.sys"), image)]);
         self.install_package(&package, PackageSource::Memory(&files))?;
-        self.link_driver(service, entry);
         self.plug_in(&format!(r"Root\{service}"))
     }
 }

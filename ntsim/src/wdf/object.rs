@@ -792,7 +792,7 @@ pub(crate) fn allocate_memory(k: &mut Kernel, size: usize, name: String) -> Opti
 
 /// Gives such memory back; if the driver wrote outside of it, that is a bug check.
 pub(crate) fn free_memory(k: &mut Kernel, address: usize, size: usize) {
-    crate::ke::dispatcher::memory_freed(k, address, size);
+    crate::ex::memory_freed(k, address, size);
     k.unname(address);
     let block =
         std::ptr::NonNull::new(address as *mut u8).expect("memory of the framework is not at NULL");

@@ -183,6 +183,28 @@ fn name(k: &Kernel, handle: Handle) -> String {
         .to_owned()
 }
 
+/// Where the requests are that nobody has completed, for the report on somebody who waits.
+pub(crate) fn uncompleted(k: &Kernel) -> Vec<String> {
+    k.wdf
+        .objects
+        .iter()
+        .filter_map(|(handle, object)| {
+            let Data::Request(request) = &object.data else {
+                return None;
+            };
+            let name = name(k, *handle);
+            match (request.holder, request.queue) {
+                (Holder::Driver, _) => Some(format!("the driver has {name}")),
+                (Holder::Queue, Some(queue)) => {
+                    let queue = k.name_of(queue as usize).unwrap_or("a queue");
+                    Some(format!("{name} is in {queue}"))
+                }
+                _ => None,
+            }
+        })
+        .collect()
+}
+
 /// The request of a handle that the driver gave, which must be the driver's now.
 pub(crate) fn owned<'k>(k: &'k mut Kernel, handle: Handle, function: &str) -> &'k mut Request {
     let request = object::request(k, handle, function);

@@ -2593,16 +2593,27 @@ void RtlAssert(PVOID VoidFailedAssertion, PVOID VoidFileName, ULONG LineNumber, 
 
 FORCEINLINE void InitializeListHead(PLIST_ENTRY ListHead) { ListHead->Flink = ListHead->Blink = ListHead; }
 FORCEINLINE BOOLEAN IsListEmpty(const LIST_ENTRY *ListHead) { return (BOOLEAN)(ListHead->Flink == ListHead); }
+// Neighbours whose links do not agree: KERNEL_SECURITY_CHECK_FAILURE, as in the WDK.
+#define FAST_FAIL_CORRUPT_LIST_ENTRY 3
+FORCEINLINE void OpenwdkCheckLinks(PLIST_ENTRY Before, PLIST_ENTRY After)
+{
+    if (Before->Flink != After || After->Blink != Before) {
+        __asm__ volatile("int $0x29" : : "c"(FAST_FAIL_CORRUPT_LIST_ENTRY));
+    }
+}
 FORCEINLINE BOOLEAN RemoveEntryList(PLIST_ENTRY Entry)
 {
     PLIST_ENTRY After = Entry->Flink;
     PLIST_ENTRY Before = Entry->Blink;
+    OpenwdkCheckLinks(Before, Entry);
+    OpenwdkCheckLinks(Entry, After);
     Before->Flink = After;
     After->Blink = Before;
     return (BOOLEAN)(After == Before);
 }
 FORCEINLINE void InsertHeadList(PLIST_ENTRY ListHead, PLIST_ENTRY Entry)
 {
+    OpenwdkCheckLinks(ListHead, ListHead->Flink);
     Entry->Flink = ListHead->Flink;
     Entry->Blink = ListHead;
     ListHead->Flink->Blink = Entry;
@@ -2610,6 +2621,7 @@ FORCEINLINE void InsertHeadList(PLIST_ENTRY ListHead, PLIST_ENTRY Entry)
 }
 FORCEINLINE void InsertTailList(PLIST_ENTRY ListHead, PLIST_ENTRY Entry)
 {
+    OpenwdkCheckLinks(ListHead->Blink, ListHead);
     Entry->Flink = ListHead;
     Entry->Blink = ListHead->Blink;
     ListHead->Blink->Flink = Entry;
@@ -2618,12 +2630,14 @@ FORCEINLINE void InsertTailList(PLIST_ENTRY ListHead, PLIST_ENTRY Entry)
 FORCEINLINE PLIST_ENTRY RemoveHeadList(PLIST_ENTRY ListHead)
 {
     PLIST_ENTRY Entry = ListHead->Flink;
+    OpenwdkCheckLinks(ListHead, Entry);
     RemoveEntryList(Entry);
     return Entry;
 }
 FORCEINLINE PLIST_ENTRY RemoveTailList(PLIST_ENTRY ListHead)
 {
     PLIST_ENTRY Entry = ListHead->Blink;
+    OpenwdkCheckLinks(Entry, ListHead);
     RemoveEntryList(Entry);
     return Entry;
 }
