@@ -36,8 +36,8 @@ const ABOUT: &str = r"Without settings, ntsim checks every rule, for every drive
 nothing. Settings narrow that down to what Windows would check with them, so
 /reset, which removes them, switches everything on. What Windows checks without
 Driver Verifier, too, cannot be switched off. `ntsim verifier /query` shows what is
-in force. KMDF's own values, VerifierOn and VerifierAllocateFailCount, are set by
-`ntsim reg add` in the service's key Parameters\Wdf.
+in force. KMDF's own values, such as VerifierOn, are set by `ntsim reg add` in the
+service's key Parameters\Wdf.
 
 Settings are in force when the machine boots, which is with the next command that
 runs it; so verifier's exit code 2, reboot needed, does not come up.";
@@ -330,7 +330,7 @@ impl Verifier {
                 notes = format!("{notes}, VerifierAllocateFailCount = {count}");
             }
             if let Some(seconds) = wait_for_signal {
-                notes += &format!(", DbgBreakOnError after {seconds} s");
+                notes = format!("{notes}, DbgWaitForSignalTimeoutInSec = {seconds}");
             }
             println!(
                 "  {image:24}{}{notes}",
