@@ -30,7 +30,7 @@ pub struct Demo {
     /// The number that decides the schedule
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Where to write every call, callback and message
+    /// Where to write every call, callback and message; the timeline is put beside it
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Where the simulated machine is kept: a folder that is empty or does not exist

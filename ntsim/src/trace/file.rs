@@ -39,6 +39,8 @@ use crate::machine::Machine;
 
 /// The version of the format.
 pub const VERSION: u64 = 1;
+/// No nesting is as deep as this; more would be drawn nowhere.
+const DEEPEST: u64 = 10_000;
 
 /// A whole trace, with what it is the trace of.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,6 +141,9 @@ impl std::str::FromStr for Format {
 
 impl<'a> Trace<'a> {
     /// A machine's trace so far.
+    ///
+    /// # Panics
+    /// Never: a stop is plain data.
     #[must_use]
     pub fn of(machine: &'a Machine, stop: Option<&Stop>) -> Self {
         let settings = machine.settings();
@@ -465,8 +470,6 @@ impl Fields {
                 ));
             }
         };
-        // No nesting is as deep as this; more would be drawn nowhere.
-        const DEEPEST: u64 = 10_000;
         let depth = self.number("depth", DEEPEST)?;
         Ok(Line {
             time: self.number("time", u64::MAX)?,

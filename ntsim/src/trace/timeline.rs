@@ -144,6 +144,9 @@ struct Open {
 
 impl Timeline {
     /// Draws a trace.
+    ///
+    /// # Panics
+    /// Never: each device has a lane.
     #[must_use]
     pub fn of(trace: &Trace<'_>) -> Self {
         let lines = &trace.lines;
