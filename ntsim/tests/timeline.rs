@@ -45,14 +45,14 @@ fn checked(page: &str) -> Value {
         .split_once("<pre id=\"check\"")
         .and_then(|(_, rest)| rest.split_once('>'))
         .and_then(|(_, rest)| rest.split_once("</pre>"))
-        .map(|(result, _)| result)
-        .unwrap_or_else(|| {
-            let said = String::from_utf8_lossy(&output.stderr);
-            panic!(
-                "the page has no result; {browser} said:\n{said}\n{}",
-                dom.len()
-            )
-        });
+        .map(|(result, _)| result);
+    let result = result.unwrap_or_else(|| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        panic!(
+            "the page has no result; {browser} said:\n{said}\n{}",
+            dom.len()
+        )
+    });
     let result = result
         .replace("&lt;", "<")
         .replace("&gt;", ">")
@@ -110,7 +110,7 @@ fn a_run_that_stops_is_drawn_with_a_bar_for_each_call() {
 /// As many lines as a long run has: `threads` that call, are called and wait in turn.
 fn long(lines: usize, threads: u32) -> Trace<'static> {
     let line = |at: usize| {
-        let thread = at as u32 / 20 % threads;
+        let thread = u32::try_from(at / 20).unwrap() % threads;
         let (args, result) = (format!("Object=event#{at}"), "0".to_owned());
         let what = match at % 20 {
             0 => Event::Callback {
@@ -141,7 +141,7 @@ fn long(lines: usize, threads: u32) -> Trace<'static> {
             context: thread + 1,
             who: format!("thread#{}", thread + 1),
             irql: 0,
-            depth: usize::from(at % 20 != 0),
+            depth: usize::from(!at.is_multiple_of(20)),
             what,
         }
     };

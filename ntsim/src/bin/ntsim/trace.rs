@@ -124,7 +124,7 @@ impl Show {
             .map_err(|error| input(format!("cannot read the trace: {error}")))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let line = before.split(|byte| *byte == b'\n').count();
             input(format!("line {line}: no UTF-8 text"))
         })?;
         let mut trace = Trace::read(&text).map_err(|error| input(error.to_string()))?;
