@@ -1062,7 +1062,7 @@ pub(crate) fn set_special_file_support(_: super::Globals, device: Handle, file: 
 /// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfdevice/nc-wdfdevice-evt_wdf_device_surprise_removal>
 pub(crate) fn surprise_remove(device: DeviceId) {
     request(device, "the surprise removal", || {
-        surprise_remove_alone(device)
+        surprise_remove_alone(device);
     });
 }
 

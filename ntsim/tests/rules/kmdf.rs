@@ -470,7 +470,7 @@ pub const CASES: &[Case] = &[
         breaks: |settings| device(settings, |device| stop_timer(device.cast(), false)),
         comes_close: |settings| {
             device(settings, |device| {
-                stop_timer(timer(device, AT_DISPATCH), false)
+                stop_timer(timer(device, AT_DISPATCH), false);
             })
         },
     },
