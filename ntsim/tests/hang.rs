@@ -139,7 +139,7 @@ fn what_takes_no_virtual_time_worth_the_name_is_stopped_by_the_step_limit() {
         // The limit is for each wait, not for the machine.
         machine
             .run_thread("main", || {
-                (0..500).for_each(|_| KeStallExecutionProcessor(1))
+                (0..500).for_each(|_| KeStallExecutionProcessor(1));
             })
             .unwrap();
     }
