@@ -25,6 +25,7 @@
 //! order is looked at only when locks nest, and it is forgotten with the lock's memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use crate::ke::dispatcher::{Object, ThreadId};
@@ -259,10 +260,11 @@ fn out_of_order(
     for (from, edge) in way {
         let name = |lock| show(k, lock, kind);
         let (from, to) = (name(from), name(edge.to));
-        message.push_str(&format!(
+        let _ = write!(
+            message,
             "; before, {} took {to} ({}) while it held {from} ({})",
             edge.second.who, edge.second.function, edge.first.function
-        ));
+        );
         for (lock, taken) in [(&from, &edge.first), (&to, &edge.second)] {
             related.push(Related::new(
                 k,
@@ -515,26 +517,23 @@ pub(crate) fn uninitialized(k: &mut Kernel, lock: usize, kind: Kind, function: &
 /// The caller gives back a lock that it does not hold.
 pub(crate) fn not_held(k: &mut Kernel, lock: usize, kind: Kind, function: &str) -> ! {
     let what = show(k, lock, kind);
-    let message = match holders(k, lock).first().copied() {
-        Some(holder) => {
-            let related = taken_by(k, holder, lock);
-            let who = k.context(holder).name.clone();
-            let message = format!("{function} releases {what}, which {who} holds");
-            let address = |id| k.context(id).thread.map_or(0, ThreadId::address) as u64;
-            let parameters = [lock as u64, address(holder), address(k.running())];
-            k.broken_with(
-                &deadlock::OTHER_THREAD,
-                &parameters,
-                message.clone(),
-                related,
-            );
-            message
-        }
-        None => {
-            let message = format!("{function} releases {what}, which nobody holds");
-            k.broken(&deadlock::NOT_ACQUIRED, &[lock as u64], message.as_str());
-            message
-        }
+    let message = if let Some(holder) = holders(k, lock).first().copied() {
+        let related = taken_by(k, holder, lock);
+        let who = k.context(holder).name.clone();
+        let message = format!("{function} releases {what}, which {who} holds");
+        let address = |id| k.context(id).thread.map_or(0, ThreadId::address) as u64;
+        let parameters = [lock as u64, address(holder), address(k.running())];
+        k.broken_with(
+            &deadlock::OTHER_THREAD,
+            &parameters,
+            message.clone(),
+            related,
+        );
+        message
+    } else {
+        let message = format!("{function} releases {what}, which nobody holds");
+        k.broken(&deadlock::NOT_ACQUIRED, &[lock as u64], message.as_str());
+        message
     };
     k.unchecked(message)
 }

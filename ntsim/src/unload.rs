@@ -18,7 +18,7 @@ struct Left<'k> {
 }
 
 /// Names what is left, and where each was made; nothing if nothing is.
-fn tell(k: &Kernel, left: Vec<Left<'_>>, made: &str) -> Option<(String, Vec<Related>)> {
+fn tell(k: &Kernel, left: &[Left<'_>], made: &str) -> Option<(String, Vec<Related>)> {
     if left.is_empty() {
         return None;
     }
@@ -44,7 +44,7 @@ fn still_runs(k: &mut Kernel, driver: &str) {
         name: thread.name.clone(),
         origin: thread.origin.as_ref(),
     });
-    if let Some((names, related)) = tell(k, threads.collect(), "started") {
+    if let Some((names, related)) = tell(k, &threads.collect::<Vec<_>>(), "started") {
         k.broken_with(
             &rules::THREAD,
             &[],
@@ -88,12 +88,12 @@ fn leaks(k: &mut Kernel, driver: &str) {
     let objects = objects
         .into_iter()
         .map(|(name, origin)| Left { name, origin });
-    if let Some((names, related)) = tell(k, objects.collect(), "created") {
+    if let Some((names, related)) = tell(k, &objects.collect::<Vec<_>>(), "created") {
         let message = format!("driver {driver} is unloaded and leaves {names}");
         k.broken_with(&rules::OBJECT, &[], message, related);
     }
     let handles = crate::ob::open_handles(k).map(|(name, origin)| Left { name, origin });
-    if let Some((names, related)) = tell(k, handles.collect(), "opened") {
+    if let Some((names, related)) = tell(k, &handles.collect::<Vec<_>>(), "opened") {
         let message = format!("driver {driver} is unloaded and leaves open {names}");
         k.broken_with(&rules::HANDLE, &[], message, related);
     }
@@ -103,7 +103,7 @@ fn leaks(k: &mut Kernel, driver: &str) {
         name: format!("{} ({} references)", thread.name, thread.references),
         origin: thread.origin.as_ref(),
     });
-    if let Some((names, related)) = tell(k, referenced.collect(), "started") {
+    if let Some((names, related)) = tell(k, &referenced.collect::<Vec<_>>(), "started") {
         let message = format!("driver {driver} is unloaded and leaves references to {names}");
         k.broken_with(&rules::REFERENCE, &[], message, related);
     }
@@ -125,7 +125,7 @@ fn leaks(k: &mut Kernel, driver: &str) {
     });
     let blocks: Vec<_> = blocks.collect();
     let count = blocks.len() as u64;
-    if let Some((names, related)) = tell(k, blocks, "allocated") {
+    if let Some((names, related)) = tell(k, &blocks, "allocated") {
         let items = crate::io::work_item::allocated(k);
         let items = match items {
             0 => String::new(),

@@ -424,7 +424,9 @@ fn a_mutex() -> Lock {
             assert_eq!(KeWaitForSingleObject(mutex, 0, 0, 0, std::ptr::null()), 0);
             0
         },
-        give: |lock, _| drop(KeReleaseMutex(lock as *mut Object, 0)),
+        give: |lock, _| {
+            KeReleaseMutex(lock as *mut Object, 0);
+        },
     }
 }
 
@@ -463,7 +465,8 @@ fn a_shared_spin_lock() -> Lock {
 /// found although the threads never run at the same time.
 #[test]
 fn two_locks_in_opposite_order_are_reported_before_anybody_waits() {
-    let pairs: [(fn() -> Lock, fn() -> Lock); 5] = [
+    type Make = fn() -> Lock;
+    let pairs: [(Make, Make); 5] = [
         (a_mutex, a_mutex),
         (a_mutex, a_fast_mutex),
         (a_push_lock, a_mutex),
@@ -548,7 +551,7 @@ fn a_circle_of_waits_is_a_deadlock_at_once_though_time_could_go_on() {
     for seed in 0..20 {
         let result = Machine::with_seed(seed).run_thread("main", || {
             // Somebody has a timer, so that the machine never comes to rest.
-            drop(start(|| delay(1_000_000 * MILLISECOND)));
+            let _sleeper = start(|| delay(1_000_000 * MILLISECOND));
             let mutex = fast_mutex();
             ExAcquireFastMutex(mutex);
             KeLowerIrql(0);

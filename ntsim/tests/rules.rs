@@ -48,6 +48,10 @@ mod pnp_power;
 #[path = "rules/pool.rs"]
 mod pool;
 #[path = "nt/threads.rs"]
+#[allow(
+    clashing_extern_declarations,
+    reason = "one kernel function, given what each test has"
+)]
 mod threads;
 #[path = "rules/unload.rs"]
 mod unload;

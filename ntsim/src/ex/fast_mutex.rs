@@ -187,7 +187,7 @@ pub(crate) fn ex_acquire_fast_mutex_unsafe(mutex: *mut FastMutex) {
             &rules::lock::FAST_MUTEX_UNSAFE_ACQUIRE,
             address,
             "ExAcquireFastMutexUnsafe",
-        )
+        );
     });
     acquire(address, "ExAcquireFastMutexUnsafe");
 }
@@ -276,7 +276,7 @@ pub(crate) fn ke_acquire_guarded_mutex_unsafe(mutex: *mut FastMutex) {
             &rules::lock::FAST_MUTEX_UNSAFE_ACQUIRE,
             address,
             "KeAcquireGuardedMutexUnsafe",
-        )
+        );
     });
     acquire(address, "KeAcquireGuardedMutexUnsafe");
 }

@@ -169,12 +169,12 @@ fn attempt(k: &mut Kernel, address: usize, mode: Mode, function: &'static str) -
     if !given {
         return false;
     }
-    match resource.owners.iter_mut().find(|(owner, _)| *owner == me) {
-        Some((_, count)) => *count += 1,
-        None => {
-            resource.exclusive = mode == Mode::Exclusive;
-            resource.owners.push((me, 1));
-        }
+    let owner = resource.owners.iter_mut().find(|(owner, _)| *owner == me);
+    if let Some((_, count)) = owner {
+        *count += 1;
+    } else {
+        resource.exclusive = mode == Mode::Exclusive;
+        resource.owners.push((me, 1));
     }
     let shared = !resource.exclusive;
     let context = k.running();

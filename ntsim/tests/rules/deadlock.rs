@@ -2,6 +2,13 @@
 
 //! Locks that threads could wait for in a circle.
 
+#![allow(
+    clippy::wildcard_imports,
+    clippy::cast_ptr_alignment,
+    clashing_extern_declarations,
+    reason = "the kernel's functions and objects, as a driver in C has them; pool is aligned to 16 bytes"
+)]
+
 use ntsim::machine::Error;
 use ntsim::rules::deadlock;
 use ntsim::{MILLISECOND, Settings};

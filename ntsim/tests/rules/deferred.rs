@@ -2,6 +2,13 @@
 
 //! Timers, DPCs and work items.
 
+#![allow(
+    clippy::wildcard_imports,
+    clippy::cast_ptr_alignment,
+    clashing_extern_declarations,
+    reason = "the kernel's functions and objects, as a driver in C has them; pool is aligned to 16 bytes"
+)]
+
 use std::ffi::c_void;
 
 use ntsim::machine::Error;

@@ -25,9 +25,6 @@ unsafe extern "C-unwind" {
     pub safe fn ExReleaseFastMutex(mutex: *mut u8);
     pub safe fn ExAcquireFastMutexUnsafe(mutex: *mut u8);
     pub safe fn ExReleaseFastMutexUnsafe(mutex: *mut u8);
-    pub safe fn KeInitializeGuardedMutex(mutex: *mut u8);
-    pub safe fn KeAcquireGuardedMutex(mutex: *mut u8);
-    pub safe fn KeReleaseGuardedMutex(mutex: *mut u8);
     pub safe fn KeInitializeMutex(mutex: *mut Object, level: u32);
     pub safe fn KeReleaseMutex(mutex: *mut Object, wait: u8) -> i32;
     pub safe fn KeEnterCriticalRegion();
@@ -67,6 +64,9 @@ unsafe extern "C-unwind" {
     pub safe fn KeInitializeDpc(dpc: *mut Object, routine: usize, context: usize);
     pub safe fn KeInsertQueueDpc(dpc: *mut Object, first: usize, second: usize) -> u8;
 }
+
+/// Takes what a function returns, which nobody needs.
+pub fn ignore<T>(_: T) {}
 
 /// Plays a driver that is one thread.
 pub fn play(settings: Settings, body: impl FnOnce() + 'static) -> Result<(), Error> {

@@ -2,6 +2,13 @@
 
 //! Memory that the driver touches, its stack, and other exceptions of the processor.
 
+#![allow(
+    clippy::wildcard_imports,
+    clippy::cast_ptr_alignment,
+    clashing_extern_declarations,
+    reason = "the kernel's functions and objects, as a driver in C has them; pool is aligned to 16 bytes"
+)]
+
 use std::arch::asm;
 use std::hint::black_box;
 
@@ -26,12 +33,12 @@ pub const CASES: &[Case] = &[
     },
     Case {
         rule: &memory::IRQL,
-        breaks: |settings| write_at(settings, 2, || std::ptr::null_mut()),
+        breaks: |settings| write_at(settings, 2, std::ptr::null_mut),
         comes_close: |settings| write_at(settings, 2, || pool(16)),
     },
     Case {
         rule: &memory::KERNEL_IRQL,
-        breaks: |settings| set_event_at_dispatch(settings, || std::ptr::dangling_mut()),
+        breaks: |settings| set_event_at_dispatch(settings, std::ptr::dangling_mut),
         comes_close: |settings| set_event_at_dispatch(settings, event),
     },
     Case {
@@ -73,7 +80,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         rule: &memory::ACCESS_VIOLATION,
-        breaks: |settings| write_at(settings, 0, || std::ptr::null_mut()),
+        breaks: |settings| write_at(settings, 0, std::ptr::null_mut),
         comes_close: |settings| write_at(settings, 0, || pool(16)),
     },
     Case {
@@ -239,7 +246,7 @@ fn recurse(settings: Settings, depth: u64) -> Result<(), Error> {
             deeper(depth - 1) + buffer[0]
         }
     }
-    play(settings, move || drop(black_box(deeper(depth))))
+    play(settings, move || ignore(black_box(deeper(depth))))
 }
 
 fn quarter_of_the_stack(settings: Settings) -> Settings {

@@ -3,6 +3,13 @@
 //! What is left when a driver is unloaded: here one whose `DriverEntry` fails, which is
 //! gone at once.
 
+#![allow(
+    clippy::wildcard_imports,
+    clippy::cast_ptr_alignment,
+    clashing_extern_declarations,
+    reason = "the kernel's functions and objects, as a driver in C has them; pool is aligned to 16 bytes"
+)]
+
 use std::cell::Cell;
 
 use ntsim::machine::{DriverEntry, Error};
@@ -25,13 +32,13 @@ unsafe extern "C-unwind" {
 pub const CASES: &[Case] = &[
     Case {
         rule: &unload::THREAD,
-        breaks: |settings| entry(settings, || drop(start(|| delay(MILLISECOND)))),
+        breaks: |settings| entry(settings, || ignore(start(|| delay(MILLISECOND)))),
         comes_close: |settings| entry(settings, || join(start(|| delay(MILLISECOND)))),
     },
     Case {
         rule: &unload::TIMER,
-        breaks: |settings| entry(settings, || drop(set_timer())),
-        comes_close: |settings| entry(settings, || drop(KeCancelTimer(set_timer()))),
+        breaks: |settings| entry(settings, || ignore(set_timer())),
+        comes_close: |settings| entry(settings, || ignore(KeCancelTimer(set_timer()))),
     },
     Case {
         rule: &unload::DPC,
@@ -40,7 +47,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         rule: &unload::WORK_ITEM,
-        breaks: |settings| entry(settings, || queue_items()),
+        breaks: |settings| entry(settings, queue_items),
         comes_close: |settings| {
             entry(settings, || {
                 queue_items();
@@ -50,22 +57,26 @@ pub const CASES: &[Case] = &[
     },
     Case {
         rule: &unload::HANDLE,
-        breaks: |settings| entry(settings, || drop(open_thread())),
-        comes_close: |settings| entry(settings, || drop(ZwClose(open_thread()))),
+        breaks: |settings| entry(settings, || ignore(open_thread())),
+        comes_close: |settings| entry(settings, || ignore(ZwClose(open_thread()))),
     },
     Case {
         rule: &unload::REFERENCE,
-        breaks: |settings| entry(settings, || drop(started_and_ended())),
-        comes_close: |settings| entry(settings, || drop(ObfDereferenceObject(started_and_ended()))),
+        breaks: |settings| entry(settings, || ignore(started_and_ended())),
+        comes_close: |settings| {
+            entry(settings, || {
+                ignore(ObfDereferenceObject(started_and_ended()));
+            })
+        },
     },
     Case {
         rule: &unload::RESOURCE,
-        breaks: |settings| entry(settings, || drop(resource())),
-        comes_close: |settings| entry(settings, || drop(ExDeleteResourceLite(resource()))),
+        breaks: |settings| entry(settings, || ignore(resource())),
+        comes_close: |settings| entry(settings, || ignore(ExDeleteResourceLite(resource()))),
     },
     Case {
         rule: &unload::POOL,
-        breaks: |settings| entry(settings, || drop(pool(16))),
+        breaks: |settings| entry(settings, || ignore(pool(16))),
         comes_close: |settings| entry(settings, || ExFreePool(pool(16))),
     },
     Case {
@@ -170,7 +181,7 @@ fn queue_items() {
         // SAFETY: there is room for a work item: a list entry, the routine and its argument.
         unsafe {
             item.cast::<[usize; 4]>()
-                .write([0, 0, sleeps as *const () as usize, 0])
+                .write([0, 0, sleeps as *const () as usize, 0]);
         };
         ExQueueWorkItem(item, 1);
     }
