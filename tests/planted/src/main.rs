@@ -197,9 +197,9 @@ Faulty drivers in [`tests/planted/bugs`](../tests/planted/bugs), each beside its
 twin. The explorer searches each bug from 20 seeds, with its default settings, for at
 most ten seconds on one core, and has to say what is wrong; the twin has to pass.
 
-`cargo xtask planted` does both again and writes this page;
-`cargo xtask planted -- FILTER --show` shows reports. CI searches each bug once, and
-plays each twin under some hundred schedules.
+`cargo xtask planted` searches again and writes this page, `cargo xtask planted --
+--fixed 100000` plays the twins, and `cargo xtask planted -- FILTER --show` shows
+reports. CI searches each bug once, and plays each twin under some hundred schedules.
 
 What ntsim says is the report of the first seed. *Schedules* are those played until the
 bug was found, the median and in brackets the most; *seconds* are processor time until

@@ -427,7 +427,7 @@ pub const BUGS: &[Bug] = &[
     Bug::c(
         "16-wait-at-dispatch",
         "a timer callback at DISPATCH_LEVEL takes a wait lock",
-        Expect::BugCheck(&[0xC4]),
+        Expect::BugCheck(&[0xC4, 0x1E]),
     )
     .says(&["WdfWaitLockAcquire", "OnTimer"])
     .play(one_code),
