@@ -13,6 +13,7 @@ pub(crate) mod work_item;
 
 use std::collections::{BTreeSet, VecDeque};
 
+use crate::ke::dispatcher::ThreadId;
 use crate::ke::thread;
 use crate::kernel::{Job, Kernel};
 use crate::trap::kernel;
@@ -31,6 +32,8 @@ pub(crate) struct State {
     work: VecDeque<Job>,
     /// Numbers of worker threads that are busy.
     busy: BTreeSet<usize>,
+    /// The worker threads that ran last.
+    workers: Vec<ThreadId>,
 }
 
 /// How many work items run at once; more wait in the queue.
@@ -53,7 +56,8 @@ pub(crate) fn dispatch_work(k: &mut Kernel) {
             .find(|number| !k.ex.busy.contains(number))
             .expect("a worker is idle");
         k.ex.busy.insert(number);
-        thread::spawn(
+        forget_workers(k);
+        let worker = thread::spawn(
             k,
             format!("worker#{number}"),
             true,
@@ -62,6 +66,7 @@ pub(crate) fn dispatch_work(k: &mut Kernel) {
                 kernel(|k| k.ex.busy.remove(&number));
             }),
         );
+        k.ex.workers.push(worker);
     }
 }
 
@@ -72,4 +77,17 @@ pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
     work_item::memory_freed(k, address, size);
     crate::io::work_item::memory_freed(k, address, size);
     crate::io::remove_lock::memory_freed(k, address, size);
+}
+
+/// Forgets the worker threads that have ended.
+fn forget_workers(k: &mut Kernel) {
+    let mut workers = std::mem::take(&mut k.ex.workers);
+    workers.retain(|id| {
+        let gone = (k.threads.get(id)).is_none_or(|thread| thread.exited && thread.references == 0);
+        if gone {
+            k.forget_thread(*id);
+        }
+        !gone
+    });
+    k.ex.workers = workers;
 }

@@ -7,6 +7,8 @@
 //! one in the Windows x64 convention, for the import table of an image. To add
 //! a function, write it in the file of its subsystem and add its row.
 
+use rustc_hash::FxHashMap;
+
 use crate::access::{Addr, Slot, UnicodeString};
 use crate::ex::fast_mutex::FastMutex;
 use crate::ex::list::{ListEntry, SingleListEntry};
@@ -37,7 +39,12 @@ pub(crate) struct Export {
 
 /// Finds the function that `name` imports from `dll`.
 pub(crate) fn find(dll: &str, name: &str) -> Option<Export> {
-    all().find(|export| export.name == name && export.dll.eq_ignore_ascii_case(dll))
+    thread_local! {
+        static BY_NAME: FxHashMap<&'static str, Export> =
+            all().map(|export| (export.name, export)).collect();
+    }
+    let export = BY_NAME.with(|by_name| by_name.get(name).copied())?;
+    export.dll.eq_ignore_ascii_case(dll).then_some(export)
 }
 
 pub(crate) fn all() -> impl Iterator<Item = Export> {

@@ -37,7 +37,7 @@ pub(crate) struct State {
     /// Unloaded images, whose addresses are kept free.
     unloaded: Vec<Unloaded>,
     /// Memory of the system's own objects that drivers may look at.
-    system: GuardedPool,
+    pub(crate) system: GuardedPool,
 }
 
 /// A driver that was loaded, and perhaps unloaded again.
@@ -87,6 +87,9 @@ pub(crate) struct DriverObject {
 
 const IO_TYPE_DRIVER: i16 = 4;
 
+/// Of how many unloaded images the addresses are kept free.
+const KEPT_UNLOADED: usize = 16;
+
 impl State {
     /// The calling convention of the code at `address`.
     pub(crate) fn abi_of(&self, address: usize) -> Abi {
@@ -111,11 +114,15 @@ impl State {
         position.map(DriverId)
     }
 
-    /// Gives an unloaded driver's image back; its addresses stay unused, so
-    /// that code that runs there faults.
+    /// Gives an unloaded driver's image back; its addresses stay unused, until many
+    /// others have been unloaded, so that code that runs there faults.
     pub(crate) fn unmap(&mut self, id: DriverId) {
         if let Some(image) = self.drivers[id.0].image.take() {
             self.unloaded.push(image.unload());
+        }
+        if self.unloaded.len() > KEPT_UNLOADED {
+            let oldest = self.unloaded.remove(0).addresses();
+            self.images.retain(|image| *image != oldest);
         }
     }
 

@@ -20,13 +20,15 @@ pub(crate) mod wait;
 
 use std::collections::{BTreeMap, HashMap};
 
+use rustc_hash::FxHashMap;
+
 use crate::kernel::{ContextId, DISPATCH_LEVEL, Kernel, PASSIVE_LEVEL};
 
 /// What the kernel's core remembers.
 #[derive(Default)]
 pub(crate) struct State {
     /// Dispatcher objects by the address that the driver gave them.
-    pub(crate) objects: HashMap<usize, dispatcher::Object>,
+    pub(crate) objects: BTreeMap<usize, dispatcher::Object>,
     /// Threads in the order in which their waits began.
     pub(crate) waiters: Vec<dispatcher::ThreadId>,
     pub(crate) wait_serial: u64,
@@ -34,7 +36,7 @@ pub(crate) struct State {
     /// Threads that the driver created, for their names.
     pub(crate) driver_threads: u32,
     /// Spin locks that are held, by address, with their holder.
-    pub(crate) spin_locks: HashMap<usize, ContextId>,
+    pub(crate) spin_locks: FxHashMap<usize, ContextId>,
     /// Spin locks that are taken through a queue.
     pub(crate) queued_spin_locks: std::collections::BTreeSet<usize>,
     /// Who spins on in-stack queued spin locks, in order.

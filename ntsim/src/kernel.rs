@@ -24,19 +24,23 @@
 //! timer.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use corosensei::Coroutine;
 use corosensei::stack::{DefaultStack, Stack as _};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::bugcheck::{BugCheck, Stop};
 use crate::count::Counter;
 use crate::explore::Tape;
 use crate::fault::{self, FaultKind, Registers, Resumed};
 use crate::ke::dispatcher::{Thread, ThreadId};
+use crate::memory::{GuardedPool, PoolChecks, PoolOptions};
+use crate::stacks;
 use crate::strategy::{Choice, Scheduler, Strategy};
 use crate::trace::{Arg, Event, Line};
 use crate::trap::{self, ContextYielder, Exit, Flow, Request};
@@ -99,14 +103,17 @@ pub(crate) struct Context {
 struct Contexts(Vec<(ContextId, Box<Context>)>);
 
 impl Contexts {
+    #[inline]
     fn position(&self, id: ContextId) -> Option<usize> {
         self.0.binary_search_by_key(&id, |(id, _)| *id).ok()
     }
 
+    #[inline]
     fn get(&self, id: ContextId) -> Option<&Context> {
         self.position(id).map(|at| &*self.0[at].1)
     }
 
+    #[inline]
     fn get_mut(&mut self, id: ContextId) -> Option<&mut Context> {
         self.position(id).map(|at| &mut *self.0[at].1)
     }
@@ -192,6 +199,8 @@ pub struct Settings {
     pub processors: u32,
     /// Bytes of stack of a driver thread.
     pub stack_size: usize,
+    /// How stray accesses to the pool are found.
+    pub pool: PoolChecks,
     /// Whether trace lines are kept. Without them the machine is much faster, and
     /// reports show no arguments of calls and no last events.
     pub trace: bool,
@@ -245,6 +254,7 @@ impl Default for Settings {
             strategy: Strategy::Random,
             processors: 2,
             stack_size: 256 * 1024,
+            pool: PoolChecks::default(),
             trace: true,
             backtraces: true,
             replay: None,
@@ -264,8 +274,23 @@ impl Default for Settings {
 /// What names are given to addresses in the trace.
 #[derive(Default)]
 struct Names {
-    by_address: HashMap<usize, String>,
-    counts: HashMap<&'static str, u32>,
+    by_address: FxHashMap<usize, Name>,
+    counts: FxHashMap<&'static str, u32>,
+}
+
+/// A name, which is written out when somebody wants to read it.
+enum Name {
+    Numbered(&'static str, u32, OnceCell<String>),
+    Given(String),
+}
+
+impl Name {
+    fn text(&self) -> &str {
+        match self {
+            Self::Numbered(kind, number, text) => text.get_or_init(|| format!("{kind}#{number}")),
+            Self::Given(text) => text,
+        }
+    }
 }
 
 /// The whole state of the simulated kernel.
@@ -287,7 +312,8 @@ pub(crate) struct Kernel {
     timers: BTreeMap<TimerKey, Expiry>,
     serial: u64,
     dpcs: VecDeque<Dpc>,
-    idle_stacks: Vec<DefaultStack>,
+    /// The keys of those.
+    queued_dpcs: FxHashSet<usize>,
     names: Names,
     pub(crate) trace: Vec<Line>,
     /// Why the simulation ended: it does not go on after that.
@@ -351,7 +377,12 @@ impl Kernel {
             settings.tape.as_ref(),
         );
         let counts = settings.count_instructions && crate::count::AVAILABLE;
-        Self {
+        let pool = PoolOptions {
+            checks: settings.pool,
+            seed: settings.seed,
+            ..PoolOptions::default()
+        };
+        let mut k = Self {
             counter: counts.then(|| Box::new(Counter::new())),
             settings,
             scheduler,
@@ -366,7 +397,7 @@ impl Kernel {
             timers: BTreeMap::new(),
             serial: 0,
             dpcs: VecDeque::new(),
-            idle_stacks: Vec::new(),
+            queued_dpcs: FxHashSet::default(),
             names: Names::default(),
             trace: Vec::new(),
             stopped: None,
@@ -382,7 +413,11 @@ impl Kernel {
             zw: crate::zw::State::default(),
             io: crate::io::State::default(),
             wdf: crate::wdf::State::default(),
-        }
+        };
+        k.ex.pool.blocks = GuardedPool::new(pool);
+        k.wdf.memory = GuardedPool::new(pool);
+        k.io.system = GuardedPool::new(pool);
+        k
     }
 
     /// Goes on where the kernel of the previous boot ended: with its trace, its
@@ -394,6 +429,11 @@ impl Kernel {
         self.next_context = previous.next_context;
         std::mem::swap(&mut self.scheduler, &mut previous.scheduler);
         self.inject = std::mem::take(&mut previous.inject);
+    }
+
+    /// What is counted for the sake of a limit begins anew.
+    pub(crate) fn begin_schedule(&mut self) {
+        self.calls_at_this_time = 0;
     }
 
     // ---- contexts ----------------------------------------------------
@@ -408,10 +448,7 @@ impl Kernel {
     ) -> ContextId {
         self.next_context += 1;
         let id = ContextId(self.next_context);
-        let stack = self.idle_stacks.pop().unwrap_or_else(|| {
-            DefaultStack::new(self.settings.stack_size)
-                .expect("the host has memory for one more stack")
-        });
+        let stack = stacks::take(self.settings.stack_size);
         let range = stack.limit().get()..stack.base().get();
         if self.settings.stack_limit.is_some() {
             crate::stack_use::paint(&range);
@@ -443,12 +480,14 @@ impl Kernel {
         id
     }
 
+    #[inline]
     pub(crate) fn context(&self, id: ContextId) -> &Context {
         self.contexts
             .get(id)
             .expect("a context is in the table until it ends")
     }
 
+    #[inline]
     pub(crate) fn context_mut(&mut self, id: ContextId) -> &mut Context {
         self.contexts
             .get_mut(id)
@@ -464,15 +503,18 @@ impl Kernel {
     }
 
     /// The context whose trap is being served.
+    #[inline]
     pub(crate) fn running(&self) -> ContextId {
         self.current.expect("a trap has a context")
     }
 
+    #[inline]
     pub(crate) fn irql(&self) -> u8 {
         self.current
             .map_or(PASSIVE_LEVEL, |id| self.context(id).irql)
     }
 
+    #[inline]
     pub(crate) fn set_irql(&mut self, irql: u8) {
         let id = self.running();
         self.context_mut(id).irql = irql;
@@ -484,8 +526,15 @@ impl Kernel {
     }
 
     /// The thread that runs, if it is one.
+    #[inline]
     pub(crate) fn running_thread(&self) -> Option<ThreadId> {
         self.context(self.running()).thread
+    }
+
+    /// Forgets a thread that has ended and that nobody refers to.
+    pub(crate) fn forget_thread(&mut self, id: ThreadId) {
+        self.threads.remove(&id);
+        self.unname(id.address());
     }
 
     /// Makes a blocked context ready again.
@@ -572,7 +621,7 @@ impl Kernel {
 
     /// Queues a DPC; false if one with this key is in the queue already.
     pub(crate) fn queue_dpc(&mut self, dpc: Dpc) -> bool {
-        if self.dpcs.iter().any(|queued| queued.key == dpc.key) {
+        if !self.queued_dpcs.insert(dpc.key) {
             return false;
         }
         self.dpcs.push_back(dpc);
@@ -581,9 +630,11 @@ impl Kernel {
 
     /// Takes a DPC out of the queue; tells whether it was there.
     pub(crate) fn remove_dpc(&mut self, key: usize) -> bool {
-        let before = self.dpcs.len();
-        self.dpcs.retain(|queued| queued.key != key);
-        self.dpcs.len() != before
+        let was_queued = self.queued_dpcs.remove(&key);
+        if was_queued {
+            self.dpcs.retain(|queued| queued.key != key);
+        }
+        was_queued
     }
 
     /// The names of the DPCs that have not begun, first come first.
@@ -607,20 +658,21 @@ impl Kernel {
 
     // ---- running -----------------------------------------------------
 
-    /// How many contexts are at `DISPATCH_LEVEL` or above.
-    fn processors_held(&self) -> usize {
-        self.contexts
-            .values()
-            .filter(|c| c.irql >= DISPATCH_LEVEL)
-            .count()
-    }
-
     /// Those that can run, in order of creation, into `ready`; tells whether a DPC
     /// that is queued can start.
     fn find_ready(&self, ready: &mut Vec<ContextId>) -> bool {
-        let holders = self.processors_held();
+        ready.clear();
+        let mut holders = 0;
+        for (id, context) in self.contexts.iter() {
+            holders += usize::from(context.irql >= DISPATCH_LEVEL);
+            if context.state == State::Ready {
+                ready.push(id);
+            }
+        }
         let processors = self.settings.processors as usize;
-        let full = holders >= processors;
+        if holders < processors {
+            return !self.dpcs.is_empty();
+        }
         // More holders than processors: interrupts, which take the processors of
         // whoever is at the lowest levels.
         let lowest = if holders > processors {
@@ -630,14 +682,8 @@ impl Kernel {
         } else {
             DISPATCH_LEVEL
         };
-        ready.clear();
-        ready.extend(
-            self.contexts
-                .iter()
-                .filter(|(_, c)| c.state == State::Ready && (!full || c.irql >= lowest))
-                .map(|(id, _)| id),
-        );
-        !full && !self.dpcs.is_empty()
+        ready.retain(|id| self.context(*id).irql >= lowest);
+        false
     }
 
     /// Does what is due and chooses who runs next.
@@ -730,6 +776,7 @@ impl Kernel {
                         .dpcs
                         .pop_front()
                         .expect("the scheduler was told that there is one");
+                    self.queued_dpcs.remove(&dpc.key);
                     let id = self.spawn(dpc.name, DISPATCH_LEVEL, None, dpc.run);
                     self.scheduler.started(id);
                     self.step(id)?;
@@ -822,7 +869,7 @@ impl Kernel {
                     // SAFETY: the driver ended its thread from within; what is
                     // on the stack is the driver's, which never runs there again.
                     unsafe { co.force_reset() };
-                    self.idle_stacks.push(co.into_stack());
+                    stacks::give_back(self.settings.stack_size, co.into_stack());
                 } else {
                     // Of one that stopped the machine it stays for the report.
                     self.context_mut(id).co = Some(co);
@@ -836,7 +883,7 @@ impl Kernel {
             Resumed::Fault(fault) => Exit::Faulted(fault),
         };
         let result = self.finish(id, exit);
-        self.idle_stacks.push(co.into_stack());
+        stacks::give_back(self.settings.stack_size, co.into_stack());
         self.current = None;
         result
     }
@@ -900,14 +947,13 @@ impl Kernel {
     pub(crate) fn name(&mut self, address: usize, kind: &'static str) {
         let count = self.names.counts.entry(kind).or_insert(0);
         *count += 1;
-        self.names
-            .by_address
-            .insert(address, format!("{kind}#{count}"));
+        let name = Name::Numbered(kind, *count, OnceCell::new());
+        self.names.by_address.insert(address, name);
     }
 
     /// Gives the thing at `address` this very name.
     pub(crate) fn name_as(&mut self, address: usize, name: String) {
-        self.names.by_address.insert(address, name);
+        self.names.by_address.insert(address, Name::Given(name));
     }
 
     pub(crate) fn unname(&mut self, address: usize) {
@@ -915,14 +961,14 @@ impl Kernel {
     }
 
     pub(crate) fn name_of(&self, address: usize) -> Option<&str> {
-        self.names.by_address.get(&address).map(String::as_str)
+        self.names.by_address.get(&address).map(Name::text)
     }
 
     pub(crate) fn show_address(&self, address: usize, out: &mut String) {
         if address == 0 {
             out.push_str("NULL");
         } else if let Some(name) = self.names.by_address.get(&address) {
-            out.push_str(name);
+            out.push_str(name.text());
         } else {
             out.push_str("ptr");
         }
@@ -984,11 +1030,6 @@ impl Kernel {
         from: Registers,
     ) {
         let id = self.running();
-        self.calls_at_this_time += 1;
-        if self.calls_at_this_time > self.settings.livelock_limit {
-            let stop = Stop::livelock(self, name);
-            self.stop(stop);
-        }
         let mut text = String::new();
         for (name, value) in args.iter().filter(|_| self.settings.trace) {
             let mut shown = String::new();
@@ -1007,6 +1048,11 @@ impl Kernel {
             told: false,
             from,
         });
+        self.calls_at_this_time += 1;
+        if self.calls_at_this_time > self.settings.livelock_limit {
+            let stop = Stop::livelock(self, name);
+            self.stop(stop);
+        }
     }
 
     /// Traces the call that returns. Part of [`trap::call`].
@@ -1074,11 +1120,12 @@ impl Drop for Kernel {
             tape.add_trace(&self.trace);
         }
         for context in self.contexts.values_mut() {
-            if let Some(co) = &mut context.co {
+            if let Some(mut co) = context.co.take() {
                 // SAFETY: nothing on the abandoned stack is looked at again:
                 // the kernel that could resume it is going away. What driver
                 // code keeps there is leaked, as it is when a machine stops.
                 unsafe { co.force_reset() };
+                stacks::give_back(self.settings.stack_size, co.into_stack());
             }
         }
     }

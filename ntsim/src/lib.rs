@@ -46,6 +46,7 @@ pub mod report;
 mod rtl;
 pub mod rules;
 mod stack_use;
+mod stacks;
 pub mod store;
 pub mod story;
 mod strategy;

@@ -560,12 +560,12 @@ pub(crate) fn release_mismatch(k: &mut Kernel, held: &Held, function: &str) {
 /// A spin lock is released to `new_irql`: that has to be the level that it was taken
 /// at, and no spin lock may be held below `DISPATCH_LEVEL`. `held` was given back.
 pub(crate) fn lowers(k: &mut Kernel, held: &Held, new_irql: u8, function: &str) {
-    let lock = show(k, held.lock, held.kind);
     let me = k.running();
     if new_irql < DISPATCH_LEVEL {
         let kept = k.context(me).held.iter().rfind(|kept| kept.kind.spins());
         if let Some((kept, kind)) = kept.map(|kept| (kept.lock, kept.kind)) {
             let related = taken_by(k, me, kept);
+            let lock = show(k, held.lock, held.kind);
             let kept_name = show(k, kept, kind);
             k.broken_with(
                 &deadlock::RELEASE_ORDER,
@@ -577,6 +577,7 @@ pub(crate) fn lowers(k: &mut Kernel, held: &Held, new_irql: u8, function: &str) 
     }
     match held.old_irql {
         Some(old) if old != new_irql => {
+            let lock = show(k, held.lock, held.kind);
             let related = vec![Related::new(
                 k,
                 format!("{lock} was taken at IRQL {old} ({})", held.function),

@@ -31,8 +31,10 @@ mod linked;
 mod service;
 pub mod user;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bugcheck::Stop;
@@ -435,6 +437,7 @@ impl Machine {
         // The old one gives its recording back before the new one begins.
         self.k.scheduler = Scheduler::new(Strategy::RunOn, 0, None);
         self.k.scheduler = Scheduler::new(strategy, seed, tape.as_ref());
+        self.k.begin_schedule();
     }
 
     /// Records from the next schedule on, or does not any more.
@@ -1277,14 +1280,38 @@ fn check_status(result: Result<(), i32>, what: impl FnOnce() -> String) -> Resul
 /// # Errors
 /// What is wrong with it, in one sentence.
 pub fn check_image(name: &str, bytes: &[u8]) -> Result<(), ImageError> {
-    load_image(name, bytes).map(drop)
+    load_image(name, &bytes.into()).map(drop)
 }
 
 /// Reads and maps an image whose imports the simulator has.
-pub(crate) fn load_image(name: &str, bytes: &[u8]) -> Result<Loaded, ImageError> {
-    let image = Image::parse(name, bytes)?;
-    Loaded::load(&image, &mut |dll, import| {
+pub(crate) fn load_image(name: &str, bytes: &Arc<[u8]>) -> Result<Loaded, ImageError> {
+    let image = parse_once(name, bytes)?;
+    Loaded::load_shared(&image, &mut |dll, import| {
         exports::find(dll, import).map(|export| export.image)
+    })
+}
+
+/// How many images are remembered.
+const KEPT_IMAGES: usize = 4;
+
+/// Parses an image, unless it is one of those that this thread has parsed last.
+fn parse_once(name: &str, bytes: &Arc<[u8]>) -> Result<Arc<Image>, ImageError> {
+    thread_local! {
+        static PARSED: RefCell<Vec<(Arc<[u8]>, Arc<Image>)>> = const { RefCell::new(Vec::new()) };
+    }
+    PARSED.with_borrow_mut(|parsed| {
+        let known = parsed.iter().find(|(other, image)| {
+            image.name() == name && (Arc::ptr_eq(other, bytes) || other == bytes)
+        });
+        if let Some((_, image)) = known {
+            return Ok(Arc::clone(image));
+        }
+        let image = Arc::new(Image::parse(name, bytes)?);
+        if parsed.len() == KEPT_IMAGES {
+            parsed.remove(0);
+        }
+        parsed.push((Arc::clone(bytes), Arc::clone(&image)));
+        Ok(image)
     })
 }
 

@@ -18,12 +18,22 @@
 //!
 //! The `0xFD` bytes before the block, and those up to the 16-byte alignment
 //! behind it, are checked when the block is freed.
+//!
+//! With [`PoolChecks::Canaries`] most blocks have no page of their own, and stray
+//! accesses are found later: see there.
 
-use std::collections::{HashMap, VecDeque};
+mod canary;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
+
+use rustc_hash::FxHashMap;
+
+pub use canary::FREED;
 
 /// The page size of x86-64, and of the kernel that ntsim simulates.
 pub const PAGE_SIZE: usize = 4096;
@@ -285,6 +295,37 @@ pub enum Fill {
     Zero,
 }
 
+impl Fill {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Uninitialised => UNINITIALISED,
+            Self::Zero => 0,
+        }
+    }
+}
+
+/// How stray accesses to the pool are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolChecks {
+    /// At once: each block has pages of its own, an inaccessible page behind it, and
+    /// is inaccessible when freed. A pair of allocation and freeing takes some
+    /// microseconds.
+    #[default]
+    Guarded,
+    /// Later, but in a tenth of a microsecond: writes around a block when it is
+    /// freed, writes to a freed block some hundred freeings later or when the driver
+    /// is unloaded. Reads around a block or of a freed one are not found; a freed
+    /// block reads as `0xDD`, which as a pointer faults. Paged blocks stay accessible
+    /// at `DISPATCH_LEVEL`.
+    ///
+    /// One block in so many is guarded all the same, drawn by the seed: over many
+    /// schedules each block is. 0 guards none.
+    Canaries {
+        /// One in so many.
+        guard_one_in: u32,
+    },
+}
+
 /// The byte that fills a block nobody has written yet.
 pub const UNINITIALISED: u8 = 0xCD;
 /// The byte that surrounds a block inside its pages.
@@ -299,12 +340,18 @@ pub struct PoolOptions {
     /// How many bytes of pages of freed blocks stay inaccessible before the
     /// oldest are used again. Default 32 MiB.
     pub quarantine: usize,
+    /// How stray accesses are found.
+    pub checks: PoolChecks,
+    /// Which blocks [`PoolChecks::Canaries`] guards.
+    pub seed: u64,
 }
 
 impl Default for PoolOptions {
     fn default() -> Self {
         Self {
             quarantine: 32 << 20,
+            checks: PoolChecks::Guarded,
+            seed: 0,
         }
     }
 }
@@ -317,13 +364,19 @@ impl Default for PoolOptions {
 pub struct GuardedPool {
     options: PoolOptions,
     arenas: Vec<Arena>,
+    /// The blocks that were last on each extent. Their records go with the extent
+    /// to the next block.
     blocks: Vec<Block>,
-    by_address: HashMap<usize, usize>,
+    by_address: FxHashMap<usize, usize>,
+    allocations: u64,
     quarantine: VecDeque<Extent>,
     quarantined: usize,
-    reusable: HashMap<usize, VecDeque<Extent>>,
+    reusable: FxHashMap<usize, VecDeque<Extent>>,
     live: usize,
     live_bytes: usize,
+    open: canary::Heap,
+    /// A block that was written after it was freed.
+    written: Option<(BlockInfo, isize)>,
 }
 
 #[derive(Debug)]
@@ -331,6 +384,8 @@ struct Arena {
     mapping: Mapping,
     /// How its pages become inaccessible.
     fence: Fence,
+    /// Some of its pages may have another protection than the rest.
+    protected: bool,
     used: usize,
     /// Which block (index + 1) had each page last; the page behind a block is its guard.
     owner: Vec<u32>,
@@ -342,8 +397,54 @@ enum Fence {
     Protection,
 }
 
+thread_local! {
+    /// Arenas of the usual size that no pool uses, all of them inaccessible.
+    static IDLE: RefCell<Vec<Arena>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many arenas wait for the next pool at most.
+const KEPT_ARENAS: usize = 8;
+
 impl Arena {
     fn new(len: usize) -> io::Result<Self> {
+        if len == ARENA
+            && let Ok(Some(idle)) = IDLE.try_with(|idle| idle.borrow_mut().pop())
+        {
+            return Ok(idle);
+        }
+        Self::map(len)
+    }
+
+    /// Keeps the arena for the next pool. Mapping one costs more than all that a
+    /// short test does with it.
+    fn retire(mut self) {
+        if self.fence != Fence::Mark || self.mapping.len() != ARENA {
+            return;
+        }
+        let whole = 0..ARENA;
+        if self.protected {
+            let changed = self.mapping.protect(whole.clone(), Protection::ReadWrite);
+            if changed.is_err() {
+                return;
+            }
+            self.protected = false;
+        }
+        let pages = self.used / PAGE_SIZE;
+        if self.mapping.fence(0..self.used).is_err() {
+            return;
+        }
+        self.owner[..pages.min(whole.end / PAGE_SIZE)].fill(0);
+        self.used = PAGE_SIZE;
+        // Without effect while the operating-system thread ends.
+        let _ = IDLE.try_with(|idle| {
+            let mut idle = idle.borrow_mut();
+            if idle.len() < KEPT_ARENAS {
+                idle.push(self);
+            }
+        });
+    }
+
+    fn map(len: usize) -> io::Result<Self> {
         let (mapping, fence) = match Mapping::fenced(len) {
             Ok(mapping) => (mapping, Fence::Mark),
             Err(_) => (Mapping::reserve(len)?, Fence::Protection),
@@ -352,6 +453,7 @@ impl Arena {
             owner: vec![0; mapping.len() / PAGE_SIZE],
             mapping,
             fence,
+            protected: false,
             // The first page stays inaccessible: the guard before the first block.
             used: PAGE_SIZE,
         })
@@ -396,16 +498,17 @@ struct Block {
     tag: u32,
     extent: Extent,
     live: bool,
+    /// Which allocation it was, counted from 1.
+    ordinal: u64,
 }
 
 impl GuardedPool {
     /// An empty pool.
     #[must_use]
     pub fn new(options: PoolOptions) -> Self {
-        Self {
-            options,
-            ..Self::default()
-        }
+        let mut pool = Self::default();
+        pool.options = options;
+        pool
     }
 
     /// Allocates `size` bytes, aligned to 16 (to a page from 4096 bytes on, as
@@ -414,6 +517,32 @@ impl GuardedPool {
     /// `None` if the system has no memory. The block lives until
     /// [`free`](Self::free) or until the pool is dropped.
     pub fn allocate(&mut self, size: usize, tag: u32, fill: Fill) -> Option<NonNull<u8>> {
+        if !self.guards_next() {
+            let block = (self.open).allocate(size, tag, self.allocations + 1, fill);
+            if block.is_some() {
+                self.allocations += 1;
+                self.live += 1;
+                self.live_bytes += size;
+                return block;
+            }
+        }
+        self.allocate_guarded(size, tag, fill)
+    }
+
+    /// Whether the next block has pages of its own.
+    fn guards_next(&self) -> bool {
+        match self.options.checks {
+            PoolChecks::Guarded => true,
+            PoolChecks::Canaries { guard_one_in: 0 } => false,
+            PoolChecks::Canaries { guard_one_in } => {
+                let drawn = (self.allocations.wrapping_add(self.options.seed))
+                    .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                (drawn >> 32) % u64::from(guard_one_in) == 0
+            }
+        }
+    }
+
+    fn allocate_guarded(&mut self, size: usize, tag: u32, fill: Fill) -> Option<NonNull<u8>> {
         let padded = round_up(size.max(1), ALIGN)?;
         let pages = padded.div_ceil(PAGE_SIZE);
         let extent = self.extent(pages)?;
@@ -427,24 +556,35 @@ impl GuardedPool {
         let page_bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), bytes) };
         let front = if size >= PAGE_SIZE { 0 } else { bytes - padded };
         page_bytes[..front].fill(NO_MANS_LAND);
-        page_bytes[front..front + size].fill(match fill {
-            Fill::Uninitialised => UNINITIALISED,
-            Fill::Zero => 0,
-        });
+        page_bytes[front..front + size].fill(fill.byte());
         page_bytes[front + size..].fill(NO_MANS_LAND);
         let data = NonNull::from(&mut page_bytes[front..]).cast::<u8>();
 
-        let index = self.blocks.len();
-        self.blocks.push(Block {
+        self.allocations += 1;
+        let block = Block {
             address: data.as_ptr() as usize,
             size,
             tag,
             extent,
             live: true,
-        });
+            ordinal: self.allocations,
+        };
         let first = extent.offset / PAGE_SIZE;
-        let owner = u32::try_from(index + 1).ok()?;
-        self.arenas[extent.arena].owner[first..=first + pages].fill(owner);
+        let owners = &mut self.arenas[extent.arena].owner;
+        let index = match owners[first] {
+            0 => {
+                self.blocks.push(block);
+                let owner = u32::try_from(self.blocks.len()).ok()?;
+                owners[first..=first + pages].fill(owner);
+                self.blocks.len() - 1
+            }
+            owner => {
+                let index = owner as usize - 1;
+                let before = std::mem::replace(&mut self.blocks[index], block);
+                self.by_address.remove(&before.address);
+                index
+            }
+        };
         self.by_address.insert(data.as_ptr() as usize, index);
         self.live += 1;
         self.live_bytes += size;
@@ -460,6 +600,25 @@ impl GuardedPool {
     /// A damaged block is freed all the same.
     pub fn free(&mut self, address: NonNull<u8>) -> Result<BlockInfo, FreeError> {
         let address = address.as_ptr() as usize;
+        if let Some((block, damage, late)) = self.open.free(address) {
+            let info = open_info(&block, Place::Inside(0));
+            self.live -= 1;
+            self.live_bytes -= block.size;
+            if let Some((block, offset)) = late {
+                self.written = Some((open_info(&block, Place::Inside(0)), offset));
+            }
+            let info = BlockInfo {
+                state: BlockState::Live,
+                ..info
+            };
+            return match damage {
+                None => Ok(info),
+                Some(offset) => Err(FreeError::Damaged {
+                    block: info,
+                    offset,
+                }),
+            };
+        }
         let Some(&index) = self
             .by_address
             .get(&address)
@@ -494,11 +653,28 @@ impl GuardedPool {
         }
     }
 
-    /// Sets the protection of a live block's pages; its contents stay.
+    /// A block that was written after it was freed, with the offset of the first byte,
+    /// if that has turned out since the last call. With [`PoolChecks::Canaries`] only.
+    pub fn take_written_after_free(&mut self) -> Option<(BlockInfo, isize)> {
+        self.written.take()
+    }
+
+    /// The same among all freed blocks that are not used again yet.
+    #[must_use]
+    pub fn find_written_after_free(&self) -> Option<(BlockInfo, isize)> {
+        let (block, offset) = self.open.written_after_free()?;
+        Some((open_info(&block, Place::Inside(0)), offset))
+    }
+
+    /// Sets the protection of a live block's pages; its contents stay. A block
+    /// without pages of its own stays as it is.
     ///
     /// # Errors
     /// `NotFound` if no live block starts at `address`, or the system's own.
     pub fn protect(&mut self, address: usize, protection: Protection) -> io::Result<()> {
+        if self.open.at(address).is_some_and(|block| block.live) {
+            return Ok(());
+        }
         let index = self
             .by_address
             .get(&address)
@@ -511,12 +687,20 @@ impl GuardedPool {
             pages,
         } = self.blocks[index].extent;
         let range = offset..offset + pages * PAGE_SIZE;
+        self.arenas[arena].protected = true;
         self.arenas[arena].mapping.protect(range, protection)
     }
 
     /// Says what `address` is to this pool: inside a block, freed, or how far outside.
     #[must_use]
     pub fn describe(&self, address: usize) -> Option<BlockInfo> {
+        if let Some(block) = self.open.around(address) {
+            let place = Place::of(address, block.address, block.size);
+            return Some(open_info(&block, place));
+        }
+        if let Some(&index) = self.by_address.get(&address) {
+            return Some(self.info(index, address));
+        }
         let arena = self
             .arenas
             .iter()
@@ -545,9 +729,16 @@ impl GuardedPool {
 
     /// The blocks that are allocated now, in the order of their allocation.
     pub fn live(&self) -> impl Iterator<Item = BlockInfo> + '_ {
-        (0..self.blocks.len())
+        let guarded = (0..self.blocks.len())
             .filter(|&index| self.blocks[index].live)
-            .map(|index| self.info(index, self.blocks[index].address))
+            .map(|index| self.info(index, self.blocks[index].address));
+        let open = self
+            .open
+            .live()
+            .map(|block| open_info(&block, Place::Inside(0)));
+        let mut live: Vec<_> = guarded.chain(open).collect();
+        live.sort_unstable_by_key(|block| block.ordinal);
+        live.into_iter()
     }
 
     /// How many blocks are allocated now.
@@ -565,7 +756,7 @@ impl GuardedPool {
     fn info(&self, index: usize, address: usize) -> BlockInfo {
         let block = &self.blocks[index];
         BlockInfo {
-            ordinal: index as u64 + 1,
+            ordinal: block.ordinal,
             address: block.address,
             size: block.size,
             tag: block.tag,
@@ -574,13 +765,7 @@ impl GuardedPool {
             } else {
                 BlockState::Freed
             },
-            place: if address < block.address {
-                Place::Before(block.address - address)
-            } else if address < block.address + block.size {
-                Place::Inside(address - block.address)
-            } else {
-                Place::Past(address - (block.address + block.size))
-            },
+            place: Place::of(address, block.address, block.size),
         }
     }
 
@@ -596,9 +781,7 @@ impl GuardedPool {
         let page_bytes = unsafe { std::slice::from_raw_parts(start.as_ptr(), bytes) };
         let front = block.address - start.as_ptr() as usize;
         let stray = |range: Range<usize>| {
-            page_bytes[range.clone()]
-                .iter()
-                .position(|&byte| byte != NO_MANS_LAND)
+            first_other_than(NO_MANS_LAND, &page_bytes[range.clone()])
                 .map(|at| (range.start + at).cast_signed() - front.cast_signed())
         };
         stray(front + block.size..bytes).or_else(|| stray(0..front))
@@ -642,6 +825,40 @@ impl GuardedPool {
     }
 }
 
+impl Drop for GuardedPool {
+    fn drop(&mut self) {
+        for arena in self.arenas.drain(..) {
+            arena.retire();
+        }
+    }
+}
+
+fn open_info(block: &canary::Block, place: Place) -> BlockInfo {
+    BlockInfo {
+        ordinal: block.ordinal,
+        address: block.address,
+        size: block.size,
+        tag: block.tag,
+        state: if block.live {
+            BlockState::Live
+        } else {
+            BlockState::Freed
+        },
+        place,
+    }
+}
+
+/// Where the first byte is that is not `value`.
+fn first_other_than(value: u8, bytes: &[u8]) -> Option<usize> {
+    // Many at a time, without a branch for each.
+    const STRIDE: usize = 64;
+    let same = |chunk: &&[u8]| chunk.iter().fold(0, |all, byte| all | (byte ^ value)) == 0;
+    let start = bytes.chunks(STRIDE).take_while(same).count() * STRIDE;
+    let rest = bytes.get(start..)?;
+    let at = rest.iter().position(|&byte| byte != value)?;
+    Some(start + at)
+}
+
 /// Whether a block may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockState {
@@ -660,6 +877,18 @@ pub enum Place {
     Inside(usize),
     /// So far past the block: 0 is the first byte behind it.
     Past(usize),
+}
+
+impl Place {
+    fn of(address: usize, block: usize, size: usize) -> Self {
+        if address < block {
+            Self::Before(block - address)
+        } else if address < block + size {
+            Self::Inside(address - block)
+        } else {
+            Self::Past(address - (block + size))
+        }
+    }
 }
 
 /// A block of a [`GuardedPool`] and where an address is in relation to it.

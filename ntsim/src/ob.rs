@@ -49,11 +49,25 @@ pub(crate) fn open(k: &mut Kernel, object: Handle) -> usize {
 
 /// Closes a handle; tells whether it was open.
 pub(crate) fn close(k: &mut Kernel, handle: usize) -> bool {
-    let open = k.io.handles.open.remove(&handle).is_some();
-    if open {
+    let open = k.io.handles.open.remove(&handle);
+    if open.is_some() {
         k.unname(handle);
     }
-    open
+    if let Some((Handle::Thread(id), _)) = open {
+        thread_changed(k, id);
+    }
+    open.is_some()
+}
+
+/// A driver's thread has ended or lost a handle or a reference: with the last of
+/// these its object goes.
+pub(crate) fn thread_changed(k: &mut Kernel, id: ThreadId) {
+    let goes = (k.threads.get(&id))
+        .is_some_and(|thread| thread.exited && !thread.system && thread.references == 0)
+        && !(k.io.handles.open.values()).any(|(handle, _)| *handle == Handle::Thread(id));
+    if goes {
+        k.forget_thread(id);
+    }
 }
 
 /// What `handle` stands for.
@@ -179,6 +193,9 @@ fn change_references(k: &mut Kernel, object: usize, by: i32) -> isize {
     match thread.references.checked_add_signed(by) {
         Some(references) => {
             thread.references = references;
+            if let Some(id) = ThreadId::from_address(object) {
+                thread_changed(k, id);
+            }
             isize::try_from(references).expect("fewer than 2^32 references")
         }
         None => k.bug_check(BugCheck::new(

@@ -46,6 +46,7 @@ mod reg_file;
 mod value;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
 
@@ -158,10 +159,10 @@ struct Key {
     last_write: u64,
 }
 
-/// The registry tree.
+/// The registry tree. Copies share what neither has changed since.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    keys: Vec<Option<Key>>,
+    keys: Arc<Vec<Option<Arc<Key>>>>,
     clock: u64,
 }
 
@@ -170,6 +171,11 @@ impl Registry {
     /// `\Registry\User`, and the control set of a machine.
     #[must_use]
     pub fn new() -> Self {
+        static NEW: OnceLock<Registry> = OnceLock::new();
+        NEW.get_or_init(Self::make).clone()
+    }
+
+    fn make() -> Self {
         let root = Key {
             name: RegString::from("Registry"),
             parent: None,
@@ -181,7 +187,7 @@ impl Registry {
             last_write: 0,
         };
         let mut registry = Self {
-            keys: vec![Some(root)],
+            keys: Arc::new(vec![Some(Arc::new(root))]),
             clock: 0,
         };
         let machine = registry.insert(
@@ -204,7 +210,7 @@ impl Registry {
         let target = ["Machine", "SYSTEM", "ControlSet001"]
             .map(RegString::from)
             .to_vec();
-        if let Some(Some(key)) = registry.keys.get_mut(link.0) {
+        if let Ok(key) = registry.key_mut(link) {
             key.link = Some(target);
         }
         registry
@@ -314,7 +320,7 @@ impl Registry {
             return Err(RegistryError::CannotDelete(self.nt_path(key)?.to_string()));
         };
         let folded = node.name.fold();
-        self.keys[key.0] = None;
+        Arc::make_mut(&mut self.keys)[key.0] = None;
         let clock = self.clock;
         let parent = self.key_mut(parent)?;
         parent.subkeys.remove(&folded);
@@ -601,14 +607,15 @@ impl Registry {
     fn key(&self, id: KeyId) -> Result<&Key, RegistryError> {
         self.keys
             .get(id.0)
-            .and_then(Option::as_ref)
+            .and_then(Option::as_deref)
             .ok_or(RegistryError::Deleted)
     }
 
     fn key_mut(&mut self, id: KeyId) -> Result<&mut Key, RegistryError> {
-        self.keys
+        Arc::make_mut(&mut self.keys)
             .get_mut(id.0)
             .and_then(Option::as_mut)
+            .map(Arc::make_mut)
             .ok_or(RegistryError::Deleted)
     }
 
@@ -688,7 +695,7 @@ impl Registry {
             parent.last_write = clock;
             depth = parent.depth + 1;
         }
-        self.keys.push(Some(Key {
+        let key = Key {
             name,
             parent: Some(parent),
             depth,
@@ -697,7 +704,8 @@ impl Registry {
             subkeys: BTreeMap::new(),
             values: IndexMap::new(),
             last_write: clock,
-        }));
+        };
+        Arc::make_mut(&mut self.keys).push(Some(Arc::new(key)));
         id
     }
 }

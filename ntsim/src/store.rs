@@ -39,6 +39,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::inf::{Architecture, DriverPackage, DriverVersion, Inf, InfError};
 use crate::registry::{RegFileError, Registry, RegistryError};
@@ -198,7 +199,7 @@ pub struct ServiceImage {
     /// Where it lies on the host, unless the machine is in memory.
     pub path: Option<PathBuf>,
     /// Its bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<[u8]>,
 }
 
 /// Where the files of a package come from.
@@ -310,7 +311,8 @@ impl MachineDir {
         }
     }
 
-    /// A machine like this one, which goes its own way from here. Nothing if this one
+    /// A machine like this one, which goes its own way from here: one is prepared,
+    /// and its twins are used. They share what none has changed. Nothing if this one
     /// is a folder: that is one machine.
     #[must_use]
     pub fn twin(&self) -> Option<Self> {

@@ -32,6 +32,7 @@ fn tell(k: &Kernel, left: &[Left<'_>], made: &str) -> Option<(String, Vec<Relate
 
 /// Stops the machine if an unloaded driver left something behind.
 pub(crate) fn check(k: &mut Kernel, driver: &str) {
+    crate::ex::pool::check_freed(k);
     still_runs(k, driver);
     leaks(k, driver);
 }

@@ -845,3 +845,22 @@ fn a_power_cut_ends_a_run_between_two_calls_and_the_machine_boots_again() {
     }
     assert_eq!(reached, [0, 0, 0, 1]);
 }
+
+/// A thread's object goes when the thread has ended and its last handle and
+/// reference are given up: waiting for it is then an error.
+/// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-obdereferenceobject>
+#[test]
+fn a_threads_object_goes_with_its_last_reference() {
+    let stop = stop(|| {
+        let thread = start(|| delay(MILLISECOND));
+        // Still there after its end, since it is referenced.
+        delay(SECOND);
+        assert_eq!(wait(thread, Some(0)), 0);
+        assert_eq!(ObfDereferenceObject(thread), 0);
+        wait(thread, Some(0));
+    });
+    let StopKind::BugCheck { code, parameters } = stop.kind else {
+        panic!("{stop}")
+    };
+    assert_eq!((code, parameters[0]), (0xC4, 0xE1), "{stop}");
+}

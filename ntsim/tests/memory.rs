@@ -7,8 +7,8 @@
 use std::ptr::NonNull;
 
 use ntsim::memory::{
-    BlockState, Fill, FreeError, GuardedPool, PAGE_SIZE, Place, PoolOptions, UNINITIALISED, peek,
-    peek_u64, tag_name,
+    BlockState, Fill, FreeError, GuardedPool, PAGE_SIZE, Place, PoolChecks, PoolOptions,
+    UNINITIALISED, peek, peek_u64, tag_name,
 };
 
 const TAG: u32 = u32::from_le_bytes(*b"Test");
@@ -48,6 +48,7 @@ fn ordinals_and_counts_follow_the_calls_and_nothing_else() {
     let run = || {
         let mut pool = GuardedPool::new(PoolOptions {
             quarantine: 3 * PAGE_SIZE,
+            ..PoolOptions::default()
         });
         let mut live = Vec::new();
         for round in 0..500_usize {
@@ -152,6 +153,7 @@ fn stray_writes_beside_a_block_are_found_when_it_is_freed() {
 fn a_full_quarantine_gives_memory_back_oldest_first() {
     let mut pool = GuardedPool::new(PoolOptions {
         quarantine: 2 * PAGE_SIZE,
+        ..PoolOptions::default()
     });
     let blocks: Vec<_> = (0..4)
         .map(|_| pool.allocate(16, TAG, Fill::Zero).unwrap())
@@ -183,4 +185,108 @@ fn how_long_a_pair_takes() {
         pool.free(block).unwrap();
     }
     println!("{:?} a pair", start.elapsed() / 100_000);
+}
+
+/// A pool without pages of their own for its blocks.
+fn canaries(guard_one_in: u32, seed: u64) -> GuardedPool {
+    GuardedPool::new(PoolOptions {
+        checks: PoolChecks::Canaries { guard_one_in },
+        seed,
+        ..PoolOptions::default()
+    })
+}
+
+#[test]
+fn with_canaries_a_write_around_a_block_is_found_when_it_is_freed() {
+    for size in [1_usize, 24, 100, 4096, 5000] {
+        let behind = isize::try_from(size).unwrap();
+        for offset in [-1, behind] {
+            let mut pool = canaries(0, 0);
+            let block = pool.allocate(size, 0, Fill::Zero).unwrap();
+            // SAFETY: the canaries around a block are memory of the pool.
+            unsafe { block.as_ptr().offset(offset).write(1) };
+            let Err(FreeError::Damaged { offset: found, .. }) = pool.free(block) else {
+                panic!("{size} {offset}: not found");
+            };
+            assert_eq!(found, offset, "{size}");
+            assert_eq!((pool.live_count(), pool.live_bytes()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn with_canaries_a_write_to_a_freed_block_is_found_later() {
+    let mut pool = canaries(0, 0);
+    let block = pool.allocate(64, 7, Fill::Zero).unwrap();
+    pool.free(block).unwrap();
+    assert_eq!(pool.find_written_after_free(), None);
+    // SAFETY: a block without pages of its own stays accessible.
+    let byte = unsafe { block.as_ptr().add(5).as_mut() }.unwrap();
+    assert_eq!(*byte, ntsim::memory::FREED);
+    *byte = 1;
+    let (info, offset) = pool.find_written_after_free().unwrap();
+    assert_eq!((info.ordinal, info.tag, offset), (1, 7, 5));
+    // When the block is to be used again it comes to light by itself.
+    let mut found = None;
+    for _ in 0..1_000 {
+        let other = pool.allocate(64, 8, Fill::Zero).unwrap();
+        pool.free(other).unwrap();
+        found = found.or(pool.take_written_after_free());
+    }
+    assert_eq!(
+        found.map(|(info, offset)| (info.ordinal, offset)),
+        Some((1, 5))
+    );
+}
+
+#[test]
+fn with_canaries_a_block_is_freed_once_and_described() {
+    let mut pool = canaries(0, 0);
+    let block = pool.allocate(64, 7, Fill::Uninitialised).unwrap();
+    let address = block.as_ptr() as usize;
+    let inside = pool.describe(address + 3).unwrap();
+    assert_eq!(
+        (inside.state, inside.place),
+        (BlockState::Live, Place::Inside(3))
+    );
+    let past = pool.describe(address + 64).unwrap();
+    assert_eq!(past.place, Place::Past(0));
+    pool.free(block).unwrap();
+    assert!(matches!(pool.free(block), Err(FreeError::AlreadyFreed(_))));
+}
+
+#[test]
+fn with_canaries_each_block_is_guarded_under_some_seed() {
+    /// Whether a guard lies behind the block: its pages are its own.
+    fn is_guarded(pool: &mut GuardedPool) -> bool {
+        let block = pool.allocate(16, 0, Fill::Zero).unwrap();
+        (block.as_ptr() as usize + 16).is_multiple_of(PAGE_SIZE)
+    }
+    let of_64 = |seed| {
+        let mut pool = canaries(8, seed);
+        (0..64).map(|_| is_guarded(&mut pool)).collect::<Vec<_>>()
+    };
+    let runs: Vec<_> = (0..64).map(of_64).collect();
+    for block in 0..64 {
+        let guarded = runs.iter().filter(|run| run[block]).count();
+        assert!((1..32).contains(&guarded), "block {block}: {guarded} of 64");
+    }
+    assert_eq!(of_64(3), of_64(3));
+}
+
+#[test]
+fn a_pool_keeps_no_record_of_blocks_whose_pages_are_used_again() {
+    let mut pool = GuardedPool::new(PoolOptions {
+        quarantine: 4 * PAGE_SIZE,
+        ..PoolOptions::default()
+    });
+    for ordinal in 1..=1_000 {
+        let block = pool.allocate(32, 0, Fill::Zero).unwrap();
+        let info = pool.describe(block.as_ptr() as usize).unwrap();
+        assert_eq!((info.ordinal, info.state), (ordinal, BlockState::Live));
+        pool.free(block).unwrap();
+    }
+    // One arena, of which the first pages go round.
+    let text = format!("{pool:?}");
+    assert!(text.matches("Block {").count() <= 8, "{text}");
 }

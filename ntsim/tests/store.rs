@@ -138,7 +138,7 @@ fn an_installed_driver_drives_its_device_across_reopening() {
         Some(r"{78a1c341-4539-11d3-b88d-00c04fad5171}\0000")
     );
     let image = machine.service_image("sensor").unwrap();
-    assert_eq!(image.bytes, b"image of 1.0.0.0");
+    assert_eq!(*image.bytes, *b"image of 1.0.0.0");
     assert_eq!(image.path.unwrap(), root.join("drivers/Sensor.sys"));
 
     let registry = machine.registry();
@@ -221,8 +221,8 @@ fn installing_again_changes_nothing_and_an_update_replaces_the_image() {
         "oem1.inf"
     );
     assert_eq!(
-        machine.service_image("Sensor").unwrap().bytes,
-        b"image of 2.0.0.0"
+        *machine.service_image("Sensor").unwrap().bytes,
+        *b"image of 2.0.0.0"
     );
     assert_eq!(
         machine.device(&device).unwrap().inf.as_deref(),
@@ -231,8 +231,8 @@ fn installing_again_changes_nothing_and_an_update_replaces_the_image() {
     // The file that both have stays with the one that is left.
     machine.uninstall("oem0.inf").unwrap();
     assert_eq!(
-        machine.service_image("Sensor").unwrap().bytes,
-        b"image of 2.0.0.0"
+        *machine.service_image("Sensor").unwrap().bytes,
+        *b"image of 2.0.0.0"
     );
     assert_eq!(machine.packages().unwrap().len(), 1);
 }
@@ -297,8 +297,8 @@ fn a_staged_package_is_used_when_a_device_needs_it() {
     let made = machine.add_root_device(r"Root\Sensor").unwrap();
     assert_eq!(machine.device(&made).unwrap().status, Status::Stopped);
     assert_eq!(
-        machine.service_image("Sensor").unwrap().bytes,
-        b"image of 1.0.0.0"
+        *machine.service_image("Sensor").unwrap().bytes,
+        *b"image of 1.0.0.0"
     );
     let updated = machine.update_drivers(Update::WithoutDriver, None).unwrap();
     assert_eq!(updated, [waiting.as_str()]);
@@ -323,8 +323,8 @@ fn a_staged_package_is_used_when_a_device_needs_it() {
         .unwrap();
     assert_eq!(updated, [waiting.as_str(), &made]);
     assert_eq!(
-        machine.service_image("Sensor").unwrap().bytes,
-        b"image of 2.0.0.0"
+        *machine.service_image("Sensor").unwrap().bytes,
+        *b"image of 2.0.0.0"
     );
     assert_eq!(machine.update_drivers(Update::All, None).unwrap(), nobody);
 
@@ -523,9 +523,29 @@ fn a_machine_in_memory_has_the_same_registry_as_one_in_a_folder() {
     assert_eq!(in_memory.registry(), on_disk.registry());
     let service = in_memory.device(&device).unwrap().service.unwrap();
     assert_eq!(
-        in_memory.service_image(&service).unwrap().bytes,
-        b"image of 1.0.0.0"
+        *in_memory.service_image(&service).unwrap().bytes,
+        *b"image of 1.0.0.0"
     );
     in_memory.uninstall("oem0.inf").unwrap();
     assert_eq!(in_memory.packages().unwrap(), []);
+}
+
+#[test]
+fn twins_of_a_machine_in_memory_go_separate_ways() {
+    let (_folder, inf_path, _root) = temp();
+    let mut original = MachineDir::in_memory();
+    original.install_inf(&inf_path).unwrap();
+    let twin = original.twin().unwrap();
+    let mut another = twin.twin().unwrap();
+    let device = another.add_root_device(r"Root\Sensor").unwrap();
+    let service = another.device(&device).unwrap().service.unwrap();
+    assert_eq!(
+        *another.service_image(&service).unwrap().bytes,
+        *original.service_image(&service).unwrap().bytes
+    );
+    assert!(twin.device(&device).is_err());
+    assert!(original.device(&device).is_err());
+    original.uninstall("oem0.inf").unwrap();
+    assert_eq!(twin.packages().unwrap(), another.packages().unwrap());
+    assert_eq!(twin.packages().unwrap().len(), 1);
 }

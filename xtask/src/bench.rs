@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! `cargo xtask bench`: what a driver on dmf costs, beside one in C that does
-//! the same by hand.
+//! the same by hand; with `--throughput`, how fast the simulator is
+//! (`benches/throughput`).
 //!
 //! Both images run in the same simulator. What is compared is counted, so it is
 //! the same on every machine and every run: instructions inside of the image,
@@ -10,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -48,9 +49,22 @@ const DMF_ALERTABLE_SLEEP: u64 = 2_200;
 /// Bytes of DMF's `ScheduledTask`, of which half may be used. See `benches/README.md`.
 const DMF_SCHEDULED_TASK: u64 = 2_800;
 
+const EXAMPLES: &str = "Examples:
+  cargo xtask bench                       a driver on dmf beside one in C, counted
+  cargo xtask bench --profile             and which functions the instructions are in
+  cargo xtask bench --throughput          how fast the simulator is, beside Shuttle
+  cargo xtask bench --throughput --only calls";
+
 /// Compare a driver on dmf with one in C: instructions, pool and image size.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Bench {
+    /// Measure the simulator instead: schedules, lives, calls, timers, pool, memory
+    #[arg(long, conflicts_with = "profile")]
+    throughput: bool,
+    /// Of the simulator, only the sections whose name contains this
+    #[arg(long, value_name = "TEXT", requires = "throughput")]
+    only: Option<String>,
     /// Tell the figures as JSON on standard output
     #[arg(long)]
     json: bool,
@@ -65,6 +79,9 @@ impl Bench {
     /// Does the job; fails if a figure is over the limit that the tests hold it to.
     pub fn execute(&self, workspace: &Path) -> Result<ExitCode> {
         let tools = setup::ensure_image_toolchain(workspace, self.toolchain.toolchain)?;
+        if self.throughput {
+            return self.throughput(workspace, &tools);
+        }
         let (c, rust) = measure_both(workspace, &tools)?;
         let rows = compare(&c, &rust);
         if self.json {
@@ -87,6 +104,35 @@ impl Bench {
             eprintln!("over the limit: {}", row.what);
         }
         Ok(if over.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+impl Bench {
+    /// Runs the program that measures the simulator, with an image of the sensor.
+    fn throughput(&self, workspace: &Path, tools: &ImageToolchain) -> Result<ExitCode> {
+        let built = image::build_driver(workspace, tools, "sensor", Profile::Driver)?;
+        let inf = built.inf.context("the package sensor has no .inx file")?;
+        let mut command = Command::new("cargo");
+        command.current_dir(workspace).args([
+            "run",
+            "--release",
+            "--package=throughput",
+            "--",
+            "--sensor",
+        ]);
+        command.arg(inf);
+        if let Some(only) = &self.only {
+            command.args(["--only", only]);
+        }
+        if self.json {
+            command.arg("--json");
+        }
+        let status = command.status().context("cannot start cargo")?;
+        Ok(if status.success() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE

@@ -5,11 +5,10 @@
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::rc::Rc;
-use std::time::Instant;
 
 use ntsim::Machine;
 
-use crate::measure::{Goal, Row, to_float};
+use crate::measure::{Goal, Row, now, since, to_float};
 use crate::{nt, schedules};
 
 #[inline(never)]
@@ -26,6 +25,7 @@ fn time_calls(trace: bool) -> (f64, Vec<(&'static str, f64)>) {
     let mut settings = schedules::settings(1);
     settings.trace = trace;
     settings.livelock_limit = u64::MAX;
+    settings.step_limit = u64::MAX;
     let calls = if trace { CALLS / 20 } else { CALLS };
     let mut machine = Machine::new(settings);
     let out = Rc::new(RefCell::new(vec![Vec::new(); 4]));
@@ -35,12 +35,12 @@ fn time_calls(trace: bool) -> (f64, Vec<(&'static str, f64)>) {
             let event = nt::Object::leaked();
             nt::KeInitializeEvent(event, 0, 0);
             for _ in 0..ROUNDS {
-                let mut time = |slot: usize, call: &mut dyn FnMut()| {
-                    let start = Instant::now();
+                let time = |slot: usize, call: &mut dyn FnMut()| {
+                    let start = now();
                     for _ in 0..calls {
                         call();
                     }
-                    let each = start.elapsed().as_secs_f64() * 1e9 / to_float(calls);
+                    let each = since(start) / to_float(calls);
                     results.borrow_mut()[slot].push(each);
                 };
                 time(0, &mut || _ = black_box(direct(black_box(event))));

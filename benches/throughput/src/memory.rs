@@ -22,9 +22,9 @@ fn resident() -> f64 {
 pub fn measure(schedules: u64) -> Vec<Row> {
     let mut machine = Machine::new(schedules::settings(0));
     let early = (schedules / 100).max(1);
-    schedules::on_one_machine(&mut machine, 0..early, Strategy::Random);
+    schedules::on_one_machine(&mut machine, 0..early, &Strategy::Random);
     let before = resident();
-    schedules::on_one_machine(&mut machine, early..schedules, Strategy::Random);
+    schedules::on_one_machine(&mut machine, early..schedules, &Strategy::Random);
     let after = resident();
     vec![Row {
         what: format!("resident after {} schedules", to_float(schedules)),

@@ -2,10 +2,6 @@
 
 //! The part of the kernel that the benchmarks call, as a driver in C sees it.
 
-#![expect(non_snake_case, reason = "the kernel's names")]
-
-use std::ffi::c_void;
-
 /// Room for any dispatcher object or DPC.
 #[repr(C, align(8))]
 pub struct Object([u8; 64]);
@@ -43,6 +39,4 @@ unsafe extern "C-unwind" {
     pub safe fn KeSetTimer(timer: *mut Object, due: i64, dpc: *mut Object) -> u8;
     pub safe fn KeCancelTimer(timer: *mut Object) -> u8;
     pub safe fn KeDelayExecutionThread(mode: i8, alertable: u8, interval: *const i64) -> i32;
-    pub safe fn ExAllocatePool2(flags: u64, size: usize, tag: u32) -> *mut c_void;
-    pub safe fn ExFreePoolWithTag(block: *mut c_void, tag: u32);
 }

@@ -65,9 +65,9 @@ pub fn settings(seed: u64) -> Settings {
 }
 
 /// Plays schedules on one machine.
-pub fn on_one_machine(machine: &mut Machine, seeds: std::ops::Range<u64>, strategy: Strategy) {
+pub fn on_one_machine(machine: &mut Machine, seeds: std::ops::Range<u64>, strategy: &Strategy) {
     for seed in seeds {
-        machine.reschedule(strategy, seed);
+        machine.reschedule(strategy.clone(), seed);
         play(machine);
     }
 }
@@ -109,8 +109,8 @@ pub fn measure() -> Vec<Row> {
     let [random, pct, ours, ours_pct, fresh] = in_turns([
         &mut |n| shuttle::check_random(shuttle_test, count(n)),
         &mut |n| shuttle::check_pct(shuttle_test, count(n), 3),
-        &mut |n| on_one_machine(&mut machine, 0..n, Strategy::Random),
-        &mut |n| on_one_machine(&mut pct_machine, 0..n, PCT),
+        &mut |n| on_one_machine(&mut machine, 0..n, &Strategy::Random),
+        &mut |n| on_one_machine(&mut pct_machine, 0..n, &PCT),
         &mut on_fresh_machines,
     ]);
     let row = |what: &str, ours: f64, shuttle: f64, baseline: &str| Row {

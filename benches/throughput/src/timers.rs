@@ -4,11 +4,11 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::Duration;
 
 use ntsim::Machine;
 
-use crate::measure::{Goal, Row, to_float};
+use crate::measure::{Goal, Row, now, since, to_float};
 use crate::{nt, schedules};
 
 const COUNTS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -23,27 +23,27 @@ struct Times {
 fn ktimers(count: usize) -> Times {
     let mut settings = schedules::settings(3);
     settings.livelock_limit = u64::MAX;
+    settings.step_limit = u64::MAX;
     let mut machine = Machine::new(settings);
     let times = Rc::new(RefCell::new(Times::default()));
     let out = times.clone();
     machine
         .run_thread("bench", move || {
-            let each =
-                |start: Instant, n: usize| start.elapsed().as_secs_f64() * 1e9 / to_float(n as u64);
+            let each = |start: Duration, n: usize| since(start) / to_float(n as u64);
             let timers = nt::Object::many(count);
             for timer in &timers {
                 nt::KeInitializeTimer(*timer);
             }
             // Mixed due times, all of them after one second and before a thousand.
             let due = |index: usize| -(10_000_000 + (index as i64 * 7_919_113) % 9_000_000_000);
-            let start = Instant::now();
+            let start = now();
             for (index, timer) in timers.iter().enumerate() {
                 nt::KeSetTimer(*timer, due(index), std::ptr::null_mut());
             }
             out.borrow_mut().start = each(start, count);
             // Every second one, in an order that is not the order of their starts.
             let half = count / 2;
-            let start = Instant::now();
+            let start = now();
             for index in 0..half {
                 nt::KeCancelTimer(timers[(index * 2 * 7_919) % count / 2 * 2]);
             }
@@ -51,7 +51,7 @@ fn ktimers(count: usize) -> Times {
             for timer in timers.iter().step_by(2) {
                 nt::KeCancelTimer(*timer);
             }
-            let start = Instant::now();
+            let start = now();
             let long = -10_000_000_000;
             nt::KeDelayExecutionThread(0, 0, &raw const long);
             out.borrow_mut().fire = each(start, count - half);

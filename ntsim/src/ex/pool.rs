@@ -3,7 +3,8 @@
 //! Pool: <https://learn.microsoft.com/windows-hardware/drivers/kernel/memory-allocation-for-system-wide-use>
 //!
 //! Every block has a guard page behind it and is unmapped when freed, like
-//! Driver Verifier's special pool. While code at `DISPATCH_LEVEL` or above runs,
+//! Driver Verifier's special pool, unless [`Settings::pool`](crate::Settings::pool)
+//! says otherwise. While code at `DISPATCH_LEVEL` or above runs,
 //! paged blocks are inaccessible, as when Driver Verifier trims the working set
 //! (<https://learn.microsoft.com/windows-hardware/drivers/devtest/force-irql-checking>).
 
@@ -12,7 +13,7 @@ use std::ptr::NonNull;
 use crate::access::Addr;
 use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, DISPATCH_LEVEL, Kernel};
-use crate::memory::{Fill, FreeError, GuardedPool, Protection, tag_name};
+use crate::memory::{BlockInfo, Fill, FreeError, GuardedPool, Protection, tag_name};
 use crate::rules;
 use crate::trap::kernel;
 
@@ -188,6 +189,27 @@ pub(crate) fn ex_free_pool_with_tag(Addr(address): Addr, tag: u32) {
     kernel(|k| free(k, address, Some(tag)));
 }
 
+/// Stops the machine if a block was written after it was freed. Asked when a driver
+/// is unloaded.
+pub(crate) fn check_freed(k: &mut Kernel) {
+    if let Some(written) = k.ex.pool.blocks.find_written_after_free() {
+        written_after_free(k, written);
+    }
+}
+
+/// `PAGE_FAULT_IN_FREED_SPECIAL_POOL`, without the instruction.
+fn written_after_free(k: &mut Kernel, (block, offset): (BlockInfo, isize)) {
+    let address = block.address.saturating_add_signed(offset);
+    k.bug_check(BugCheck::new(
+        0xCC,
+        [address as u64, 1, 0, 0],
+        format!(
+            "{block}: the byte at offset {offset} was written after the block was freed; \
+             guarded pool shows by whom"
+        ),
+    ));
+}
+
 /// Frees a block; anything wrong with it is a bug check.
 pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
     let irql = k.irql();
@@ -233,6 +255,10 @@ pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
                 freed.insert(address, origin);
             }
             k.unname(address);
+            let written = k.ex.pool.blocks.take_written_after_free();
+            if let Some(written) = written {
+                written_after_free(k, written);
+            }
         }
         Err(error @ FreeError::AlreadyFreed(_)) => k.broken(
             &rules::pool::DOUBLE_FREE,

@@ -2,12 +2,13 @@
 
 //! Maps a checked image into this process so that its code can run.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
 
-use super::parse::{Image, ImageError, Problem};
+use super::parse::{Image, ImageError, Problem, Section};
 use crate::memory::{Mapping, PAGE_SIZE, Protection};
 
 /// What the linker puts where the loader is to write the stack cookie.
@@ -22,15 +23,30 @@ const COOKIE: u64 = 0x0000_6E74_7369_6D21;
 pub struct Loaded {
     image: Arc<Image>,
     mapping: Mapping,
+    fresh: Fresh,
 }
+
+/// What writable sections hold before the driver runs, with offsets in the mapping.
+type Fresh = Arc<[(Range<usize>, Vec<u8>)]>;
 
 /// The addresses of an image that was unloaded: any use of them faults, and
 /// nothing else is put there while this exists.
 #[derive(Debug)]
 pub struct Unloaded {
     image: Arc<Image>,
-    mapping: Mapping,
+    /// There until it is dropped.
+    mapping: Option<Mapping>,
+    fresh: Fresh,
 }
+
+thread_local! {
+    /// Mappings of images that are not loaded now: inaccessible, relocated and bound.
+    /// To load such an image again takes what it can have changed, not its pages anew.
+    static IDLE: RefCell<Vec<(Arc<Image>, Mapping, Fresh)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many mappings wait to be loaded again at most.
+const KEPT: usize = 8;
 
 impl Loaded {
     /// Maps `image`, relocates it, binds its imports and protects its pages as its sections say.
@@ -45,6 +61,21 @@ impl Loaded {
         image: &Image,
         resolve: &mut dyn FnMut(&str, &str) -> Option<*const ()>,
     ) -> Result<Self, ImageError> {
+        Self::load_shared(&Arc::new(image.clone()), resolve)
+    }
+
+    /// The same for an image that is loaded again and again, always with the same
+    /// `resolve`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(crate) fn load_shared(
+        image: &Arc<Image>,
+        resolve: &mut dyn FnMut(&str, &str) -> Option<*const ()>,
+    ) -> Result<Self, ImageError> {
+        if let Some(loaded) = Self::load_again(image) {
+            return Ok(loaded);
+        }
         let mut addresses = Vec::with_capacity(image.imports.len());
         let mut missing = Vec::new();
         for import in &image.imports {
@@ -86,10 +117,40 @@ impl Loaded {
                 }
             });
         }
+        let writable = image.sections.iter().filter(|section| is_writable(section));
+        let fresh = writable.filter_map(|section| {
+            let range = section.rva.start as usize..section.rva.end as usize;
+            let shifted = range.start + PAGE_SIZE..range.end + PAGE_SIZE;
+            Some((shifted, bytes.get(range)?.to_vec()))
+        });
+        let fresh = fresh.collect();
         protect(&mut mapping, image).map_err(|cause| out_of_memory(image, &cause))?;
         Ok(Self {
-            image: Arc::new(image.clone()),
+            image: Arc::clone(image),
             mapping,
+            fresh,
+        })
+    }
+
+    /// Loads an image into the pages that it had before, if it had any.
+    fn load_again(image: &Arc<Image>) -> Option<Self> {
+        let (image, mut mapping, fresh) = IDLE.with_borrow_mut(|idle| {
+            let at = idle
+                .iter()
+                .position(|(other, ..)| Arc::ptr_eq(other, image))?;
+            Some(idle.swap_remove(at))
+        })?;
+        protect(&mut mapping, &image).ok()?;
+        for (range, bytes) in fresh.iter() {
+            let to = mapping.base().as_ptr().wrapping_add(range.start);
+            // SAFETY: the range is of a writable section of this mapping, which nobody
+            // else refers to yet, and the bytes are as many.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        }
+        Some(Self {
+            image,
+            mapping,
+            fresh,
         })
     }
 
@@ -154,11 +215,10 @@ impl Loaded {
         let whole = 0..self.mapping.len();
         let result = self.mapping.protect(whole.clone(), Protection::None);
         debug_assert!(result.is_ok(), "mprotect of our own pages: {result:?}");
-        // Only memory is at stake, so a refusal does not matter.
-        let _ = self.mapping.discard(whole);
         Unloaded {
             image: self.image,
-            mapping: self.mapping,
+            mapping: Some(self.mapping),
+            fresh: self.fresh,
         }
     }
 }
@@ -173,14 +233,45 @@ impl Unloaded {
     /// Whether `address` was in the image.
     #[must_use]
     pub fn contains(&self, address: usize) -> bool {
-        addresses(&self.image, &self.mapping).contains(&address)
+        self.addresses().contains(&address)
+    }
+
+    /// The addresses that the image had.
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        let mapping = self.mapping.as_ref();
+        mapping.map_or(0..0, |mapping| addresses(&self.image, mapping))
     }
 
     /// The RVA that an address had in the image.
     #[must_use]
     pub fn rva(&self, address: usize) -> Option<u32> {
-        rva(&self.image, &self.mapping, address)
+        rva(&self.image, self.mapping.as_ref()?, address)
     }
+}
+
+impl Drop for Unloaded {
+    fn drop(&mut self) {
+        let Some(mapping) = self.mapping.take() else {
+            return;
+        };
+        let image = Arc::clone(&self.image);
+        let fresh = Arc::clone(&self.fresh);
+        // Without effect while the operating-system thread ends.
+        let _ = IDLE.try_with(|idle| {
+            let mut idle = idle.borrow_mut();
+            if idle.len() == KEPT {
+                idle.remove(0);
+            }
+            idle.push((image, mapping, fresh));
+        });
+    }
+}
+
+fn is_writable(section: &Section) -> bool {
+    matches!(
+        section.protection,
+        Protection::ReadWrite | Protection::ReadWriteExecute
+    )
 }
 
 fn addresses(image: &Image, mapping: &Mapping) -> Range<usize> {

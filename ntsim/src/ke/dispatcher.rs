@@ -169,9 +169,9 @@ pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
     let range = address..address + size;
     if let Some(timer) =
         k.ke.set_timers
-            .keys()
-            .copied()
-            .find(|timer| range.contains(timer))
+            .range(range.clone())
+            .next()
+            .map(|(timer, _)| *timer)
     {
         let name = k.name_of(timer).unwrap_or("a timer").to_owned();
         let related = super::timer::where_set(k, timer);
@@ -197,13 +197,16 @@ pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
             format!("memory is freed that holds {name}, for which {thread} waits"),
         ));
     }
-    k.ke.objects.retain(|object, _| !range.contains(object));
+    while let Some(object) = k.ke.objects.range(range.clone()).next().map(|(at, _)| *at) {
+        k.ke.objects.remove(&object);
+    }
 }
 
 /// Whether a wait of `thread` for the object at `address` would be satisfied.
 pub(crate) fn is_signaled(k: &Kernel, address: usize, thread: ThreadId) -> bool {
     if let Some(target) = ThreadId::from_address(address) {
-        return k.threads[&target].exited;
+        // One whose object is gone had ended.
+        return (k.threads.get(&target)).is_none_or(|thread| thread.exited);
     }
     match k.ke.objects[&address] {
         Object::Event { set, .. } | Object::Timer { set, .. } => set,
@@ -285,4 +288,5 @@ pub(crate) fn thread_exits(k: &mut Kernel, id: ThreadId) {
     thread.exited = true;
     thread.context = None;
     super::wait::signaled(k, id.address());
+    crate::ob::thread_changed(k, id);
 }

@@ -288,10 +288,15 @@ fn try_satisfy(k: &mut Kernel, thread: ThreadId, objects: &[usize], all: bool) -
 
 /// Ends `thread`'s wait with `status`.
 fn end(k: &mut Kernel, thread: ThreadId, status: i32) {
+    let wait = thread_mut(k, thread).wait.take();
+    finish(k, thread, &wait.expect("the thread waits"), status);
+}
+
+/// Ends the wait of `thread` that was taken from it.
+fn finish(k: &mut Kernel, thread: ThreadId, wait: &Wait, status: i32) {
     k.ke.waiters.retain(|waiter| *waiter != thread);
     let state = thread_mut(k, thread);
     state.wait_status = status;
-    let wait = state.wait.take().expect("the thread waits");
     let context = state.context.expect("a thread that waits has a context");
     if let Some(timer) = wait.timer {
         k.remove_timer(timer);
@@ -303,15 +308,20 @@ fn end(k: &mut Kernel, thread: ThreadId, status: i32) {
 /// come first served. Tells how many threads were woken.
 pub(crate) fn signaled(k: &mut Kernel, address: usize) -> usize {
     let mut woken = 0;
-    for thread in k.ke.waiters.clone() {
-        let wait = k.threads[&thread].wait.as_ref().expect("a waiter waits");
-        if !wait.objects.contains(&address) {
+    let mut next = 0;
+    while let Some(thread) = k.ke.waiters.get(next).copied() {
+        next += 1;
+        let slot = &mut thread_mut(k, thread).wait;
+        let Some(wait) = slot.take_if(|wait| wait.objects.contains(&address)) else {
             continue;
-        }
-        let (objects, all) = (wait.objects.clone(), wait.all);
-        if let Some(status) = try_satisfy(k, thread, &objects, all) {
-            end(k, thread, status);
+        };
+        if let Some(status) = try_satisfy(k, thread, &wait.objects, wait.all) {
+            finish(k, thread, &wait, status);
             woken += 1;
+            // It is not in the list any more.
+            next -= 1;
+        } else {
+            thread_mut(k, thread).wait = Some(wait);
         }
     }
     woken
@@ -319,12 +329,8 @@ pub(crate) fn signaled(k: &mut Kernel, address: usize) -> usize {
 
 /// The time-out of a wait is due.
 pub(crate) fn time_out(k: &mut Kernel, context: ContextId, serial: u64) {
-    let thread =
-        k.ke.waiters
-            .iter()
-            .copied()
-            .find(|thread| k.threads[thread].context == Some(context));
-    if let Some(thread) = thread
+    let thread = k.is_alive(context).then(|| k.context(context).thread);
+    if let Some(Some(thread)) = thread
         && k.threads[&thread]
             .wait
             .as_ref()

@@ -254,11 +254,16 @@ impl Machine {
     #[expect(clippy::needless_pass_by_value, reason = "a thread is joined once")]
     pub fn join<R>(&mut self, thread: Thread<R>) -> std::result::Result<R, Box<Stop>> {
         match self.k.run_to_end_of(thread.id)? {
-            Ran::Until => Ok(thread
-                .value
-                .borrow_mut()
-                .take()
-                .expect("the thread returned its value")),
+            Ran::Until => {
+                if self.k.threads[&thread.id].references == 0 {
+                    self.k.forget_thread(thread.id);
+                }
+                Ok(thread
+                    .value
+                    .borrow_mut()
+                    .take()
+                    .expect("the thread returned its value"))
+            }
             Ran::Idle => Err(Box::new(hang::stop(&self.k, thread.id))),
         }
     }

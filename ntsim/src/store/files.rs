@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::StoreError;
 use crate::registry::sync_folder;
@@ -32,7 +33,8 @@ pub(super) enum Files {
         _lock: Option<File>,
         access: Access,
     },
-    Memory(BTreeMap<String, Vec<u8>>),
+    /// Copies share the bytes.
+    Memory(BTreeMap<String, Arc<[u8]>>),
 }
 
 /// What a folder was opened for.
@@ -128,11 +130,12 @@ impl Files {
         }
     }
 
-    pub(super) fn read(&self, file: &str) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn read(&self, file: &str) -> Result<Arc<[u8]>, StoreError> {
         match self {
             Self::Folder { root, .. } => {
                 let path = root.join(file);
-                fs::read(&path).map_err(io_error(&path, "read"))
+                let bytes = fs::read(&path).map_err(io_error(&path, "read"))?;
+                Ok(bytes.into())
             }
             Self::Memory(files) => {
                 let missing = || io::Error::from(io::ErrorKind::NotFound);
@@ -205,7 +208,7 @@ impl Files {
             Self::Memory(files) => {
                 for (name, contents) in changes {
                     match contents {
-                        Some(contents) => files.insert(name, contents),
+                        Some(contents) => files.insert(name, contents.into()),
                         None => files.remove(&name),
                     };
                 }

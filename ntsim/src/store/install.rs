@@ -177,7 +177,7 @@ impl MachineDir {
             if file.destination == DirId::Drivers {
                 let source = format!("{STORE}/{folder}/{}", file.source);
                 let path = self.existing(&format!("{DRIVERS}/{}", below(file)))?;
-                changes.insert(path, self.files.read(&source)?);
+                changes.insert(path, self.files.read(&source)?.to_vec());
             }
         }
         Ok(bind(
