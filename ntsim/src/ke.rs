@@ -39,6 +39,10 @@ pub(crate) struct State {
     pub(crate) spin_locks: FxHashMap<usize, ContextId>,
     /// Spin locks that are taken through a queue.
     pub(crate) queued_spin_locks: std::collections::BTreeSet<usize>,
+    /// Objects that were initialised on a stack that is still there.
+    pub(crate) on_stacks: Vec<usize>,
+    /// Virtual time at `DISPATCH_LEVEL` or above since time last moved otherwise.
+    pub(crate) dispatch_time: u64,
     /// Who spins on in-stack queued spin locks, in order.
     pub(crate) spin_queues: HashMap<usize, std::collections::VecDeque<ContextId>>,
     /// Nesting of guarded regions, of threads that are in one.
@@ -63,6 +67,8 @@ pub(crate) fn context_ends(k: &mut Kernel, id: ContextId, irql: u8) {
     }
     crate::locks::context_ends(k, id);
     crate::stack_use::check(k, id);
+    let stack = k.context(id).stack.clone();
+    dispatcher::stack_ends(k, &stack);
     if let Some(thread) = k.context(id).thread {
         dispatcher::thread_exits(k, thread);
     }

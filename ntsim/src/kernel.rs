@@ -81,6 +81,8 @@ pub(crate) struct Context {
     pub(crate) irql: u8,
     /// The thread that this context is; a DPC is none.
     pub(crate) thread: Option<ThreadId>,
+    /// Virtual time that it took at `DISPATCH_LEVEL` or above.
+    pub(crate) stalled: u64,
     /// Nesting of calls and callbacks, for the trace.
     pub(crate) depth: usize,
     /// Calls that have been entered and not traced yet.
@@ -467,6 +469,7 @@ impl Kernel {
                 state: State::Ready,
                 irql,
                 thread,
+                stalled: 0,
                 depth: 0,
                 calls: Vec::new(),
                 calls_outside: 0,
@@ -599,6 +602,7 @@ impl Kernel {
     /// Moves time forward without letting anything run.
     pub(crate) fn advance(&mut self, by: u64) {
         self.now += by;
+        self.ke.dispatch_time = 0;
         if by > 0 {
             self.calls_at_this_time = 0;
         }

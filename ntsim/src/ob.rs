@@ -4,10 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::access::{Addr, poke};
-use crate::bugcheck::BugCheck;
+use crate::access::{Addr, UnicodeString, peek, poke};
 use crate::exports::Export;
-use crate::ke::dispatcher::ThreadId;
+use crate::ke::dispatcher::{Thread, ThreadId};
 use crate::kernel::Kernel;
 use crate::origin::Origin;
 use crate::registry::KeyId;
@@ -100,16 +99,45 @@ pub(crate) fn zw_call(k: &mut Kernel, function: &str) {
     }
 }
 
+/// Holds the caller of a `Zw` function to a string that is well formed; NULL is none.
+pub(crate) fn zw_string(string: *const UnicodeString, function: &str) {
+    if string.is_null() {
+        return;
+    }
+    let UnicodeString {
+        length,
+        maximum_length,
+        buffer,
+    } = peek(string);
+    let wrong = if !length.is_multiple_of(2) {
+        "an odd length"
+    } else if length > maximum_length {
+        "a length above its maximum"
+    } else if length > 0 && buffer.is_null() {
+        "a length, and no buffer"
+    } else {
+        return;
+    };
+    kernel(|k| {
+        k.broken(
+            &rules::object::MALFORMED_STRING,
+            &[k.caller(), string as u64, 0],
+            format!("{function} was given a string with {wrong}"),
+        );
+    });
+}
+
 /// `ZwClose`.
 pub(crate) fn zw_close(Addr(handle): Addr) -> i32 {
     kernel(|k| {
         zw_call(k, "ZwClose");
         if !close(k, handle) {
-            k.bug_check(BugCheck::new(
-                0x93,
-                [handle as u64, 0, 0, 0],
+            k.broken(
+                &rules::object::CLOSE_INVALID,
+                &[handle as u64, 1, 0, 0],
                 "ZwClose was given a handle that is not open",
-            ));
+            );
+            return STATUS_INVALID_HANDLE;
         }
         STATUS_SUCCESS
     })
@@ -159,7 +187,24 @@ pub(crate) fn ob_reference_object_by_handle(
                 Ok(id.address())
             }
             Some(Handle::Key(..)) => Err(STATUS_OBJECT_TYPE_MISMATCH),
-            None => Err(STATUS_INVALID_HANDLE),
+            None => {
+                let (rule, parameter, what) = if handle == 0 {
+                    (&rules::object::NULL_HANDLE, 0, "the handle NULL")
+                } else {
+                    let handle = handle as u64;
+                    (
+                        &rules::object::BAD_HANDLE,
+                        handle,
+                        "a handle that is not open",
+                    )
+                };
+                k.broken(
+                    rule,
+                    &[parameter, kind as u64, 0],
+                    format!("ObReferenceObjectByHandle was given {what}"),
+                );
+                Err(STATUS_INVALID_HANDLE)
+            }
         }
     });
     match found {
@@ -182,28 +227,46 @@ pub(crate) fn obf_dereference_object(Addr(object): Addr) -> isize {
 }
 
 fn change_references(k: &mut Kernel, object: usize, by: i32) -> isize {
-    let thread = ThreadId::from_address(object).and_then(|id| k.threads.get_mut(&id));
-    let Some(thread) = thread else {
-        k.bug_check(BugCheck::new(
-            0x18,
-            [0, object as u64, 0, 0],
+    let id = ThreadId::from_address(object).filter(|id| k.threads.contains_key(id));
+    let Some(id) = id else {
+        k.fatal(
+            &rules::object::REFERENCE_BY_POINTER,
+            &[0, object as u64, 0, 0],
             "a reference was counted on something that is no object",
-        ))
+        )
     };
-    match thread.references.checked_add_signed(by) {
-        Some(references) => {
-            thread.references = references;
-            if let Some(id) = ThreadId::from_address(object) {
-                thread_changed(k, id);
-            }
-            isize::try_from(references).expect("fewer than 2^32 references")
+    let Thread {
+        references, exited, ..
+    } = k.threads[&id];
+    // Who runs, and an open handle, keep it too.
+    let kept = !exited || {
+        let handles = &k.io.handles.open;
+        handles
+            .values()
+            .any(|(open, _)| *open == Handle::Thread(id))
+    };
+    if references == 0 && (by < 0 || !kept) {
+        let direction = if by < 0 { "down" } else { "up" };
+        let name = k.threads[&id].name.clone();
+        let message =
+            format!("a reference to {name} was counted {direction}, of which there is none");
+        k.broken(
+            &rules::object::REFERENCE_ZERO,
+            &[object as u64, i64::from(by).cast_unsigned(), 0],
+            message.as_str(),
+        );
+        if by < 0 {
+            k.fatal(
+                &rules::object::REFERENCE_BY_POINTER,
+                &[thread_type() as u64, object as u64, 0, 0],
+                message,
+            );
         }
-        None => k.bug_check(BugCheck::new(
-            0x18,
-            [0, object as u64, 0, 0],
-            "ObDereferenceObject was called more often than the object was referenced",
-        )),
     }
+    let counted = references.wrapping_add_signed(by);
+    k.threads.get_mut(&id).expect("looked up").references = counted;
+    thread_changed(k, id);
+    isize::try_from(counted).expect("fewer than 2^32 references")
 }
 
 /// `ZwWaitForSingleObject`, for threads.

@@ -113,6 +113,22 @@ fn main() {
         "the_page_has_every_rule",
         the_page_has_every_rule,
     ));
+    let more: [(&str, fn()); 2] = [
+        (
+            "an_event_on_the_stack_of_a_thread_that_ended_is_gone",
+            wait::an_event_on_the_stack_of_a_thread_that_ended_is_gone,
+        ),
+        (
+            "each_way_of_a_malformed_string_is_noticed",
+            object::each_way_of_a_malformed_string_is_noticed,
+        ),
+    ];
+    for (name, body) in more {
+        tests.push(Trial::test(name, move || {
+            body();
+            Ok(())
+        }));
+    }
     libtest_mimic::run(&arguments, tests).exit();
 }
 

@@ -11,7 +11,6 @@
 use std::ptr::NonNull;
 
 use crate::access::Addr;
-use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, DISPATCH_LEVEL, Kernel};
 use crate::memory::{BlockInfo, Fill, FreeError, GuardedPool, Protection, tag_name};
 use crate::rules;
@@ -52,6 +51,7 @@ pub(crate) fn ex_allocate_pool2(flags: u64, size: usize, tag: u32) -> Addr {
         if kinds.count_ones() != 1 || tag == 0 || flags & POOL_FLAG_RAISE_ON_FAILURE != 0 {
             return 0;
         }
+        check_tag(k, kinds == POOL_FLAG_PAGED, size, tag, "ExAllocatePool2");
         let fill = if flags & POOL_FLAG_UNINITIALIZED == 0 {
             Fill::Zero
         } else {
@@ -74,9 +74,11 @@ const PAGED_POOL: i32 = 1;
 /// `ExAllocatePoolWithTag`.
 pub(crate) fn ex_allocate_pool_with_tag(kind: i32, size: usize, tag: u32) -> Addr {
     Addr(kernel(|k| {
+        let paged = kind & 1 == PAGED_POOL;
+        check_tag(k, paged, size, tag, "ExAllocatePoolWithTag");
         allocate(
             k,
-            kind & 1 == PAGED_POOL,
+            paged,
             size,
             tag,
             Fill::Uninitialised,
@@ -174,9 +176,11 @@ fn page_for(k: &mut Kernel, irql: u8) {
 /// Whether `address` lies in a paged block.
 pub(crate) fn is_paged(k: &Kernel, address: usize) -> bool {
     let pool = &k.ex.pool;
-    pool.blocks
-        .describe(address)
-        .is_some_and(|block| pool.paged.contains(&block.address))
+    !pool.paged.is_empty()
+        && pool
+            .blocks
+            .describe(address)
+            .is_some_and(|block| pool.paged.contains(&block.address))
 }
 
 /// `ExFreePool`.
@@ -223,38 +227,33 @@ pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
     let paged = k.ex.pool.paged.contains(&address);
     let limit = if paged { APC_LEVEL } else { DISPATCH_LEVEL };
     if irql > limit {
-        let rule = if paged { 0x11 } else { 0x12 };
-        k.bug_check(BugCheck::verifier(
+        let rule = if paged {
+            &rules::pool::FREE_PAGED_IRQL
+        } else {
+            &rules::pool::FREE_NON_PAGED_IRQL
+        };
+        k.broken(
             rule,
-            [u64::from(irql), u64::from(paged), address as u64],
+            &[u64::from(irql), u64::from(paged), address as u64],
             format!("pool is freed at IRQL {irql}; this block needs {limit} or below"),
-        ));
+        );
     }
     if let Some(info) = k.ex.pool.blocks.describe(address) {
         if let Some(tag) = tag
             && tag != 0
             && tag != info.tag
         {
-            k.bug_check(BugCheck::new(
-                0xC2,
-                [0x0A, address as u64, u64::from(info.tag), u64::from(tag)],
+            k.broken(
+                &rules::pool::FREE_WRONG_TAG,
+                &[address as u64, u64::from(info.tag), u64::from(tag)],
                 format!("{info} is freed with the tag '{}'", tag_name(tag)),
-            ));
+            );
         }
         super::memory_freed(k, address, info.size);
     }
     match k.ex.pool.blocks.free(block) {
         Ok(_) => {
-            k.ex.pool.paged.remove(&address);
-            k.ex.pool.origins.remove(&address);
-            if let Some(origin) = crate::origin::Origin::here(k) {
-                let freed = &mut k.ex.pool.freed;
-                if freed.len() >= MOST_FREED {
-                    freed.clear();
-                }
-                freed.insert(address, origin);
-            }
-            k.unname(address);
+            forget(k, address);
             let written = k.ex.pool.blocks.take_written_after_free();
             if let Some(written) = written {
                 written_after_free(k, written);
@@ -265,13 +264,81 @@ pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
             &[0, 0, address as u64],
             error.to_string(),
         ),
-        Err(error @ (FreeError::NotTheStart(_) | FreeError::Unknown(_))) => k.bug_check(
-            BugCheck::new(0xC2, [0x46, address as u64, 0, 0], error.to_string()),
-        ),
-        Err(error @ FreeError::Damaged { .. }) => k.bug_check(BugCheck::new(
-            0xC1,
-            [address as u64, 0, 0, 0x23],
+        Err(error @ FreeError::Unknown(_)) => k.broken(
+            &rules::pool::FREE_BAD_ADDRESS,
+            &[address as u64, 0, 0],
             error.to_string(),
-        )),
+        ),
+        Err(error @ FreeError::NotTheStart(info)) => k.broken(
+            &rules::pool::FREE_INSIDE,
+            &[address as u64, info.size as u64, info.size as u64, 0x21],
+            error.to_string(),
+        ),
+        Err(error @ FreeError::Damaged { block, offset }) => {
+            forget(k, address);
+            let at = address.wrapping_add_signed(offset) as u64;
+            let message = error.to_string();
+            if offset < 0 {
+                k.broken(
+                    &rules::pool::UNDERRUN,
+                    &[address as u64, at, 0, 0x23],
+                    message,
+                );
+            } else {
+                k.broken(
+                    &rules::pool::OVERRUN,
+                    &[address as u64, at, 0, 0x24],
+                    message.as_str(),
+                );
+                k.broken(
+                    &rules::pool::OVERRUN_TRACKED,
+                    &[address as u64, at, block.size as u64],
+                    message,
+                );
+            }
+        }
+    }
+}
+
+/// A block is no more.
+fn forget(k: &mut Kernel, address: usize) {
+    k.ex.pool.paged.remove(&address);
+    k.ex.pool.origins.remove(&address);
+    if let Some(origin) = crate::origin::Origin::here(k) {
+        let freed = &mut k.ex.pool.freed;
+        if freed.len() >= MOST_FREED {
+            freed.clear();
+        }
+        freed.insert(address, origin);
+    }
+    k.unname(address);
+}
+
+/// Holds the driver to tags by which pool can be tracked.
+fn check_tag(k: &mut Kernel, paged: bool, size: usize, tag: u32, function: &str) {
+    let bytes = tag.to_le_bytes();
+    if bytes.iter().any(u8::is_ascii_alphanumeric) && !bytes.starts_with(b"BIG") {
+        return;
+    }
+    let kind = u64::from(paged);
+    let caller = k.caller();
+    if tag == 0 {
+        k.broken(
+            &rules::pool::TAG_ZERO,
+            &[kind, size as u64, caller],
+            format!("{function} was given the tag 0"),
+        );
+    } else if matches!(&bytes, b"BIG\0" | b"BIG ") {
+        k.broken(
+            &rules::pool::TAG_BIG,
+            &[kind, size as u64, caller],
+            format!("{function} was given the tag 'BIG', which is the system's"),
+        );
+    } else if !bytes.iter().any(u8::is_ascii_alphanumeric) {
+        k.broken(
+            &rules::pool::TAG_TEXT,
+            &[u64::from(tag), kind, caller],
+            format!("{function} was given the tag {tag:#x}, which has no letter or digit"),
+        );
     }
 }

@@ -16,7 +16,8 @@
 //! | mutex | free, or owned by the waiter | takes ownership |
 //! | thread | it has ended | leaves it |
 
-use crate::bugcheck::BugCheck;
+use std::ops::Range;
+
 use crate::kernel::{ContextId, Kernel};
 use crate::locks::{self, Kind};
 use crate::rules;
@@ -141,6 +142,7 @@ pub(crate) fn initialize(header: *mut Header, object: Object) {
         if matches!(object, Object::Mutex { .. }) {
             locks::initialized(k, header as usize, Kind::Mutex, "KeInitializeMutex");
         }
+        check_place(k, header as usize, object);
         k.ke.objects.insert(header as usize, object);
         k.name(header as usize, object.kind());
     });
@@ -150,14 +152,86 @@ pub(crate) fn initialize(header: *mut Header, object: Object) {
 pub(crate) fn get(k: &mut Kernel, address: usize, function: &str) -> Object {
     match k.ke.objects.get(&address) {
         Some(object) => *object,
-        None => k.bug_check(BugCheck::verifier(
-            0xE1,
-            [address as u64, 0, 0],
+        None => k.fatal(
+            &rules::wait::NOT_INITIALIZED,
+            &[address as u64, 0, 0],
             format!(
                 "{function} was given an object that was never initialised at this address: it was not \
-                 initialised, was moved afterwards, or its memory was freed"
+                 initialised, was moved afterwards, or its memory is gone"
             ),
-        )),
+        ),
+    }
+}
+
+/// `function` was given an object of another kind than it is for.
+pub(crate) fn wrong_kind(k: &mut Kernel, address: usize, kind: &str, function: &str) -> ! {
+    let name = k.name_of(address).unwrap_or("it").to_owned();
+    k.fatal(
+        &rules::wait::WRONG_KIND,
+        &[address as u64, 0, 0],
+        format!("{function} was given {name}, which is no {kind}"),
+    )
+}
+
+/// Looks at where an object is about to be initialised.
+fn check_place(k: &mut Kernel, address: usize, object: Object) {
+    if crate::ex::pool::is_paged(k, address) {
+        k.broken(
+            &rules::wait::PAGEABLE,
+            &[address as u64, 0, 0],
+            format!(
+                "{} is initialised in paged pool, where the kernel cannot use it at DISPATCH_LEVEL",
+                object.kind()
+            ),
+        );
+    }
+    if k.ke.objects.contains_key(&address)
+        && let Some((object, thread)) = waited_for(k, &(address..address + 1))
+    {
+        let name = k.name_of(object).unwrap_or("an object").to_owned();
+        k.broken(
+            &rules::wait::INITIALIZED_AGAIN,
+            &[0; 3],
+            format!("{name} is initialised, while {thread} waits for it and is lost"),
+        );
+    }
+    if k.context(k.running()).stack.contains(&address) {
+        k.ke.on_stacks.push(address);
+    }
+}
+
+/// An object in this memory that is waited for, and by whom.
+fn waited_for(k: &Kernel, range: &Range<usize>) -> Option<(usize, String)> {
+    k.ke.waiters.iter().find_map(|thread| {
+        let wait = k.threads[thread].wait.as_ref()?;
+        let object = wait.objects.iter().find(|object| range.contains(object))?;
+        Some((*object, k.threads[thread].name.clone()))
+    })
+}
+
+/// The stack of a context that ends is gone, with what it has on it.
+pub(crate) fn stack_ends(k: &mut Kernel, stack: &Range<usize>) {
+    if k.ke.on_stacks.is_empty() {
+        return;
+    }
+    let mut objects = std::mem::take(&mut k.ke.on_stacks);
+    let gone = objects.extract_if(.., |object| stack.contains(object));
+    for object in gone.collect::<Vec<_>>() {
+        k.ke.objects.remove(&object);
+    }
+    k.ke.on_stacks = objects;
+    lost_waiter(k, stack, "the stack of a thread that ended");
+}
+
+/// Nobody may wait for what is in memory that is gone.
+fn lost_waiter(k: &mut Kernel, range: &Range<usize>, what: &str) {
+    if let Some((object, thread)) = waited_for(k, range) {
+        let name = k.name_of(object).unwrap_or("an object").to_owned();
+        k.broken(
+            &rules::wait::FREED,
+            &[object as u64, 0, 0],
+            format!("{what} holds {name}, for which {thread} waits"),
+        );
     }
 }
 
@@ -184,19 +258,7 @@ pub(crate) fn memory_freed(k: &mut Kernel, address: usize, size: usize) {
         );
     }
     super::dpc::memory_freed(k, &range);
-    let waited = k.ke.waiters.iter().find_map(|thread| {
-        let wait = k.threads[thread].wait.as_ref()?;
-        let object = wait.objects.iter().find(|object| range.contains(object))?;
-        Some((*object, k.threads[thread].name.clone()))
-    });
-    if let Some((object, thread)) = waited {
-        let name = k.name_of(object).unwrap_or("an object").to_owned();
-        k.bug_check(BugCheck::verifier(
-            0xE1,
-            [object as u64, address as u64, size as u64],
-            format!("memory is freed that holds {name}, for which {thread} waits"),
-        ));
-    }
+    lost_waiter(k, &range, "memory that is freed");
     while let Some(object) = k.ke.objects.range(range.clone()).next().map(|(at, _)| *at) {
         k.ke.objects.remove(&object);
     }

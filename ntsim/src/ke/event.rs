@@ -3,7 +3,6 @@
 //! `KEVENT`: <https://learn.microsoft.com/windows-hardware/drivers/kernel/event-objects>
 
 use crate::access::peek;
-use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, DISPATCH_LEVEL, Kernel};
 use crate::rules;
 use crate::trap::kernel;
@@ -27,12 +26,7 @@ pub(crate) fn ke_initialize_event(event: *mut Header, kind: i32, state: u8) {
 fn event_state<'k>(k: &'k mut Kernel, event: *mut Header, function: &str) -> &'k mut bool {
     dispatcher::get(k, event as usize, function);
     if !matches!(k.ke.objects[&(event as usize)], Object::Event { .. }) {
-        let name = k.name_of(event as usize).unwrap_or("it").to_owned();
-        k.bug_check(BugCheck::verifier(
-            0xE1,
-            [event as u64, 0, 0],
-            format!("{function} was given {name}, which is no event"),
-        ));
+        dispatcher::wrong_kind(k, event as usize, "event", function)
     }
     match k.ke.objects.get_mut(&(event as usize)) {
         Some(Object::Event { set, .. }) => set,

@@ -6,7 +6,6 @@
 //! has no effect to see.
 
 use crate::access::peek;
-use crate::bugcheck::BugCheck;
 use crate::trap::kernel;
 use crate::{locks, rules};
 
@@ -34,11 +33,7 @@ pub(crate) fn ke_release_mutex(mutex: *mut Header, _wait: u8) -> i32 {
             abandoned,
         } = dispatcher::get(k, mutex as usize, "KeReleaseMutex")
         else {
-            k.bug_check(BugCheck::verifier(
-                0xE1,
-                [mutex as u64, 0, 0],
-                "KeReleaseMutex was given something else",
-            ))
+            dispatcher::wrong_kind(k, mutex as usize, "mutex", "KeReleaseMutex")
         };
         let thread = k.running_thread();
         if owner.is_none() || owner != thread {
@@ -77,11 +72,7 @@ pub(crate) fn ke_read_state_mutex(mutex: *mut Header) -> i32 {
     kernel(
         |k| match dispatcher::get(k, mutex as usize, "KeReadStateMutex") {
             Object::Mutex { depth, .. } => 1 - depth,
-            _ => k.bug_check(BugCheck::verifier(
-                0xE1,
-                [mutex as u64, 0, 0],
-                "KeReadStateMutex was given something else",
-            )),
+            _ => dispatcher::wrong_kind(k, mutex as usize, "mutex", "KeReadStateMutex"),
         },
     )
 }

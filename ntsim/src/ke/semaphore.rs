@@ -3,13 +3,10 @@
 //! `KSEMAPHORE`: <https://learn.microsoft.com/windows-hardware/drivers/kernel/semaphore-objects>
 
 use crate::access::peek;
-use crate::bugcheck::BugCheck;
+use crate::rules;
 use crate::trap::kernel;
 
 use super::dispatcher::{self, Header, Object, initialize};
-
-/// `STATUS_SEMAPHORE_LIMIT_EXCEEDED`, which the kernel raises as an exception.
-const LIMIT_EXCEEDED: u64 = 0xC000_0047;
 
 /// `KeInitializeSemaphore`.
 pub(crate) fn ke_initialize_semaphore(semaphore: *mut Header, count: i32, limit: i32) {
@@ -28,21 +25,17 @@ pub(crate) fn ke_release_semaphore(
         let Object::Semaphore { count, limit } =
             dispatcher::get(k, semaphore as usize, "KeReleaseSemaphore")
         else {
-            k.bug_check(BugCheck::verifier(
-                0xE1,
-                [semaphore as u64, 0, 0],
-                "KeReleaseSemaphore was given something else",
-            ))
+            dispatcher::wrong_kind(k, semaphore as usize, "semaphore", "KeReleaseSemaphore")
         };
         let Some(raised) = count
             .checked_add(adjustment)
             .filter(|raised| adjustment > 0 && *raised <= limit)
         else {
-            k.bug_check(BugCheck::new(
-                0x1E,
-                [LIMIT_EXCEEDED, 0, 0, 0],
+            k.fatal(
+                &rules::wait::SEMAPHORE_LIMIT,
+                &[0; 3],
                 format!("KeReleaseSemaphore raised STATUS_SEMAPHORE_LIMIT_EXCEEDED: {count} + {adjustment} is above the limit of {limit}"),
-            ))
+            )
         };
         k.ke.objects.insert(
             semaphore as usize,
@@ -62,11 +55,7 @@ pub(crate) fn ke_read_state_semaphore(semaphore: *mut Header) -> i32 {
     kernel(
         |k| match dispatcher::get(k, semaphore as usize, "KeReadStateSemaphore") {
             Object::Semaphore { count, .. } => count,
-            _ => k.bug_check(BugCheck::verifier(
-                0xE1,
-                [semaphore as u64, 0, 0],
-                "KeReadStateSemaphore was given something else",
-            )),
+            _ => dispatcher::wrong_kind(k, semaphore as usize, "semaphore", "KeReadStateSemaphore"),
         },
     )
 }

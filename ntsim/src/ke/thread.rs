@@ -4,7 +4,6 @@
 
 use crate::abi::{callback_returning_at, param};
 use crate::access::{Addr, poke};
-use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, Job, Kernel, PASSIVE_LEVEL};
 use crate::ob::{self, Handle};
 use crate::rules;
@@ -92,11 +91,11 @@ pub(crate) fn ps_terminate_system_thread(status: i32) -> i32 {
             };
             if k.threads[&thread].system {
                 let name = k.threads[&thread].name.clone();
-                k.bug_check(BugCheck::new(
-                    0xE1,
-                    [thread.address() as u64, 0, 0, 0],
+                k.broken(
+                    &rules::wait::TERMINATED_WORKER,
+                    &[],
                     format!("PsTerminateSystemThread was called in {name}, which the driver did not create"),
-                ));
+                );
             }
             k.threads.get_mut(&thread).expect("it runs").exit_status = status;
             k.tell_open_calls();
@@ -124,11 +123,11 @@ pub(crate) fn ke_set_priority_thread(thread: Addr, priority: i32) -> i32 {
     kernel(
         |k| match ThreadId::from_address(thread.0).and_then(|id| k.threads.get_mut(&id)) {
             Some(thread) => std::mem::replace(&mut thread.priority, priority),
-            None => k.bug_check(BugCheck::new(
-                0x18,
-                [0, thread.0 as u64, 0, 0],
+            None => k.fatal(
+                &rules::object::REFERENCE_BY_POINTER,
+                &[0, thread.0 as u64, 0, 0],
                 "KeSetPriorityThread was given no thread",
-            )),
+            ),
         },
     )
 }

@@ -3,8 +3,8 @@
 //! Clocks and short delays.
 
 use crate::access::poke;
-use crate::bugcheck::BugCheck;
-use crate::kernel::{CLOCK_TICK, HIGH_LEVEL};
+use crate::kernel::{CLOCK_TICK, DISPATCH_LEVEL, Kernel};
+use crate::rules;
 use crate::trap::kernel;
 
 /// `KeQueryPerformanceCounter` counts in 100 ns units, like Windows 10 and later.
@@ -13,16 +13,44 @@ const PERFORMANCE_FREQUENCY: i64 = 10_000_000;
 /// `KeStallExecutionProcessor`. Burns virtual time.
 pub(crate) fn ke_stall_execution_processor(microseconds: u32) {
     kernel(|k| {
-        let irql = k.irql();
-        if irql > HIGH_LEVEL {
-            k.bug_check(BugCheck::new(
-                0xC8,
-                [u64::from(irql), 0, 0, 0],
-                "KeStallExecutionProcessor",
-            ));
+        let time = u64::from(microseconds) * 10;
+        let before = k.ke.dispatch_time;
+        k.advance(time);
+        if k.irql() >= DISPATCH_LEVEL {
+            k.ke.dispatch_time = before + time;
+            watch(k, time);
         }
-        k.advance(u64::from(microseconds) * 10);
     });
+}
+
+/// How long a DPC may run, in clock ticks: `DpcTimeout`, 20 s.
+const DPC_TICKS: u64 = 0x500;
+/// How long the system may be at `DISPATCH_LEVEL`: `DpcWatchdogPeriod`, 120 s.
+const DISPATCH_TICKS: u64 = 0x1E00;
+
+/// The DPC watchdog, after `time` at `DISPATCH_LEVEL` or above.
+fn watch(k: &mut Kernel, time: u64) {
+    let me = k.running();
+    let context = k.context_mut(me);
+    context.stalled += time;
+    let (is_dpc, ran) = (context.thread.is_none(), context.stalled / CLOCK_TICK);
+    if is_dpc && ran > DPC_TICKS {
+        let name = k.context(me).name.clone();
+        k.broken(
+            &rules::wait::DPC_TIME,
+            &[ran, DPC_TICKS, 0],
+            format!(
+                "{name} has run for {ran} clock ticks; {DPC_TICKS}, which are 20 s, are allowed"
+            ),
+        );
+    }
+    if k.ke.dispatch_time / CLOCK_TICK > DISPATCH_TICKS {
+        k.broken(
+            &rules::wait::DISPATCH_TIME,
+            &[DISPATCH_TICKS, 0, 0],
+            format!("the system has been at DISPATCH_LEVEL or above for more than {DISPATCH_TICKS} clock ticks, which are 120 s"),
+        );
+    }
 }
 
 /// `KeQuerySystemTimePrecise`: now, not as of the last tick.

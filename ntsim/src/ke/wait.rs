@@ -16,9 +16,9 @@
 //! Semantics: <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kewaitforsingleobject>
 
 use crate::access::peek;
-use crate::bugcheck::BugCheck;
 use crate::kernel::{ContextId, DISPATCH_LEVEL, Expiry, Kernel, State, TimerKey};
 use crate::locks::{self, Kind};
+use crate::rules;
 use crate::trap::{Blocking, block, kernel};
 
 use super::dispatcher::{self, Header, ThreadId};
@@ -106,12 +106,17 @@ pub(crate) fn ke_wait_for_multiple_objects(
         MAXIMUM_WAIT_OBJECTS
     };
     if count == 0 || count > limit {
+        let rule = if (1..=MAXIMUM_WAIT_OBJECTS).contains(&count) {
+            &rules::wait::NO_WAIT_BLOCKS
+        } else {
+            &rules::wait::TOO_MANY_OBJECTS
+        };
         kernel(|k| {
-            k.bug_check(BugCheck::new(
-                0x0C,
-                [u64::from(count), u64::from(limit), 0, 0],
+            k.broken(
+                rule,
+                &[],
                 format!("KeWaitForMultipleObjects was given {count} objects; without wait blocks 3 are allowed, with them 64"),
-            ))
+            );
         });
     }
     let how = How {
@@ -171,26 +176,41 @@ fn wait(how: How, objects: Vec<usize>) -> i32 {
 fn begin(k: &mut Kernel, how: How, objects: Vec<usize>) -> Blocking<i32> {
     let irql = k.irql();
     let function = how.function;
-    if irql > DISPATCH_LEVEL {
-        k.bug_check(BugCheck::verifier(
-            0x120,
-            [u64::from(irql), 0, 0],
-            format!("{function} was called at IRQL {irql}, above DISPATCH_LEVEL"),
-        ));
+    if irql >= DISPATCH_LEVEL {
+        let waited = objects.first().map_or(0, |object| *object as u64);
+        let (rule, why) = match how.timeout {
+            _ if irql > DISPATCH_LEVEL => (
+                &rules::wait::ABOVE_DISPATCH,
+                format!("IRQL {irql}, above DISPATCH_LEVEL"),
+            ),
+            None => (
+                &rules::wait::AT_DISPATCH_FOR_EVER,
+                "DISPATCH_LEVEL without a time-out: it could block".to_owned(),
+            ),
+            // A look at the state, which does not block.
+            Some(0) => (&rules::wait::AT_DISPATCH, String::new()),
+            Some(_) => (
+                &rules::wait::AT_DISPATCH,
+                "DISPATCH_LEVEL with a time-out other than 0: it could block".to_owned(),
+            ),
+        };
+        if !why.is_empty() {
+            k.broken(
+                rule,
+                &[0, waited, 0],
+                format!("{function} was called at {why}"),
+            );
+        }
     }
-    if irql == DISPATCH_LEVEL {
-        match how.timeout {
-            Some(0) => {}
-            None => k.bug_check(BugCheck::verifier(
-                0x121,
-                [u64::from(irql), 0, 0],
-                format!("{function} was called at DISPATCH_LEVEL without a time-out: it could block"),
-            )),
-            Some(timeout) => k.bug_check(BugCheck::verifier(
-                0x122,
-                [u64::from(irql), 0, timeout.cast_unsigned()],
-                format!("{function} was called at DISPATCH_LEVEL with a time-out other than 0: it could block"),
-            )),
+    if how.user_mode {
+        let stack = k.context(k.running()).stack.clone();
+        if let Some(object) = objects.iter().find(|object| stack.contains(object)) {
+            let name = k.name_of(*object).unwrap_or("an object").to_owned();
+            k.broken(
+                &rules::wait::USER_MODE_ON_STACK,
+                &[*object as u64],
+                format!("{function} waits in UserMode for {name}, which is on the stack"),
+            );
         }
     }
     for object in &objects {

@@ -330,11 +330,6 @@ mod tests {
         "ExTryAcquireSpinLockExclusiveAtDpcLevel",
         "ExTryAcquireSpinLockSharedAtDpcLevel",
         "ExTryConvertSharedSpinLockExclusive",
-        // To come, with their families.
-        "ExFreePool",
-        "ExFreePoolWithTag",
-        "KeWaitForMultipleObjects",
-        "KeWaitForSingleObject",
     ];
 
     #[test]

@@ -78,7 +78,7 @@ struct Target {
 }
 
 /// Reads the driver's `OBJECT_ATTRIBUTES`.
-fn target(attributes: *const ObjectAttributes) -> Result<Target, i32> {
+fn target(attributes: *const ObjectAttributes, function: &str) -> Result<Target, i32> {
     let read = peek(attributes);
     if read.length as usize != size_of::<ObjectAttributes>()
         || read.attributes & !VALID_ATTRIBUTES != 0
@@ -86,6 +86,7 @@ fn target(attributes: *const ObjectAttributes) -> Result<Target, i32> {
         return Err(STATUS_INVALID_PARAMETER);
     }
     let root = (read.root_directory != 0).then_some(read.root_directory);
+    ob::zw_string(read.object_name, function);
     let path = if read.object_name.is_null() {
         Vec::new()
     } else {
@@ -154,7 +155,7 @@ fn open(
     function: &'static str,
 ) -> i32 {
     kernel(|k| ob::zw_call(k, function));
-    let opened = target(attributes).and_then(|target| {
+    let opened = target(attributes, function).and_then(|target| {
         kernel(|k| {
             crate::inject::check(k, function)?;
             let key = find(k, &target)?;
@@ -202,7 +203,7 @@ pub(crate) fn zw_create_key(
     } else {
         Volatility::Volatile
     };
-    let made = target(attributes).and_then(|target| {
+    let made = target(attributes, "ZwCreateKey").and_then(|target| {
         kernel(|k| {
             crate::inject::check(k, "ZwCreateKey")?;
             create(k, &target, access, volatility)
@@ -307,7 +308,8 @@ fn live_key(k: &Kernel, handle: usize, need: u32) -> Result<KeyId, i32> {
 }
 
 /// Reads the name of a value; NULs at its end do not count.
-fn value_name(name: *const UnicodeString) -> Result<RegString, i32> {
+fn value_name(name: *const UnicodeString, function: &str) -> Result<RegString, i32> {
+    ob::zw_string(name, function);
     if !peek(name).length.is_multiple_of(2) {
         return Err(STATUS_INVALID_PARAMETER);
     }
@@ -328,7 +330,7 @@ pub(crate) fn zw_set_value_key(
     size: u32,
 ) -> i32 {
     kernel(|k| ob::zw_call(k, "ZwSetValueKey"));
-    let name = match value_name(name) {
+    let name = match value_name(name, "ZwSetValueKey") {
         Ok(name) => name,
         Err(status) => return status,
     };
@@ -355,7 +357,7 @@ pub(crate) fn zw_set_value_key(
 /// `ZwDeleteValueKey`.
 pub(crate) fn zw_delete_value_key(Addr(handle): Addr, name: *const UnicodeString) -> i32 {
     kernel(|k| ob::zw_call(k, "ZwDeleteValueKey"));
-    let name = match value_name(name) {
+    let name = match value_name(name, "ZwDeleteValueKey") {
         Ok(name) => name,
         Err(status) => return status,
     };
@@ -380,7 +382,7 @@ pub(crate) fn zw_query_value_key(
     result_length: *mut u32,
 ) -> i32 {
     kernel(|k| ob::zw_call(k, "ZwQueryValueKey"));
-    let found = value_name(name).and_then(|name| {
+    let found = value_name(name, "ZwQueryValueKey").and_then(|name| {
         kernel(|k| {
             crate::inject::check(k, "ZwQueryValueKey")?;
             let key = key(k, handle, KEY_QUERY_VALUE)?;

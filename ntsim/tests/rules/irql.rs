@@ -3,7 +3,7 @@
 //! The IRQL that functions are called at.
 
 use ntsim::machine::Error;
-use ntsim::rules::{irql, pool, wait};
+use ntsim::rules::{irql, object, pool, wait};
 use ntsim::{Machine, Settings};
 
 use crate::raw::Bench;
@@ -86,7 +86,7 @@ const DISPATCH: u8 = 2;
 const DEVICE: u8 = 5;
 
 /// Room for any object of the kernel's, which no one frees.
-fn room() -> *mut u64 {
+pub fn room() -> *mut u64 {
     Box::leak(Box::new([0_u64; 16])).as_mut_ptr()
 }
 
@@ -100,13 +100,13 @@ fn wide(text: &str) -> *const u16 {
 }
 
 /// What `body` does on a thread of the driver's.
-fn run(settings: Settings, body: impl FnOnce() + 'static) -> Result<(), Error> {
+pub fn run(settings: Settings, body: impl FnOnce() + 'static) -> Result<(), Error> {
     Machine::new(settings).run_thread("driver", body)?;
     Ok(())
 }
 
 /// What `body` does at `irql`.
-fn at(settings: Settings, irql: u8, body: impl FnOnce() + 'static) -> Result<(), Error> {
+pub fn at(settings: Settings, irql: u8, body: impl FnOnce() + 'static) -> Result<(), Error> {
     run(settings, move || {
         let old = KfRaiseIrql(irql);
         body();
@@ -142,7 +142,7 @@ fn allocate(settings: Settings, irql: u8, kind: i32) -> Result<(), Error> {
 }
 
 /// A DPC that does `body`.
-fn dpc(settings: Settings, body: extern "C-unwind" fn()) -> Result<(), Error> {
+pub fn dpc(settings: Settings, body: extern "C-unwind" fn()) -> Result<(), Error> {
     run(settings, move || {
         let dpc = room();
         KeInitializeDpc(dpc, body as *const () as usize, std::ptr::null());
@@ -259,7 +259,7 @@ pub const CASES: &[Case] = &[
     Case {
         rule: &irql::OB_PASSIVE,
         breaks: |settings| reference(settings, APC),
-        comes_close: |settings| reference(settings, 0),
+        comes_close: |settings| reference(without(settings, &object::BAD_HANDLE), 0),
     },
     Case {
         rule: &irql::PS_PASSIVE,
