@@ -237,6 +237,10 @@ pub(crate) fn free(k: &mut Kernel, address: usize, tag: Option<u32>) {
             &[u64::from(irql), u64::from(paged), address as u64],
             format!("pool is freed at IRQL {irql}; this block needs {limit} or below"),
         );
+        if paged {
+            // The bytes around the block are looked at.
+            let _ = k.ex.pool.blocks.protect(address, Protection::ReadWrite);
+        }
     }
     if let Some(info) = k.ex.pool.blocks.describe(address) {
         if let Some(tag) = tag

@@ -228,7 +228,15 @@ fn begin(k: &mut Kernel, how: How, objects: Vec<usize>) -> Blocking<i32> {
                 dispatcher::acquire(k, objects[index], ThreadId(0));
                 i32::try_from(index).expect("at most 64 objects")
             }
-            None => STATUS_TIMEOUT,
+            None if how.timeout == Some(0) => STATUS_TIMEOUT,
+            None => {
+                let stack = k.innermost_call(k.running()).map_or(0, |call| call.rsp);
+                k.fatal(
+                    &rules::wait::SWITCH_FROM_DPC,
+                    &[0, 0, stack, 0],
+                    format!("{function} was called in a DPC and would block"),
+                )
+            }
         });
     };
     if how.timeout.is_none() && (how.all || objects.len() == 1) {
