@@ -11,6 +11,7 @@
 use std::ptr::NonNull;
 
 use crate::access::Addr;
+use crate::bugcheck::BugCheck;
 use crate::kernel::{APC_LEVEL, DISPATCH_LEVEL, Kernel};
 use crate::memory::{BlockInfo, Fill, FreeError, GuardedPool, Protection, tag_name};
 use crate::rules;
