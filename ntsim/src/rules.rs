@@ -124,8 +124,8 @@ impl std::str::FromStr for Class {
     fn from_str(name: &str) -> Result<Self, String> {
         let named = |class: &Self| format!("{class:?}").eq_ignore_ascii_case(name);
         Self::ALL.iter().copied().find(named).ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|class| format!("{class:?}")).collect();
-            format!("no such class of rules; there are {}", names.join(", "))
+            let known: Vec<_> = Self::ALL.iter().map(|class| format!("{class:?}")).collect();
+            format!("no such class of rules; there are {}", known.join(", "))
         })
     }
 }
