@@ -1294,10 +1294,13 @@ pub(crate) fn load_image(name: &str, bytes: &Arc<[u8]>) -> Result<Loaded, ImageE
 /// How many images are remembered.
 const KEPT_IMAGES: usize = 4;
 
+/// Images with the bytes that they were parsed from, the latest last.
+type Parsed = Vec<(Arc<[u8]>, Arc<Image>)>;
+
 /// Parses an image, unless it is one of those that this thread has parsed last.
 fn parse_once(name: &str, bytes: &Arc<[u8]>) -> Result<Arc<Image>, ImageError> {
     thread_local! {
-        static PARSED: RefCell<Vec<(Arc<[u8]>, Arc<Image>)>> = const { RefCell::new(Vec::new()) };
+        static PARSED: RefCell<Parsed> = const { RefCell::new(Vec::new()) };
     }
     PARSED.with_borrow_mut(|parsed| {
         let known = parsed.iter().find(|(other, image)| {

@@ -537,7 +537,7 @@ impl GuardedPool {
             PoolChecks::Canaries { guard_one_in } => {
                 let drawn = (self.allocations.wrapping_add(self.options.seed))
                     .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-                (drawn >> 32) % u64::from(guard_one_in) == 0
+                (drawn >> 32).is_multiple_of(u64::from(guard_one_in))
             }
         }
     }

@@ -204,7 +204,9 @@ fn with_canaries_a_write_around_a_block_is_found_when_it_is_freed() {
             let mut pool = canaries(0, 0);
             let block = pool.allocate(size, 0, Fill::Zero).unwrap();
             // SAFETY: the canaries around a block are memory of the pool.
-            unsafe { block.as_ptr().offset(offset).write(1) };
+            let at = unsafe { block.as_ptr().offset(offset) };
+            // SAFETY: as above.
+            unsafe { at.write(1) };
             let Err(FreeError::Damaged { offset: found, .. }) = pool.free(block) else {
                 panic!("{size} {offset}: not found");
             };
@@ -220,8 +222,10 @@ fn with_canaries_a_write_to_a_freed_block_is_found_later() {
     let block = pool.allocate(64, 7, Fill::Zero).unwrap();
     pool.free(block).unwrap();
     assert_eq!(pool.find_written_after_free(), None);
+    // SAFETY: within the block.
+    let mut byte = unsafe { block.add(5) };
     // SAFETY: a block without pages of its own stays accessible.
-    let byte = unsafe { block.as_ptr().add(5).as_mut() }.unwrap();
+    let byte = unsafe { byte.as_mut() };
     assert_eq!(*byte, ntsim::memory::FREED);
     *byte = 1;
     let (info, offset) = pool.find_written_after_free().unwrap();

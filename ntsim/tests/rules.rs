@@ -16,14 +16,6 @@ use ntsim::{Settings, Stop, StopKind};
 #[macro_use]
 #[path = "support/io_driver.rs"]
 mod io_driver;
-#[macro_use]
-#[path = "support/raw.rs"]
-#[allow(
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "a driver in C would not be checked either; the machine checks this one"
-)]
-mod raw;
 #[path = "rules/deadlock.rs"]
 mod deadlock;
 #[path = "rules/deferred.rs"]
@@ -70,6 +62,7 @@ pub struct Case {
 
 /// The settings with this rule off too: as without DDI compliance checking, which says
 /// the same of some functions first.
+#[must_use]
 pub fn without(mut settings: Settings, rule: &'static Rule) -> Settings {
     settings.without_rules.push(rule);
     settings
@@ -141,7 +134,7 @@ fn settings(seed: u64) -> Settings {
 
 /// Plays a scenario, with nothing left of what the one before said on this thread.
 fn play(scenario: fn(Settings) -> Result<(), Error>, settings: Settings) -> Result<(), Error> {
-    raw::clear();
+    io_driver::raw::clear();
     scenario(settings)
 }
 

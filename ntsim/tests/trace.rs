@@ -69,7 +69,7 @@ fn one_seed_gives_the_same_bytes_in_every_format() {
     }
 }
 
-/// What the page says: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+/// What the page says: <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>
 /// A complete event has `ts` and `dur`; those of one thread nest.
 #[test]
 fn complete_events_of_one_track_nest_and_there_is_one_for_each_call() {
@@ -100,14 +100,14 @@ fn complete_events_of_one_track_nest_and_there_is_one_for_each_call() {
             assert!(dur > 0.0, "{event}");
             // In nanoseconds, which are whole.
             let (ts, end) = ((ts * 1000.0).round(), ((ts + dur) * 1000.0).round());
-            let track = tracks.entry(event["tid"].as_u64().unwrap()).or_default();
-            while track.last().is_some_and(|(_, last)| *last <= ts) {
-                track.pop();
+            let open = tracks.entry(event["tid"].as_u64().unwrap()).or_default();
+            while open.last().is_some_and(|(_, last)| *last <= ts) {
+                open.pop();
             }
-            if let Some((begin, last)) = track.last() {
+            if let Some((begin, last)) = open.last() {
                 assert!(*begin <= ts && end <= *last, "seed {seed}: {event}");
             }
-            track.push((ts, end));
+            open.push((ts, end));
         }
         let names: Vec<_> = (events.iter())
             .filter(|event| event["name"] == "thread_name")

@@ -46,10 +46,10 @@ fn time_calls(trace: bool) -> (f64, Vec<(&'static str, f64)>) {
                 time(0, &mut || _ = black_box(direct(black_box(event))));
                 time(1, &mut || _ = black_box(nt::KeGetCurrentIrql()));
                 time(2, &mut || {
-                    _ = black_box(nt::KeReadStateEvent(black_box(event)))
+                    _ = black_box(nt::KeReadStateEvent(black_box(event)));
                 });
                 time(3, &mut || {
-                    _ = black_box(nt::KeSetEvent(black_box(event), 0, 0))
+                    _ = black_box(nt::KeSetEvent(black_box(event), 0, 0));
                 });
             }
         })

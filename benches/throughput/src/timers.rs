@@ -30,14 +30,16 @@ fn ktimers(count: usize) -> Times {
     machine
         .run_thread("bench", move || {
             let each = |start: Duration, n: usize| since(start) / to_float(n as u64);
-            let timers = nt::Object::many(count);
-            for timer in &timers {
+            let objects = nt::Object::many(count);
+            for timer in &objects {
                 nt::KeInitializeTimer(*timer);
             }
             // Mixed due times, all of them after one second and before a thousand.
-            let due = |index: usize| -(10_000_000 + (index as i64 * 7_919_113) % 9_000_000_000);
+            let due = |index: usize| {
+                -(10_000_000 + (index.cast_signed() as i64 * 7_919_113) % 9_000_000_000)
+            };
             let start = now();
-            for (index, timer) in timers.iter().enumerate() {
+            for (index, timer) in objects.iter().enumerate() {
                 nt::KeSetTimer(*timer, due(index), std::ptr::null_mut());
             }
             out.borrow_mut().start = each(start, count);
@@ -45,10 +47,10 @@ fn ktimers(count: usize) -> Times {
             let half = count / 2;
             let start = now();
             for index in 0..half {
-                nt::KeCancelTimer(timers[(index * 2 * 7_919) % count / 2 * 2]);
+                nt::KeCancelTimer(objects[(index * 2 * 7_919) % count / 2 * 2]);
             }
             out.borrow_mut().cancel = each(start, half);
-            for timer in timers.iter().step_by(2) {
+            for timer in objects.iter().step_by(2) {
                 nt::KeCancelTimer(*timer);
             }
             let start = now();
@@ -57,8 +59,7 @@ fn ktimers(count: usize) -> Times {
             out.borrow_mut().fire = each(start, count - half);
         })
         .expect("nothing goes wrong");
-    let times = *times.borrow();
-    times
+    times.take()
 }
 
 /// The rows of this section.

@@ -28,6 +28,9 @@ use super::{
     round_up,
 };
 
+/// A block that was written after it was freed, and where.
+type Late = (Block, isize);
+
 /// The byte that fills a freed block.
 pub const FREED: u8 = 0xDD;
 
@@ -155,10 +158,7 @@ impl Heap {
     /// Frees the live block at `address`. Gives it with the offset of the first byte
     /// around it that is not as it was, and a block that was written after it was
     /// freed, if one has turned out to be.
-    pub(super) fn free(
-        &mut self,
-        address: usize,
-    ) -> Option<(Block, Option<isize>, Option<(Block, isize)>)> {
+    pub(super) fn free(&mut self, address: usize) -> Option<(Block, Option<isize>, Option<Late>)> {
         let block = self.blocks.get_mut(&address).filter(|block| block.live)?;
         block.live = false;
         let block = *block;
@@ -182,7 +182,7 @@ impl Heap {
     }
 
     /// Takes the oldest block out of the quarantine; gives it if it was written there.
-    fn retire(&mut self) -> Option<(Block, isize)> {
+    fn retire(&mut self) -> Option<Late> {
         let address = self.quarantine.pop_front()?;
         let block = self.blocks.remove(&address)?;
         let (start, len) = block.slot();

@@ -2,11 +2,16 @@
 
 //! The IRQL that functions are called at.
 
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a driver in C would not be checked either; the machine checks this one"
+)]
 use ntsim::machine::Error;
 use ntsim::rules::{irql, object, pool, wait};
 use ntsim::{Machine, Settings};
 
-use crate::raw::Bench;
+use crate::io_driver::raw::Bench;
 use crate::{Case, without};
 
 #[allow(non_snake_case, reason = "the kernel's names")]
@@ -79,6 +84,7 @@ mod nt {
         pub safe fn ZwFlushKey(handle: usize) -> i32;
     }
 }
+#[allow(clippy::wildcard_imports, reason = "the functions that are called")]
 use nt::*;
 
 const APC: u8 = 1;
@@ -298,7 +304,7 @@ pub const CASES: &[Case] = &[
         rule: &irql::KERNEL_API_APC,
         breaks: |settings| {
             at(settings, DISPATCH, || {
-                ExWaitForRundownProtectionRelease(lock())
+                ExWaitForRundownProtectionRelease(lock());
             })
         },
         comes_close: |settings| at(settings, APC, || ExWaitForRundownProtectionRelease(lock())),
@@ -418,7 +424,9 @@ fn open_parameters_key(settings: Settings, irql: u8) -> Result<(), Error> {
         let old = KfRaiseIrql(irql);
         let mut key = std::ptr::null_mut();
         // SAFETY: the framework has bound the driver, whose callback this is.
-        let driver = unsafe { (*ntsim_sys::WdfDriverGlobals).Driver };
+        let globals = unsafe { ntsim_sys::WdfDriverGlobals };
+        // SAFETY: as above.
+        let driver = unsafe { (*globals).Driver };
         let status = wdf!(WdfDriverOpenParametersRegistryKey: WdfDriverOpenParametersRegistryKeyTableIndex
             as PFN_WDFDRIVEROPENPARAMETERSREGISTRYKEY(driver, 0x2_0019, std::ptr::null_mut(), &raw mut key));
         KeLowerIrql(old);

@@ -25,11 +25,11 @@ use ntsim_sys::{
 };
 
 use crate::Case;
+use crate::io_driver::raw::{self, attributes, below, delay, sized};
 use crate::io_driver::{
     Bench, MANUAL, PARALLEL, acknowledge, complete, complete_with, create_queue, forward,
     mark_cancelable, queue_config, retrieve_next, unmark_cancelable,
 };
-use crate::raw::{self, attributes, below, delay, sized};
 
 // ---- scenarios --------------------------------------------------------------
 

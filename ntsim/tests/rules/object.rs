@@ -46,6 +46,7 @@ mod nt {
         pub safe fn ZwOpenKey(handle: *mut usize, access: u32, attributes: *const usize) -> i32;
     }
 }
+#[allow(clippy::wildcard_imports, reason = "the functions that are called")]
 use nt::*;
 
 extern "C-unwind" fn returns(_: *const c_void) {}

@@ -9,7 +9,7 @@ use ntsim::machine::Error;
 use ntsim::rules::pnp_power;
 
 use crate::Case;
-use crate::raw::{self, Bench, delay};
+use crate::io_driver::raw::{self, Bench, delay};
 
 const MINUTE: i64 = 60_000;
 

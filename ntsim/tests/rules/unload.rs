@@ -4,6 +4,11 @@
 //! gone at once.
 
 #![allow(
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a driver in C would not be checked either; the machine checks this one"
+)]
+#![allow(
     clippy::wildcard_imports,
     clippy::cast_ptr_alignment,
     clashing_extern_declarations,
@@ -18,8 +23,8 @@ use ntsim::{MILLISECOND, Machine, Settings};
 use ntsim_sys::{DRIVER_OBJECT, NTSTATUS, PCUNICODE_STRING, WDF_DRIVER_CONFIG, WDFOBJECT};
 
 use crate::Case;
+use crate::io_driver::raw::{attributes, sized};
 use crate::locks::*;
-use crate::raw::{attributes, sized};
 
 unsafe extern "C-unwind" {
     safe fn KeInitializeTimer(timer: *mut Object);

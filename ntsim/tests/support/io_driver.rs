@@ -17,7 +17,7 @@
 
 #[macro_use]
 #[path = "raw.rs"]
-mod raw;
+pub mod raw;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

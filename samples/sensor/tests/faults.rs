@@ -84,7 +84,7 @@ fn each_stack_once_reaches_every_place_in_fewer_runs_than_each_call() {
         "{every} calls at {one_each} places; {} places in {runs} runs",
         all.len()
     );
-    assert!(one_each < every as usize, "{one_each} of {every}");
+    assert!((one_each as u64) < every, "{one_each} of {every}");
     assert!(runs <= one_each, "{runs} of {one_each}");
     // Nothing is new any more, also not in a run that reads them from a file.
     let seen: Stacks = all.to_string().parse().unwrap();
