@@ -305,7 +305,7 @@ fn more_than_three_objects_need_wait_blocks() {
             std::ptr::null_mut(),
         );
     });
-    expect_bug_check(&stop, 0x0C, Some(4));
+    expect_bug_check(&stop, 0x0C, Some(0));
 }
 
 #[test]

@@ -173,7 +173,8 @@ fn wait(how: How, objects: Vec<usize>) -> i32 {
     )
 }
 
-fn begin(k: &mut Kernel, how: How, objects: Vec<usize>) -> Blocking<i32> {
+/// The level at which a thread waits, or only looks.
+fn check_level(k: &mut Kernel, how: &How, objects: &[usize]) {
     let irql = k.irql();
     let function = how.function;
     if irql >= DISPATCH_LEVEL {
@@ -202,6 +203,11 @@ fn begin(k: &mut Kernel, how: How, objects: Vec<usize>) -> Blocking<i32> {
             );
         }
     }
+}
+
+fn begin(k: &mut Kernel, how: How, objects: Vec<usize>) -> Blocking<i32> {
+    let function = how.function;
+    check_level(k, &how, &objects);
     if how.user_mode {
         let stack = k.context(k.running()).stack.clone();
         if let Some(object) = objects.iter().find(|object| stack.contains(object)) {

@@ -160,7 +160,7 @@ pub const CASES: &[Case] = &[
 pub fn each_way_of_a_malformed_string_is_noticed() {
     let longer = open(Settings::default(), 34, 32);
     let no_buffer = run(Settings::default(), || {
-        let name = [34 | 34 << 16, 0_usize];
+        let name = [0x22 | 0x22 << 16, 0_usize];
         let attributes = [48, 0, name.as_ptr() as usize, 0x240, 0, 0];
         let mut handle = 0;
         ZwOpenKey(&raw mut handle, 0x2_0019, attributes.as_ptr());

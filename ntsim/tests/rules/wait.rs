@@ -54,6 +54,7 @@ mod nt {
         pub safe fn PsTerminateSystemThread(status: i32) -> i32;
     }
 }
+#[allow(clippy::wildcard_imports, reason = "the functions that are called")]
 use nt::*;
 
 const APC: u8 = 1;
@@ -166,7 +167,9 @@ fn work_item(settings: Settings, routine: extern "C-unwind" fn(*mut c_void)) -> 
     run(settings, move || {
         let item = room();
         // SAFETY: `ExInitializeWorkItem` is inline: the third word is the routine.
-        unsafe { item.add(2).write(routine as *const () as u64) };
+        let place = unsafe { item.add(2) };
+        // SAFETY: as above.
+        unsafe { place.write(routine as *const () as u64) };
         ExQueueWorkItem(item, 1);
         delay(MILLISECOND);
     })
@@ -297,7 +300,9 @@ pub fn an_event_on_the_stack_of_a_thread_that_ended_is_gone() {
         });
         join(thread);
         // SAFETY: as above.
-        unsafe { found.write((place as *mut u64).read()) };
+        let word = unsafe { (place as *mut u64).read() };
+        // SAFETY: as above.
+        unsafe { found.write(word) };
         // SAFETY: as above.
         let event = unsafe { found.read() };
         KeSetEvent(event as *mut u64, 0, 0);
