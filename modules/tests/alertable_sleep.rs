@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
+use dmf::driver::DriverEntry;
 use dmf::prelude::*;
 use dmf_modules::AlertableSleep;
 use dmf_modules::alertable_sleep::{Reset, SleepOutcome, Woken};
@@ -58,10 +59,17 @@ fn forget_module() {
 
 /// Plays `test` on a machine whose device has `slots` slots, under several schedules.
 fn with_slots(slots: usize, test: impl Fn(&mut Probe)) {
+    with_slots_of(slots, Probe::new, test);
+}
+
+fn with_slots_of(slots: usize, new: fn(DriverEntry, u64) -> Probe, test: impl Fn(&mut Probe)) {
     for seed in 0..20 {
         SLOTS.set(slots);
         OUTCOMES.take();
-        let mut probe = Probe::started(Sleepy::DRIVER_ENTRY, seed);
+        let mut probe = new(Sleepy::DRIVER_ENTRY, seed);
+        probe
+            .start()
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         test(&mut probe);
         if !probe.machine.started_devices().is_empty() {
             probe.thread(|_| forget_module());
@@ -259,7 +267,7 @@ fn a_taken_slot_belongs_to_its_sleeper_until_it_is_dropped() {
 
 #[test]
 fn close_wakes_the_sleepers_and_waits_for_them_to_leave() {
-    with_slots(2, |probe| {
+    with_slots_of(2, Probe::keeping_threads, |probe| {
         let threads = probe.thread(|irql| {
             let threads = [sleeper(irql, 0, LONG), sleeper(irql, 1, LONG)];
             dmf::sync::delay(irql, SHORT);

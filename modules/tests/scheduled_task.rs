@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
+use dmf::driver::DriverEntry;
 use dmf::module::{Close, Create, Instance, Link, Module, ModuleConfig};
 use dmf::prelude::*;
 use dmf::string::UnicodeStr;
@@ -196,6 +197,17 @@ fn play(first: First, configure: Configure, test: impl Fn(&mut Probe)) {
 
 /// Plays `test` under that many schedules.
 fn play_seeds(seeds: u64, first: First, configure: Configure, test: impl Fn(&mut Probe)) {
+    play_on(Probe::new, seeds, first, configure, test);
+}
+
+/// The same on that machine.
+fn play_on(
+    new: fn(DriverEntry, u64) -> Probe,
+    seeds: u64,
+    first: First,
+    configure: Configure,
+    test: impl Fn(&mut Probe),
+) {
     for seed in 0..seeds {
         CONFIGURE.set(configure);
         FIRST.set(first);
@@ -204,7 +216,7 @@ fn play_seeds(seeds: u64, first: First, configure: Configure, test: impl Fn(&mut
         NOTED.take();
         RUNNING.set(false);
         KEEP.set(true);
-        let mut probe = Probe::new(Busy::DRIVER_ENTRY, seed);
+        let mut probe = new(Busy::DRIVER_ENTRY, seed);
         test(&mut probe);
         finish(&mut probe);
     }
@@ -822,7 +834,9 @@ fn cancel_and_a_power_down_wait_for_a_run_on_demand_too() {
 
 #[test]
 fn close_forgets_what_is_pending_even_if_a_call_is_waiting() {
-    play(
+    play_on(
+        Probe::keeping_threads,
+        20,
         First::Delay(Duration::from_secs(2)),
         |config| config,
         |probe| {

@@ -263,7 +263,8 @@ impl Default for Settings {
             symbol_path: Vec::new(),
             livelock_limit: 1_000_000,
             step_limit: 2_000_000,
-            time_limit: Duration::from_hours(24),
+            // Ten years: who only sleeps takes few steps.
+            time_limit: Duration::from_hours(24 * 365 * 10),
             processor_limit: Some(Duration::from_secs(10)),
             count_instructions: false,
             stack_limit: None,

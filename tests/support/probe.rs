@@ -19,10 +19,30 @@ pub struct Probe {
 impl Probe {
     /// The driver is installed, the device is there and not started.
     pub fn new(entry: DriverEntry, seed: u64) -> Self {
-        let mut machine = Machine::new(Settings {
-            seed,
-            ..Settings::default()
-        });
+        Self::with_settings(
+            entry,
+            Settings {
+                seed,
+                ..Settings::default()
+            },
+        )
+    }
+
+    /// As [`new`](Self::new), for a test that keeps the driver's own threads, to look
+    /// at them when it is unloaded: to the machine it is the driver that does.
+    pub fn keeping_threads(entry: DriverEntry, seed: u64) -> Self {
+        Self::with_settings(
+            entry,
+            Settings {
+                seed,
+                without_rules: vec![&ntsim::rules::unload::REFERENCE],
+                ..Settings::default()
+            },
+        )
+    }
+
+    fn with_settings(entry: DriverEntry, settings: Settings) -> Self {
+        let mut machine = Machine::new(settings);
         let device = machine
             .add_driver("Probe", entry)
             .unwrap_or_else(|error| panic!("{error}"));

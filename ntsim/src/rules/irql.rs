@@ -19,9 +19,9 @@ use super::Rule;
 use crate::kernel::{HIGH_LEVEL, Kernel};
 
 rules! { Irql;
-    /// A function was called at another IRQL than `DISPATCH_LEVEL`.
+    /// A function was called below `DISPATCH_LEVEL`.
     DISPATCH = "IrqlDispatch", BugCheckWith(0xC4, 0x2_0003), ["string that describes the violated condition", "rule state", "reserved"],
-        apis: ["KeAcquireSpinLockAtDpcLevel", "KeReleaseSpinLockFromDpcLevel"], irql: Some((2, 2)),
+        apis: ["KeAcquireSpinLockAtDpcLevel", "KeReleaseSpinLockFromDpcLevel"], irql: Some((2, 15)),
         link: "https://learn.microsoft.com/windows-hardware/drivers/devtest/wdm-irqldispatch";
     /// Pool was allocated above `DISPATCH_LEVEL`, or paged pool at it.
     EX_ALLOCATE_POOL = "IrqlExAllocatePool", BugCheckWith(0xC4, 0x2_0004), ["string that describes the violated condition", "rule state", "reserved"],
