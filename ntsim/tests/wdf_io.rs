@@ -126,8 +126,8 @@ fn touching_the_buffer_of_a_completed_request_is_a_bug_check() {
     bench.start();
     let file = bench.open();
     let (code, _, message) = bug_check(bench.machine.read(file, 8));
-    assert_eq!(code, 0x7E, "{message}");
-    assert!(message.contains("access violation"), "{message}");
+    assert_eq!(code, 0xD5, "{message}");
+    assert!(message.contains("freed"), "{message}");
 }
 
 /// <https://learn.microsoft.com/windows-hardware/drivers/ddi/wdfrequest/nf-wdfrequest-wdfrequestretrieveoutputbuffer>

@@ -399,7 +399,9 @@ mod tests {
                 let (lowest, highest) = rule.irql.expect("its rows say at which IRQL");
                 let first = AT_ENTRY.iter().find(|rule| lists(rule, function));
                 let expected = first.map(|rule| rule.name);
-                assert_eq!(rule_of(function, highest + 1), expected, "{function}");
+                if highest < HIGH_LEVEL {
+                    assert_eq!(rule_of(function, highest + 1), expected, "{function}");
+                }
                 if lowest > 0 {
                     assert_eq!(rule_of(function, lowest - 1), expected, "{function}");
                 }
