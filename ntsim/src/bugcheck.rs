@@ -6,7 +6,7 @@
 //! A stop is a value, never a crash of the process. It says what happened in
 //! one sentence, names the rule with its bug-check code and parameters as
 //! Windows would report them, and carries what an engineer asks for next
-//! ([`report`](crate::report)): the thread, its IRQL and how it came to it, the
+//! ([`report`]): the thread, its IRQL and how it came to it, the
 //! calls it was in, backtraces, what all others wait for, and how to replay it.
 //!
 //! ```

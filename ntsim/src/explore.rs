@@ -3,7 +3,7 @@
 //! Playing one scenario under many schedules, and making the one that fails small.
 //!
 //! For a test that is to hold whatever runs when; for one schedule, give a
-//! [`Machine`](crate::Machine) a seed instead. `ntsim explore` is this for an image.
+//! [`Machine`] a seed instead. `ntsim explore` is this for an image.
 //!
 //! # Vocabulary
 //! - *scenario*: a closure that makes a machine from the [`Settings`] it gets, plays

@@ -5,7 +5,7 @@
 //! # Vocabulary
 //! - *rule*: something that a driver must not do, under a name: Windows's own where
 //!   Driver Verifier or the DDI compliance checks have one.
-//! - *broken*: it was done. The simulation ends with a [`Stop`](crate::Stop) that
+//! - *broken*: it was done. The simulation ends with a [`Stop`] that
 //!   names the rule, with the bug check and the parameters that Windows reports.
 //! - *off*: not checked ([`Settings::without_rules`]). What the kernel cannot go on
 //!   after ends the simulation all the same, as [`StopKind::Unchecked`].

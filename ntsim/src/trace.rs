@@ -9,7 +9,7 @@
 //! same bytes.
 //!
 //! A trace is kept and shown in four formats ([`Format`]): text, JSON lines that
-//! can be [read back](file), Chrome's and Perfetto's [trace events](perfetto),
+//! can be [read back](mod@file), Chrome's and Perfetto's [trace events](perfetto),
 //! and a [page](html) with a timeline.
 //!
 //! ```

@@ -5,7 +5,7 @@
 //! Which function may be called where stands in the rules themselves: their
 //! `apis` and their `irql`. The [DDI compliance rules][ddi], and those that
 //! say of a kernel function no more than "at the wrong IRQL", are checked in one
-//! place, before each call. [`range`] looks a function up while ntsim is compiled, so
+//! place, before each call. `range` looks a function up while ntsim is compiled, so
 //! that a call costs two comparisons. Then come the checks that need the
 //! arguments, each in its function.
 //!
