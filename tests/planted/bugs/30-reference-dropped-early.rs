@@ -51,6 +51,7 @@ fn delete(object: WDFOBJECT) {
     wdf!(WdfObjectDelete: WdfObjectDeleteTableIndex as PFN_WDFOBJECTDELETE(object));
 }
 
+#[inline(never)]
 fn ask<const FIXED: bool>(device: WDFDEVICE) -> Result<(), NTSTATUS> {
     let target = wdf!(WdfDeviceGetIoTarget: WdfDeviceGetIoTargetTableIndex
         as PFN_WDFDEVICEGETIOTARGET(device));

@@ -56,6 +56,7 @@ impl<const FIXED: bool> Table<FIXED> {
         });
     }
 
+    #[inline(never)]
     fn clear(&self, irql: &Irql<'_, Passive>) {
         self.entries.lock(irql, |entries| entries.count = 0);
     }
